@@ -1,0 +1,111 @@
+"""Every exception parnet raises on purpose. Stage: beneath everything. Must not know: any other parnet module.
+
+    ParnetError
+    ├── ShapeError            (ValueError)   an array or tensor of the wrong shape
+    ├── DTypeError            (TypeError)    an array of a type that cannot be used
+    ├── DataError             (ValueError)   labels out of range, NaN, empty or mismatched data
+    ├── UnknownNameError      (ValueError)   a name that is not in its registry; offers the nearest
+    ├── HyperparameterError   (ValueError)   a learning rate, a rate, a count that makes no sense
+    ├── StateError            (RuntimeError) calls in an order that cannot work
+    ├── NonFiniteLossError    (ArithmeticError) the loss became NaN or infinite
+    ├── FileFormatError       (ValueError)   a file that is truncated, damaged or not what it claims
+    ├── DatasetError          (OSError)      a data set that cannot be had
+    ├── ResourceError         (RuntimeError) more threads or memory than the machine gives
+    ├── KernelError           (RuntimeError) a kernel that does not compile
+    └── MissingExtraError     (ImportError)  an optional package is not installed
+
+Each message says where, expected, received, what to do.
+Each warning is a ParnetWarning.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ParnetError(Exception):
+    """Base of all exceptions parnet raises on purpose."""
+
+
+class ShapeError(ParnetError, ValueError):
+    """An array or tensor of the wrong shape."""
+
+
+class DTypeError(ParnetError, TypeError):
+    """An array of a type that cannot be used."""
+
+
+class DataError(ParnetError, ValueError):
+    """Data whose values or lengths cannot be used."""
+
+
+class UnknownNameError(ParnetError, ValueError):
+    """A name that is not in its registry."""
+
+
+class HyperparameterError(ParnetError, ValueError):
+    """A hyperparameter outside its range."""
+
+
+class StateError(ParnetError, RuntimeError):
+    """Calls in an order that cannot work, such as `fit` before `compile`."""
+
+
+class NonFiniteLossError(ParnetError, ArithmeticError):
+    """The loss became NaN or infinite."""
+
+
+class FileFormatError(ParnetError, ValueError):
+    """A file that is truncated, damaged or not what it claims to be."""
+
+
+class DatasetError(ParnetError, OSError):
+    """A data set that cannot be had."""
+
+
+class ResourceError(ParnetError, RuntimeError):
+    """More threads or memory than the machine gives."""
+
+
+class KernelError(ParnetError, RuntimeError):
+    """A kernel that does not compile."""
+
+
+class MissingExtraError(ParnetError, ImportError):
+    """An optional package is not installed."""
+
+
+class ParnetWarning(UserWarning):
+    """Base of all warnings parnet gives on purpose."""
+
+
+def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
+    """The error for a failed look-up: lists the valid names and the nearest match."""
+    names = sorted(valid)
+    near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
+    hint = ""
+    if near:
+        hint = f" Did you mean {next(n for n in names if n.lower() == near[0])!r}?"
+    return UnknownNameError(f"{kind}: expected one of {', '.join(names)}; received {name!r}.{hint}")
+
+
+def require_extra(module: str, extra: str, what: str):
+    """Import an optional module, or say which command installs it.
+
+    Args:
+        module: dotted name to import.
+        extra: the extra of parnet that brings it.
+        what: what the user wanted it for, as the subject of the message.
+    Raises:
+        MissingExtraError: the module is not installed.
+    """
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{what}: expected the package {module.split('.')[0]!r}, which is not installed; "
+            f"run: pip install 'parnet[{extra}]'"
+        ) from error

@@ -1,0 +1,111 @@
+"""Names to objects, for every argument that takes "a string or an object". Stage: beneath everything but errors.
+
+One `Registry` a kind (activation, loss, optimizer, ...). An entry is a class; an identifier is a name, a
+configuration `{"class": name, "config": {...}}` as written in saved files, a class, or a ready object.
+Must not know: what the entries do.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Generic, TypeVar
+
+from .errors import FileFormatError, unknown_name
+
+T = TypeVar("T")
+
+
+def snake_case(name: str) -> str:
+    """`SparseCategoricalCrossentropy` as `sparse_categorical_crossentropy`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class Registry(Generic[T]):
+    """The closed list of one kind of object. Files may name only what is in it, so loading one runs no code.
+
+    Args:
+        kind: what the entries are, as it stands in messages ("activation").
+        base: the class that every ready object must be an instance of.
+    """
+
+    def __init__(self, kind: str, base: type[T]):
+        self.kind = kind
+        self.base = base
+        self.classes: dict[str, type[T]] = {}
+        self._aliases: dict[str, type[T]] = {}
+
+    def add(self, *aliases: str):
+        """Class decorator: enter a class under its own name, its snake_case name and the aliases."""
+
+        def enter(cls):
+            self.classes[cls.__name__] = cls
+            for name in (cls.__name__, snake_case(cls.__name__), *aliases):
+                self._aliases[name.lower()] = cls
+            return cls
+
+        return enter
+
+    def find(self, name: str) -> type[T]:
+        """The class of that name, in any case. Raises UnknownNameError, which lists the names."""
+        cls = self._aliases.get(name.lower())
+        if cls is None:
+            raise unknown_name(self.kind, name, self._aliases)
+        return cls
+
+    def get(self, identifier: Any) -> T:
+        """A ready object from a name, a configuration, a class or an object.
+
+        Raises:
+            UnknownNameError: no entry of that name, or an object of another kind.
+            FileFormatError: a configuration whose arguments the class does not take.
+        """
+        if isinstance(identifier, self.base):
+            return identifier
+        if isinstance(identifier, str):
+            return self.find(identifier)()
+        if isinstance(identifier, dict):
+            return self.load(identifier)
+        if isinstance(identifier, type) and issubclass(identifier, self.base):
+            return identifier()
+        raise unknown_name(self.kind, identifier, self._aliases)
+
+    def load(self, config: dict) -> T:
+        """An object from what `dump` wrote."""
+        name, arguments = config.get("class"), config.get("config", {})
+        if not isinstance(name, str) or not isinstance(arguments, dict):
+            raise FileFormatError(
+                f"{self.kind}: expected {{'class': name, 'config': {{...}}}}, received {config!r}"
+            )
+        cls = self.find(name)
+        try:
+            return cls.from_config(arguments)  # type: ignore[attr-defined]
+        except TypeError as error:
+            raise FileFormatError(f"{self.kind} {name}: arguments {arguments!r} do not fit: {error}") from error
+
+    def dump(self, thing: T) -> dict:
+        """The configuration of an object: its class's name and its `get_config()`, ready for JSON."""
+        return {"class": type(thing).__name__, "config": thing.get_config()}  # type: ignore[attr-defined]
+
+
+class Configurable:
+    """Gives `get_config` and `from_config` to a class whose `__init__` stores each argument under its own name."""
+
+    def get_config(self) -> dict:
+        """The arguments of `__init__`, ready for JSON."""
+        import inspect
+
+        names = [
+            p.name
+            for p in inspect.signature(type(self).__init__).parameters.values()
+            if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        """The object that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
