@@ -7,6 +7,7 @@ Must not know: what the entries do.
 
 from __future__ import annotations
 
+import inspect
 import re
 from typing import Any, Generic, TypeVar
 
@@ -88,18 +89,14 @@ class Registry(Generic[T]):
 
 
 class Configurable:
-    """Gives `get_config` and `from_config` to a class whose `__init__` stores each argument under its own name."""
+    """Gives `get_config` and `from_config` to a class whose `__init__` stores each argument under its own name.
+
+    Arguments that an `__init__` passes on with `**base` are found in the classes above it.
+    """
 
     def get_config(self) -> dict:
         """The arguments of `__init__`, ready for JSON."""
-        import inspect
-
-        names = [
-            p.name
-            for p in inspect.signature(type(self).__init__).parameters.values()
-            if p.name != "self" and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        return {name: getattr(self, name) for name in names}
+        return {name: plain(getattr(self, name)) for name in _arguments(type(self)) if hasattr(self, name)}
 
     @classmethod
     def from_config(cls, config: dict):
@@ -109,3 +106,28 @@ class Configurable:
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
         return f"{type(self).__name__}({arguments})"
+
+
+def _arguments(cls: type) -> list[str]:
+    """Names of the arguments of a class's `__init__`, those passed on included."""
+    names: list[str] = []
+    for owner in cls.__mro__:
+        if "__init__" not in owner.__dict__ or owner is object:
+            continue
+        parameters = inspect.signature(owner.__dict__["__init__"]).parameters.values()
+        kinds = [p.kind for p in parameters]
+        names += [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return [name for name in dict.fromkeys(names) if name != "self"]
+
+
+def plain(value: Any) -> Any:
+    """A configuration value as JSON has it."""
+    if isinstance(value, Configurable):
+        return {"class": type(value).__name__, "config": value.get_config()}
+    if hasattr(value, "plain"):
+        return value.plain()
+    if isinstance(value, tuple):
+        return [plain(v) for v in value]
+    return value

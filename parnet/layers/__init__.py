@@ -1,0 +1,20 @@
+"""Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
+
+from .base import Layer, Weight
+from .dense import Dense
+from .dropout import Dropout
+from .normalization import BatchNormalization
+from .shape import Activation, Flatten, Input, Reshape, Rescaling
+
+__all__ = [
+    "Activation",
+    "BatchNormalization",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Input",
+    "Layer",
+    "Rescaling",
+    "Reshape",
+    "Weight",
+]

@@ -1,0 +1,113 @@
+"""The contract of an executor, and what a run is fed with. Stage: executors. Must not know: models, training.
+
+    with open_executor(...) as executor:
+        program = executor.open(plan, store)
+        executor.run(program, feed, 0, batches)
+
+Every executor gives the same bits. Use as a context manager, or call `close`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..kernels import control
+from ..plan.plan import Plan
+from .link import STOP_WORD, Program, link
+from .memory import Store
+
+
+@dataclass
+class Feed:
+    """The arrays of one run; the executor hands their addresses to the kernels and keeps them alive.
+
+    Attributes:
+        x: (rows, ...) C-contiguous, of the dtype the plan was made for.
+        y: (rows, width) of T, or None; weight: (rows,) of T, or None.
+        order: (total,) int64 rows in the order of the run, or None for 0, 1, 2, ...
+        out: (total, width) of T that predictions go to, or None.
+        rates: (batches, 4) float64, or None.
+        sums: float64 that losses and metrics add to.
+        losses: (batches,) float64.
+        total: rows of the run.
+        epoch, seed: keys of the random numbers.
+        accumulate: add to the gradients instead of overwriting them.
+    """
+
+    x: np.ndarray
+    total: int
+    y: np.ndarray | None = None
+    weight: np.ndarray | None = None
+    order: np.ndarray | None = None
+    out: np.ndarray | None = None
+    rates: np.ndarray | None = None
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    losses: np.ndarray = field(default_factory=lambda: np.zeros(1))
+    epoch: int = 0
+    seed: int = 0
+    accumulate: bool = False
+
+    def write(self, words: np.ndarray) -> None:
+        """Set the control words of all parts."""
+        words[:, control.X] = self.x.ctypes.data
+        words[:, control.TOTAL] = self.total
+        words[:, control.Y] = _address(self.y)
+        words[:, control.WEIGHT] = _address(self.weight)
+        words[:, control.ORDER] = _address(self.order)
+        words[:, control.OUT] = _address(self.out)
+        words[:, control.RATES] = _address(self.rates)
+        words[:, control.SUMS] = self.sums.ctypes.data
+        words[:, control.LOSSES] = self.losses.ctypes.data
+        words[:, control.EPOCH] = self.epoch
+        words[:, control.SEED] = self.seed
+        words[:, control.ACCUMULATE] = int(self.accumulate)
+
+
+def _address(array: np.ndarray | None) -> int:
+    return 0 if array is None or array.size == 0 else array.ctypes.data
+
+
+class Executor(ABC):
+    """Runs programs.
+
+    Attributes:
+        name: of the strategy.
+        threads: how many parts it runs at once; plans are made for that many.
+    """
+
+    name: str = ""
+    threads: int = 1
+
+    def open(self, plan: Plan, store: Store) -> Program:
+        """Make a plan runnable on a model's weights."""
+        return link(plan, store)
+
+    def start(self, program: Program, feed: Feed) -> None:
+        """Connect a feed; to be called when its arrays change, before `run`."""
+        feed.write(program.control)
+        program.control[:, control.WAITED] = 0
+        program.control[:, control.CYCLES] = 0
+        program.barrier[STOP_WORD] = 0
+
+    @abstractmethod
+    def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
+        """Batches first..last of the feed, all steps or those from steps[0] up to before steps[1]."""
+
+    def close(self) -> None:  # noqa: B027 - nothing to close is the common case
+        """Give back threads and processes. May be called twice."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+
+def waited_share(program: Program) -> float:
+    """The share of the run that parts spent waiting for each other, the mean over the parts; 0 where not measured."""
+    cycles = program.control[:, control.CYCLES].astype(float)
+    waited = program.control[:, control.WAITED].astype(float)
+    return float(np.mean(waited / cycles)) if cycles.all() else 0.0

@@ -1,0 +1,116 @@
+"""A plan made runnable: its arena, and its step table with addresses. Stage: executors. Must not know: threads.
+
+Offsets in the table count elements from the arena's start; weights lie elsewhere and are reached by their distance from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ResourceError, StateError
+from ..kernels import control, library
+from ..kernels.step import TABLE_ROW, Buffer
+from ..plan.builder import align
+from ..plan.plan import Plan
+from .memory import Store, aligned_zeros
+
+#: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
+SCRATCH = 4096
+#: words of the barrier's state, with the stop flag on a cache line of its own
+BARRIER_WORDS, STOP_WORD = 32, 24
+
+
+@dataclass
+class Program:
+    """One plan, linked to one store.
+
+    Attributes:
+        plan: what it runs.
+        store: whose weights.
+        arena: (arena_size,) of T.
+        scratch: (parts, SCRATCH) of T.
+        tables: (parts, steps, TABLE_ROW) int64: kernel's address, parts, barrier, operands.
+        control: (parts, control.WIDTH) int64.
+        barrier: int64 words that the parts meet at.
+    """
+
+    plan: Plan
+    store: Store
+    arena: np.ndarray
+    scratch: np.ndarray
+    tables: np.ndarray
+    control: np.ndarray
+    barrier: np.ndarray
+
+    def view(self, buffer: Buffer, rows: int) -> np.ndarray:
+        """The rows of an arena buffer, shaped (rows, width), as a view."""
+        first = self.plan.offsets[buffer.name]
+        return self.arena[first : first + rows * buffer.width].reshape(rows, buffer.width)
+
+    def stopped(self) -> bool:
+        """Whether the loss has raised the stop flag."""
+        return bool(self.barrier[STOP_WORD])
+
+
+def link(plan: Plan, store: Store) -> Program:
+    """Allocate a plan's arena and write its table. Compiles the kernels that are not in the cache.
+
+    Raises:
+        ResourceError: the arena does not fit into memory.
+    """
+    parts = plan.request.threads
+    arena = _allocate(plan, store.dtype)
+    scratch = aligned_zeros(parts * SCRATCH, store.dtype).reshape(parts, SCRATCH)
+    tables = np.zeros((parts, len(plan.steps), TABLE_ROW), np.int64)
+    for part in range(parts):
+        for index, (step, slot) in enumerate(zip(plan.steps, plan.slots, strict=True)):
+            words = [_word(operand, part, plan, store, arena) for operand in step.operands]
+            address = library.address(step.kernel, store.dtype)
+            tables[part, index, : 3 + len(words)] = [address, slot.parts, slot.barrier, *words]
+    words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
+    barrier = aligned_zeros(BARRIER_WORDS, np.int64)
+    words[:, control.BATCH] = plan.request.batch
+    words[:, control.STOP] = barrier.ctypes.data + STOP_WORD * 8
+    for part in range(parts):
+        words[part, control.SCRATCH] = scratch[part].ctypes.data
+    return Program(plan, store, arena, scratch, tables, words, barrier)
+
+
+def _allocate(plan: Plan, dtype: str) -> np.ndarray:
+    try:
+        return aligned_zeros(plan.arena_size, dtype)
+    except MemoryError as error:
+        wanted = plan.arena_size * np.dtype(dtype).itemsize
+        raise ResourceError(
+            f"plan for batch {plan.request.batch}: expected {wanted / 2**20:,.0f} MiB for activations, which the "
+            "machine has not; use a smaller batch_size"
+        ) from error
+
+
+def _word(operand, part: int, plan: Plan, store: Store, arena: np.ndarray) -> int:
+    """An operand as the kernel reads it."""
+    if isinstance(operand, Buffer):
+        operand = (operand, 0)
+    if not isinstance(operand, tuple):
+        return int(operand)
+    buffer, further = plan.buffers[operand[0].name], operand[1]
+    if buffer.region == "arena":
+        place = plan.offsets[buffer.name] + further
+        if buffer.copies:
+            place += part * align(buffer.width * plan.request.batch)
+        return place
+    vector = store.region(buffer.region)
+    offset = _offset(buffer, plan) + further
+    distance, rest = divmod(vector.ctypes.data - arena.ctypes.data, vector.itemsize)
+    if rest:
+        raise StateError(f"operand {buffer.name}: its vector and the arena are not aligned alike")
+    return distance + offset
+
+
+def _offset(buffer: Buffer, plan: Plan) -> int:
+    """Where a weight, its gradient or a whole region starts in its vector."""
+    if buffer.name in ("parameters", "gradients", "slots"):
+        return 0
+    return plan.places[buffer.name.removeprefix("d ")]

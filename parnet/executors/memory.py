@@ -1,0 +1,58 @@
+"""Aligned arrays, and the store of a model's weights. Stage: executors, lowest. Must not know: kernels, threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+#: bytes; arrays start at page boundaries, so that equal layouts meet the caches alike
+PAGE = 4096
+
+
+def aligned_zeros(size: int, dtype) -> np.ndarray:
+    """A zeroed vector that starts at a page boundary, with a spare page behind it."""
+    item = np.dtype(dtype).itemsize
+    raw = np.zeros(size * item + 2 * PAGE, np.uint8)
+    start = -raw.ctypes.data % PAGE
+    return raw[start : start + size * item].view(dtype)
+
+
+@dataclass
+class Store:
+    """The flat vectors of one model; every plan of the model works on them.
+
+    Attributes:
+        dtype: "float32" or "float64".
+        parameters, gradients: (P,) trainable weights and their gradients.
+        state: (S,) moving averages.
+        slots: (slots * P,) what the optimizer keeps.
+    """
+
+    dtype: str
+    parameters: np.ndarray
+    gradients: np.ndarray
+    state: np.ndarray
+    slots: np.ndarray
+
+    @classmethod
+    def of_sizes(cls, sizes: dict[str, int], dtype: str = "float32") -> Store:
+        """Zeros of the sizes that the plan's `place_weights` gave; gradients and slots come when they are needed."""
+        empty = aligned_zeros(0, dtype)
+        parameters, state = (aligned_zeros(sizes[r], dtype) for r in ("parameters", "state"))
+        return cls(dtype, parameters, empty, state, empty)
+
+    def region(self, name: str) -> np.ndarray:
+        """The vector of a plan's region."""
+        return getattr(self, name)
+
+    def need_gradients(self) -> None:
+        """Make room for the gradients, once."""
+        if len(self.gradients) != len(self.parameters):
+            self.gradients = aligned_zeros(len(self.parameters), self.dtype)
+
+    def need_slots(self, size: int, value: float = 0.0) -> None:
+        """Make room for the optimizer's slots, if there is none of that size yet."""
+        if len(self.slots) != size:
+            self.slots = aligned_zeros(size, self.dtype)
+            self.slots[:] = value

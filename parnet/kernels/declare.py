@@ -1,0 +1,111 @@
+"""How a kernel is declared and compiled to machine code. Stage: kernels. Must not know: plans, layers, threads.
+
+A kernel is a Python function of five arguments, marked with `@kernel`:
+
+    op     int64*   its operands: offsets of arrays in elements from `mem`, sizes, flags; the docstring lists them
+    ctl    int64*   control words that change from batch to batch, see `parnet.kernels.control`
+    mem    T*       the arena, T = float32 or float64; `at(mem, op[0])` is the first operand
+    part   int64    which part of the work this call does
+    parts  int64    how many parts there are
+
+It writes what its part owns and returns nothing. No allocation, no exception, no other state. `@device`
+marks a function that kernels call; it is compiled into each of them.
+
+Compiler flags stand here and nowhere else. `contract` lets LLVM fuse a multiplication and an addition; no flag
+that drops NaN or infinity is set. `error_model="numpy"`: Python's check of each division stops the vectoriser.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from ..errors import KernelError
+from . import target
+
+FLAGS: dict[str, Any] = {
+    "nopython": True,
+    "boundscheck": False,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel by name, with its Python source.
+
+    Attributes:
+        name: "module.function" for parnet's own, "user.<name>" otherwise.
+        function: the Python function.
+    """
+
+    name: str
+    function: Callable[..., None]
+
+    @property
+    def __doc__(self) -> str | None:  # type: ignore[override]
+        return self.function.__doc__
+
+
+def kernel(function: Callable[..., None]) -> Kernel:
+    """Mark a function as a kernel; see the module's docstring for its five arguments."""
+    module = function.__module__
+    inside = module.startswith(__package__ + ".")
+    place = module.rsplit(".", 1)[-1] if inside else "user"
+    return Kernel(f"{place}.{function.__name__}", function)
+
+
+def device(function):
+    """Mark a function that kernels call."""
+    from numba import njit
+
+    flags = {k: v for k, v in FLAGS.items() if k != "nopython"}
+    return njit(inline="never", **flags)(function)
+
+
+def compile_object(item: Kernel, dtype: str) -> tuple[bytes, str]:
+    """Machine code of a kernel for one dtype, as an object file, and the name of its function in it.
+
+    Numba turns the Python into LLVM's language; LLVM makes the object file, for the target in use.
+
+    Raises:
+        KernelError: the function does not compile; Numba's message says which line.
+    """
+    from numba import cfunc, types
+    from numba.core.errors import NumbaError, NumbaWarning
+
+    number = {"float32": types.float32, "float64": types.float64}[dtype]
+    words = types.CPointer(types.int64)
+    signature = types.void(words, words, types.CPointer(number), types.int64, types.int64)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NumbaWarning)
+            compiled = cfunc(signature, **FLAGS)(item.function)
+            text = compiled.inspect_llvm()
+    except NumbaError as error:
+        raise KernelError(f"kernel {item.name} for {dtype} does not compile: {error}") from error
+    return emit(text, compiled.native_name), compiled.native_name
+
+
+def target_machine():
+    """LLVM's description of the processor that object files are made for."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple().create_target_machine(
+        cpu=target.cpu_name(), features=target.features(), opt=3, codemodel="jitdefault", jit=True
+    )
+
+
+def emit(text: str, entry: str) -> bytes:
+    """An object file of LLVM text in which only `entry` can be seen from outside."""
+    module = llvm.parse_assembly(text)
+    for function in module.functions:
+        if not function.is_declaration and function.name != entry:
+            function.linkage = "internal"
+    machine = target_machine()
+    return machine.emit_object(module)

@@ -1,0 +1,93 @@
+"""The shuffled batch: rows of the data set, converted and scaled on their way into the arena. Stage: kernels, first of a step.
+
+Slices taken outside the inner loop and a prefetch of the rows to come: 2.8 us for 32 rows of 784 uint8, against 20 us when
+indexed naively. Must not know: where the data came from.
+"""
+
+from __future__ import annotations
+
+from .control import FIRST, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
+from .declare import Kernel, device, kernel
+from .intrinsics import at, float32_at, float64_at, float_word, int64_at, lanes, like, pointer_at, prefetch, uint8_at
+from .share import cut, rectangle
+
+AHEAD = 8  # rows
+CACHE_LINE = 64  # bytes
+
+
+@device
+def source_row(ctl, i):
+    """Which row of the data set is row i of this batch."""
+    place = ctl[FIRST] + i
+    if ctl[ORDER]:
+        place = int64_at(ctl[ORDER])[place]
+    return place
+
+
+@device
+def ask_ahead(ctl, data, width, c0, c1, line, i):
+    """Prefetch the columns c0:c1 of the row that will be gathered AHEAD rows later."""
+    place = ctl[FIRST] + i + AHEAD
+    if ctl[ORDER] and place < ctl[TOTAL]:
+        row = at(data, int64_at(ctl[ORDER])[place] * width)
+        for c in range(c0, c1, line):
+            prefetch(row, c)
+
+
+def _gather_kernel(name, data_at, size):
+    """The kernel out = data[order] * scale + shift.
+
+    op: out (rows, width) written, width, scale, shift, share (ROWS, COLUMNS; a part of its own copy is part 0 of 1).
+    """
+
+    def run(op, ctl, mem, part, parts):
+        width, scale, shift = op[1], float_word(mem, op[2]), float_word(mem, op[3])
+        data = data_at(ctl[X])
+        first, last, c0, c1 = rectangle(op[4], 0, ctl[ROWS], width, lanes(mem), part, parts)
+        for i in range(first, last):
+            ask_ahead(ctl, data, width, c0, c1, CACHE_LINE // size, i)
+            row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * width + c0)
+            for j in range(c1 - c0):
+                out[j] = like(mem, row[j]) * scale + shift
+
+    run.__doc__ = _gather_kernel.__doc__
+    return Kernel(name, run)
+
+
+uint8 = _gather_kernel("gather.uint8", uint8_at, 1)
+float32 = _gather_kernel("gather.float32", float32_at, 4)
+float64 = _gather_kernel("gather.float64", float64_at, 8)
+
+
+@device
+def copy_rows(ctl, data, out, width, first, last):
+    """out[i] = data[row of i] for rows of `width` numbers."""
+    for i in range(first, last):
+        row, spot = at(data, source_row(ctl, i) * width), at(out, i * width)
+        for j in range(width):
+            spot[j] = row[j]
+
+
+@kernel
+def targets(op, ctl, mem, part, parts):
+    """op: y (rows, width) written, width.   Owner: rows. Class numbers travel as T, exact up to 2^24 in float32."""
+    first, last = cut(ctl[ROWS], 1, part, parts)
+    copy_rows(ctl, pointer_at(mem, ctl[Y]), at(mem, op[0]), op[1], first, last)
+
+
+@kernel
+def weights(op, ctl, mem, part, parts):
+    """op: w (rows,) written.   Owner: rows."""
+    first, last = cut(ctl[ROWS], 1, part, parts)
+    copy_rows(ctl, pointer_at(mem, ctl[WEIGHT]), at(mem, op[0]), 1, first, last)
+
+
+@kernel
+def output(op, ctl, mem, part, parts):
+    """The rows of a prediction leave the arena.   op: y (rows, width), width.   Owner: rows."""
+    width = op[1]
+    out = at(pointer_at(mem, ctl[OUT]), ctl[FIRST] * width)
+    y = at(mem, op[0])
+    first, last = cut(ctl[ROWS], 1, part, parts)
+    for i in range(first * width, last * width):
+        out[i] = y[i]

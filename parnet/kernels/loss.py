@@ -1,0 +1,253 @@
+"""Losses and their gradients, row by row, and the tally that adds them up. Stage: kernels.
+
+Every loss kernel has the same operands, read by `_row_loss`:
+    op: pred (rows, width), target (rows, width or 1), row loss (rows,) written, dpred (rows, width) written, width,
+        sample weights (rows,), weighted, gradient wanted, parameter, width of the target.   Owner: rows.
+dpred is the gradient of the mean over the rows of weight * loss. Nothing is broadcast. A class number travels as T.
+Must not know: models.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .control import LOSSES, ROWS, STEP, STOP, SUMS
+from .declare import Kernel, device, kernel
+from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, larger, like
+from .maths import exp, sigmoid
+from .share import cut
+
+#: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
+EPSILON = 1e-7
+
+
+def _row_loss(name, formula) -> Kernel:
+    """The kernel around a formula(p, t, d, width, scale, wanted, parameter) -> loss of one row.
+
+    The formula writes `scale` times the loss's gradient to d where wanted.
+    """
+    formula = device(formula)
+
+    def run(op, ctl, mem, part, parts):
+        width, targets, rows = op[4], op[9], ctl[ROWS]
+        parameter = float_word(mem, op[8])
+        first, last = cut(rows, 1, part, parts)
+        for i in range(first, last):
+            weight = at(mem, op[5])[i] if op[6] else like(mem, 1)
+            p, t, d = at(mem, op[0] + i * width), at(mem, op[1] + i * targets), at(mem, op[3] + i * width)
+            loss = formula(p, t, d, width, weight / like(mem, rows), op[7], parameter)
+            at(mem, op[2])[i] = weight * loss
+
+    run.__doc__ = __doc__
+    return Kernel(f"loss.{name}", run)
+
+
+@device
+def softmax_row(z, width):
+    """z becomes softmax(z); returns log of the sum of e**z. Stable: the largest is taken off first."""
+    top = z[0]
+    for j in range(1, width):
+        top = larger(top, z[j])
+    total = like(z, 0)
+    for j in range(width):
+        z[j] = exp(z[j] - top)
+    for j in range(width):
+        total += z[j]
+    for j in range(width):
+        z[j] /= total
+    return top + math.log(total)
+
+
+def _softmax_sparse(z, t, d, width, scale, wanted, parameter):
+    label = int(t[0])
+    chosen = z[label]
+    loss = softmax_row(z, width) - chosen
+    if wanted:
+        for j in range(width):
+            d[j] = z[j] * scale
+        d[label] -= scale
+    return loss
+
+
+def _softmax_dense(z, t, d, width, scale, wanted, parameter):
+    chosen, mass = like(z, 0), like(z, 0)
+    for j in range(width):
+        chosen += t[j] * z[j]
+        mass += t[j]
+    loss = mass * softmax_row(z, width) - chosen
+    if wanted:
+        for j in range(width):
+            d[j] = (mass * z[j] - t[j]) * scale
+    return loss
+
+
+def _limited(p):
+    low, high = like(p, EPSILON), like(p, 1 - EPSILON)
+    p = low if p < low else p
+    return high if p > high else p
+
+
+_limited = device(_limited)
+
+
+def _sparse(p, t, d, width, scale, wanted, parameter):
+    label, total = int(t[0]), like(p, 0)
+    for j in range(width):
+        total += p[j]
+    q = p[label] / total
+    if wanted:
+        inside = q == _limited(q)
+        for j in range(width):
+            d[j] = scale / total if inside else like(p, 0)
+        if inside:
+            d[label] -= scale / (q * total)
+    return -math.log(_limited(q))
+
+
+def _categorical(p, t, d, width, scale, wanted, parameter):
+    total, loss, mass = like(p, 0), like(p, 0), like(p, 0)
+    for j in range(width):
+        total += p[j]
+    for j in range(width):
+        q = p[j] / total
+        loss -= t[j] * math.log(_limited(q))
+        mass += t[j] if q == _limited(q) else like(p, 0)
+    if wanted:
+        for j in range(width):
+            q = p[j] / total
+            own = t[j] / q if q == _limited(q) else like(p, 0)
+            d[j] = (mass - own) * scale / total
+    return loss
+
+
+def _binary(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        q = _limited(p[j])
+        loss -= t[j] * math.log(q) + (like(p, 1) - t[j]) * math.log(like(p, 1) - q)
+        if wanted:
+            slope = (like(p, 1) - t[j]) / (like(p, 1) - q) - t[j] / q
+            d[j] = slope * share if q == p[j] else like(p, 0)
+    return loss / like(p, width)
+
+
+def _sigmoid_binary(z, t, d, width, scale, wanted, parameter):
+    loss, share = like(z, 0), scale / like(z, width)
+    for j in range(width):
+        # max(z, 0) - z t + log(1 + e**-|z|) overflows nowhere
+        loss += larger(z[j], like(z, 0)) - z[j] * t[j] + math.log1p(exp(-abs(z[j])))
+        z[j] = sigmoid(z[j])
+        if wanted:
+            d[j] = (z[j] - t[j]) * share
+    return loss / like(z, width)
+
+
+def _mean_squared(p, t, d, width, scale, wanted, parameter):
+    loss, slope = like(p, 0), like(p, 2) * scale / like(p, width)
+    for j in range(width):
+        loss += (p[j] - t[j]) * (p[j] - t[j])
+    if wanted:
+        for j in range(width):
+            d[j] = slope * (p[j] - t[j])
+    return loss / like(p, width)
+
+
+def _sign(x):
+    one = like(x, 1) if x > like(x, 0) else like(x, -1)
+    return like(x, 0) if x == like(x, 0) else one
+
+
+_sign = device(_sign)
+
+
+def _mean_absolute(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        loss += abs(p[j] - t[j])
+        if wanted:
+            d[j] = _sign(p[j] - t[j]) * share
+    return loss / like(p, width)
+
+
+def _huber(p, t, d, width, scale, wanted, delta):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        e = p[j] - t[j]
+        near = abs(e) <= delta
+        loss += like(p, 0.5) * e * e if near else delta * (abs(e) - like(p, 0.5) * delta)
+        if wanted:
+            d[j] = e * share if near else delta * _sign(e) * share
+    return loss / like(p, width)
+
+
+def _hinge(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        margin = like(p, 1) - t[j] * p[j]
+        loss += larger(margin, like(p, 0))
+        if wanted:
+            d[j] = -t[j] * share if margin > like(p, 0) else like(p, 0)
+    return loss / like(p, width)
+
+
+softmax_sparse = _row_loss("softmax_sparse", _softmax_sparse)
+softmax_dense = _row_loss("softmax_dense", _softmax_dense)
+sparse = _row_loss("sparse", _sparse)
+categorical = _row_loss("categorical", _categorical)
+binary = _row_loss("binary", _binary)
+sigmoid_binary = _row_loss("sigmoid_binary", _sigmoid_binary)
+mean_squared = _row_loss("mean_squared", _mean_squared)
+mean_absolute = _row_loss("mean_absolute", _mean_absolute)
+huber = _row_loss("huber", _huber)
+hinge = _row_loss("hinge", _hinge)
+
+
+@kernel
+def softmax(op, ctl, mem, part, parts):
+    """x (rows, width) -> y (rows, width) written, each row summing to 1.   op: x, y, width.   Owner: rows."""
+    width = op[2]
+    first, last = cut(ctl[ROWS], 1, part, parts)
+    for i in range(first, last):
+        x, y = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
+        if op[0] != op[1]:
+            for j in range(width):
+                y[j] = x[j]
+        softmax_row(y, width)
+
+
+@kernel
+def softmax_grad(op, ctl, mem, part, parts):
+    """dy (rows, width) becomes y (dy - sum dy y).   op: y, dy, width.   Owner: rows."""
+    width = op[2]
+    first, last = cut(ctl[ROWS], 1, part, parts)
+    for i in range(first, last):
+        y, dy = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
+        total = like(mem, 0)
+        for j in range(width):
+            total += dy[j] * y[j]
+        for j in range(width):
+            dy[j] = y[j] * (dy[j] - total)
+
+
+@kernel
+def tally(op, ctl, mem, part, parts):
+    """Add up the batch: SUMS[0] += sum of row losses, SUMS[1 + m] += sum of metric m, LOSSES[step] = the mean loss.
+
+    A loss that is not finite raises the stop flag. Penalties of regularisers count once a row.
+    op: row loss (rows,), penalties (p,), p, metrics m, then m times: values (rows,), slot in SUMS.   Owner: one part.
+    """
+    rows, sums = ctl[ROWS], float64_at(ctl[SUMS])
+    loss = 0.0
+    for i in range(rows):
+        loss += at(mem, op[0])[i]
+    for q in range(op[2]):
+        loss += at(mem, op[1])[q] * rows
+    sums[0] += loss
+    float64_at(ctl[LOSSES])[ctl[STEP]] = loss / rows
+    if not math.isfinite(loss):
+        atomic_store(int64_at(ctl[STOP]), 1)
+    for m in range(op[3]):
+        values, total = at(mem, op[4 + 2 * m]), 0.0
+        for i in range(rows):
+            total += values[i]
+        sums[op[5 + 2 * m]] += total

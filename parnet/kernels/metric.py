@@ -1,0 +1,97 @@
+"""Metrics: a number a row, or counts of classes. Stage: kernels. Must not know: how a metric is reported.
+
+    op: pred (rows, width), target (rows, targets), values (rows,) written, width, targets, parameter.   Owner: rows.
+"""
+
+from __future__ import annotations
+
+from .control import ROWS, SUMS
+from .declare import Kernel, device, kernel
+from .intrinsics import at, float64_at, float_word, like
+from .share import cut
+
+
+@device
+def largest(p, width):
+    """The first place of the largest number."""
+    best = 0
+    for j in range(1, width):
+        if p[j] > p[best]:
+            best = j
+    return best
+
+
+def _row_metric(name, formula) -> Kernel:
+    """The kernel around a formula(p, t, width, targets, parameter) -> value of one row."""
+    formula = device(formula)
+
+    def run(op, ctl, mem, part, parts):
+        width, targets, parameter = op[3], op[4], float_word(mem, op[5])
+        first, last = cut(ctl[ROWS], 1, part, parts)
+        for i in range(first, last):
+            p, t = at(mem, op[0] + i * width), at(mem, op[1] + i * targets)
+            at(mem, op[2])[i] = formula(p, t, width, targets, parameter)
+
+    run.__doc__ = __doc__
+    return Kernel(f"metric.{name}", run)
+
+
+def _sparse_accuracy(p, t, width, targets, parameter):
+    return like(p, 1) if largest(p, width) == int(t[0]) else like(p, 0)
+
+
+def _categorical_accuracy(p, t, width, targets, parameter):
+    return like(p, 1) if largest(p, width) == largest(t, width) else like(p, 0)
+
+
+def _binary_accuracy(p, t, width, targets, threshold):
+    right = 0
+    for j in range(width):
+        right += (p[j] > threshold) == (t[j] > like(p, 0.5))
+    return like(p, right) / like(p, width)
+
+
+def _top_k(p, t, width, targets, k):
+    label = int(t[0]) if targets == 1 else largest(t, width)
+    above = 0
+    for j in range(width):
+        above += p[j] > p[label] or (p[j] == p[label] and j < label)
+    return like(p, 1) if like(p, above) < k else like(p, 0)
+
+
+def _squared(p, t, width, targets, parameter):
+    total = like(p, 0)
+    for j in range(width):
+        total += (p[j] - t[j]) * (p[j] - t[j])
+    return total / like(p, width)
+
+
+def _absolute(p, t, width, targets, parameter):
+    total = like(p, 0)
+    for j in range(width):
+        total += abs(p[j] - t[j])
+    return total / like(p, width)
+
+
+sparse_accuracy = _row_metric("sparse_accuracy", _sparse_accuracy)
+categorical_accuracy = _row_metric("categorical_accuracy", _categorical_accuracy)
+binary_accuracy = _row_metric("binary_accuracy", _binary_accuracy)
+top_k = _row_metric("top_k", _top_k)
+squared = _row_metric("squared", _squared)
+absolute = _row_metric("absolute", _absolute)
+
+
+@kernel
+def confusion(op, ctl, mem, part, parts):
+    """Counts of (true class, predicted class), added to SUMS[slot + true * classes + predicted].
+
+    One column is a yes or no against the threshold; several are one class each.
+    op: pred (rows, width), target (rows, targets), width, targets, slot, threshold.   Owner: one part.
+    """
+    width, targets, threshold = op[2], op[3], float_word(mem, op[5])
+    counts, classes = float64_at(ctl[SUMS]), max(width, 2)
+    for i in range(ctl[ROWS]):
+        p, t = at(mem, op[0] + i * width), at(mem, op[1] + i * targets)
+        predicted = largest(p, width) if width > 1 else int(p[0] > threshold)
+        true = int(t[0]) if targets == 1 else largest(t, width)
+        counts[op[4] + true * classes + predicted] += 1.0

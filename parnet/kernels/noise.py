@@ -1,0 +1,64 @@
+"""Random numbers that belong to a place, not to a moment: dropout. Stage: kernels.
+
+The number for element j of sample i of epoch e is Philox4x32-10 of (j / 4, i, e, layer) under the key (seed), after Salmon et
+al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3. It is the same on any thread, worker or machine.
+Must not know: layers.
+"""
+
+from __future__ import annotations
+
+from .control import EPOCH, ROWS, SEED
+from .declare import device, kernel
+from .gather import source_row
+from .intrinsics import at, float_word, lanes, like
+from .share import rectangle
+
+MASK = 0xFFFFFFFF
+MULTIPLY_0, MULTIPLY_1 = 0xD2511F53, 0xCD9E8D57
+WEYL_0, WEYL_1 = 0x9E3779B9, 0xBB67AE85
+
+
+@device
+def philox(c0, c1, c2, c3, k0, k1):
+    """Four random 32-bit words (as int64) for a counter of four and a key of two 32-bit words."""
+    for _ in range(10):
+        p0, p1 = MULTIPLY_0 * c0, MULTIPLY_1 * c2
+        high0, high1 = (p0 >> 32) & MASK, (p1 >> 32) & MASK
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, p1 & MASK, high0 ^ c3 ^ k1, p0 & MASK
+        k0, k1 = (k0 + WEYL_0) & MASK, (k1 + WEYL_1) & MASK
+    return c0, c1, c2, c3
+
+
+@kernel
+def dropout(op, ctl, mem, part, parts):
+    """x (rows, width) -> mask (rows, width), y (rows, width) written; y = x mask, mask = 0 or 1 / (1 - rate).
+
+    op: x, y, mask, width, rate, layer, share.   Owner: as shared. Source: Srivastava et al. 2014, section 4, inverted.
+    """
+    width, rate, layer = op[3], float_word(mem, op[4]), op[5]
+    threshold = int(rate * like(mem, 4294967296.0))
+    keep = like(mem, 1) / (like(mem, 1) - rate)
+    k0, k1 = ctl[SEED] & MASK, (ctl[SEED] >> 32) & MASK
+    for which in range(2):
+        r0, r1, c0, c1 = rectangle(op[6], which, ctl[ROWS], width, lanes(mem), part, parts)
+        for i in range(r0, r1):
+            x, y, mask = at(mem, op[0] + i * width), at(mem, op[1] + i * width), at(mem, op[2] + i * width)
+            sample = source_row(ctl, i)
+            for j in range(c0, c1, 4):
+                words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
+                for q in range(min(4, c1 - j)):
+                    factor = keep if words[q] >= threshold else like(mem, 0)
+                    mask[j + q] = factor
+                    y[j + q] = x[j + q] * factor
+
+
+@kernel
+def dropout_grad(op, ctl, mem, part, parts):
+    """dy (rows, width) *= mask.   op: mask, dy, width, share.   Owner: as shared."""
+    width = op[2]
+    for which in range(2):
+        r0, r1, c0, c1 = rectangle(op[3], which, ctl[ROWS], width, lanes(mem), part, parts)
+        for i in range(r0, r1):
+            mask, dy = at(mem, op[0] + i * width + c0), at(mem, op[1] + i * width + c0)
+            for j in range(c1 - c0):
+                dy[j] *= mask[j]

@@ -1,0 +1,144 @@
+"""Batch normalisation over the rows of a batch, feature by feature. Stage: kernels.
+
+    y = gamma (x - mean) / sqrt(var + eps) + beta        Ioffe & Szegedy 2015, algorithm 1
+
+Each feature belongs to one part; its sums run over the rows in rising order. Must not know: layers.
+"""
+
+from __future__ import annotations
+
+from .control import ROWS, SCRATCH
+from .declare import device, kernel
+from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
+from .product import gradient_mode
+from .reduce import CHUNK, deliver, sum_rows
+from .share import cut
+
+
+@device
+def normalise(rows, x, y, width, mean, inverse, gamma, beta, n):
+    """y[i, j] = (x[i, j] - mean[j]) * inverse[j] * gamma[j] + beta[j]."""
+    for i in range(rows):
+        source, out = at(x, i * width), at(y, i * width)
+        for j in range(n):
+            out[j] = (source[j] - mean[j]) * (inverse[j] * gamma[j]) + beta[j]
+
+
+@device
+def statistics(rows, x, width, mean, inverse, variance, epsilon, n):
+    """Mean, biased variance and 1 / sqrt(variance + epsilon) of n columns; two passes, as the variance needs."""
+    count = like(x, rows)
+    sum_rows(rows, x, width, mean, n)
+    for j in range(n):
+        mean[j] /= count
+        variance[j] = like(x, 0)
+    for i in range(rows):
+        row = at(x, i * width)
+        for j in range(n):
+            variance[j] += (row[j] - mean[j]) * (row[j] - mean[j])
+    for j in range(n):
+        variance[j] /= count
+        inverse[j] = like(x, 1) / square_root(variance[j] + epsilon)
+
+
+@device
+def move(average, value, momentum, n):
+    """average = momentum average + (1 - momentum) value."""
+    for j in range(n):
+        average[j] = momentum * average[j] + (like(average, 1) - momentum) * value[j]
+
+
+@kernel
+def batch_forward(op, ctl, mem, part, parts):
+    """x (rows, C) -> y (rows, C), mean (C,), inverse (C,) written; moving mean and variance (C,) updated.
+
+    op: x, y, gamma, beta, mean, inverse, moving mean, moving variance, C, epsilon, momentum.   Owner: columns.
+    """
+    width, epsilon, momentum = op[8], float_word(mem, op[9]), float_word(mem, op[10])
+    variance = pointer_at(mem, ctl[SCRATCH])
+    first, last = cut(width, lanes(mem), part, parts)
+    for j in range(first, last, CHUNK):
+        n = min(CHUNK, last - j)
+        x, mean, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j)
+        statistics(ctl[ROWS], x, width, mean, inverse, variance, epsilon, n)
+        gamma, beta = at(mem, op[2] + j), at(mem, op[3] + j)
+        normalise(ctl[ROWS], x, at(mem, op[1] + j), width, mean, inverse, gamma, beta, n)
+        move(at(mem, op[6] + j), mean, momentum, n)
+        move(at(mem, op[7] + j), variance, momentum, n)
+
+
+@kernel
+def batch_inference(op, ctl, mem, part, parts):
+    """x (rows, C) -> y (rows, C) written, with the moving mean and variance.
+
+    op: x, y, gamma, beta, moving mean, moving variance, C, epsilon.   Owner: columns.
+    """
+    width, epsilon = op[6], float_word(mem, op[7])
+    inverse = pointer_at(mem, ctl[SCRATCH])
+    first, last = cut(width, lanes(mem), part, parts)
+    for j in range(first, last, CHUNK):
+        n = min(CHUNK, last - j)
+        variance = at(mem, op[5] + j)
+        for q in range(n):
+            inverse[q] = like(mem, 1) / square_root(variance[q] + epsilon)
+        mean, gamma, beta = at(mem, op[4] + j), at(mem, op[2] + j), at(mem, op[3] + j)
+        normalise(ctl[ROWS], at(mem, op[0] + j), at(mem, op[1] + j), width, mean, inverse, gamma, beta, n)
+
+
+@kernel
+def batch_backward(op, ctl, mem, part, parts):
+    """x, dy (rows, C), mean, inverse, gamma (C,) -> dx over dy, dgamma, dbeta (C,) written, added to, or updated.
+
+    With n rows and h = (x - mean) inverse:
+        dbeta = sum dy,  dgamma = sum dy h,  dx = gamma inverse / n (n dy - dbeta - h dgamma)
+
+    op: x, dy, mean, inverse, gamma, dgamma, dbeta, C, dx wanted, update.   Owner: columns.
+    """
+    width, wanted, rows = op[7], op[8], ctl[ROWS]
+    mode, scale = gradient_mode(ctl, mem, op[9])
+    dbeta = pointer_at(mem, ctl[SCRATCH])
+    dgamma, a, b = at(dbeta, CHUNK), at(dbeta, 2 * CHUNK), at(dbeta, 3 * CHUNK)
+    count = like(mem, rows)
+    first, last = cut(width, lanes(mem), part, parts)
+    for j in range(first, last, CHUNK):
+        n = min(CHUNK, last - j)
+        x, dy, mean, inverse = at(mem, op[0] + j), at(mem, op[1] + j), at(mem, op[2] + j), at(mem, op[3] + j)
+        sum_rows(rows, dy, width, dbeta, n)
+        for q in range(n):
+            dgamma[q] = like(mem, 0)
+        for i in range(rows):
+            row, source = at(dy, i * width), at(x, i * width)
+            for q in range(n):
+                dgamma[q] += row[q] * (source[q] - mean[q])
+        gamma = at(mem, op[4] + j)
+        for q in range(n):
+            dgamma[q] *= inverse[q]
+            a[q] = gamma[q] * inverse[q]
+            b[q] = inverse[q] * dgamma[q] / count
+        if wanted:
+            for i in range(rows):
+                row, source = at(dy, i * width), at(x, i * width)
+                for q in range(n):
+                    row[q] = a[q] * (row[q] - dbeta[q] / count - (source[q] - mean[q]) * b[q])
+        deliver(at(mem, op[5] + j), dgamma, n, mode, scale)
+        deliver(at(mem, op[6] + j), dbeta, n, mode, scale)
+
+
+@kernel
+def frozen_backward(op, ctl, mem, part, parts):
+    """dy (rows, C) *= gamma / sqrt(moving variance + epsilon): the gradient of `batch_inference`.
+
+    op: dy, gamma, moving variance, C, epsilon.   Owner: columns.
+    """
+    width, epsilon = op[3], float_word(mem, op[4])
+    factor = pointer_at(mem, ctl[SCRATCH])
+    first, last = cut(width, lanes(mem), part, parts)
+    for j in range(first, last, CHUNK):
+        n = min(CHUNK, last - j)
+        dy, gamma, variance = at(mem, op[0] + j), at(mem, op[1] + j), at(mem, op[2] + j)
+        for q in range(n):
+            factor[q] = gamma[q] / square_root(variance[q] + epsilon)
+        for i in range(ctl[ROWS]):
+            row = at(dy, i * width)
+            for q in range(n):
+                row[q] *= factor[q]

@@ -1,0 +1,124 @@
+"""Sums over rows, and over long vectors in fixed blocks. Stage: kernels. Must not know: what is summed.
+
+A sum over rows adds them in rising order, each column by one part. A sum over a long vector adds up blocks of BLOCK
+numbers, then the blocks in order: the number of parts cannot be seen in the result.
+"""
+
+from __future__ import annotations
+
+from .control import ROWS, SCRATCH
+from .declare import device, kernel
+from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
+from .product import gradient_mode
+from .share import cut
+from .tile import ADD
+
+BLOCK = 4096
+#: columns summed at a time; part of the scratch memory holds their sums
+CHUNK = 512
+
+
+@device
+def sum_rows(rows, x, width, sums, n):
+    """sums[j] = sum over i of x[i, j] for j < n, rows in rising order."""
+    for j in range(n):
+        sums[j] = x[j]
+    for i in range(1, rows):
+        row = at(x, i * width)
+        for j in range(n):
+            sums[j] += row[j]
+
+
+@device
+def deliver(gradient, sums, n, mode, scale):
+    """A finished gradient goes where it belongs, see `gradient_mode`."""
+    if mode == ADD:
+        for j in range(n):
+            gradient[j] += scale * sums[j]
+    else:
+        for j in range(n):
+            gradient[j] = sums[j]
+
+
+@kernel
+def bias_gradient(op, ctl, mem, part, parts):
+    """dy (rows, F) -> db (F,) written or added to, or b updated.
+
+    op: dy, db, F, update.   Owner: columns.
+    """
+    dy, db, width = at(mem, op[0]), at(mem, op[1]), op[2]
+    sums = pointer_at(mem, ctl[SCRATCH])
+    mode, scale = gradient_mode(ctl, mem, op[3])
+    first, last = cut(width, lanes(mem), part, parts)
+    for j in range(first, last, CHUNK):
+        n = min(CHUNK, last - j)
+        sum_rows(ctl[ROWS], at(dy, j), width, sums, n)
+        deliver(at(db, j), sums, n, mode, scale)
+
+
+@kernel
+def block_squares(op, ctl, mem, part, parts):
+    """x (n,) -> sums (blocks,) of x^2, one a block of BLOCK numbers.   op: x, sums, n.   Owner: blocks."""
+    x, sums, n = at(mem, op[0]), at(mem, op[1]), op[2]
+    blocks = (n + BLOCK - 1) // BLOCK
+    first, last = cut(blocks, 1, part, parts)
+    for b in range(first, last):
+        total = like(mem, 0)
+        for j in range(b * BLOCK, min(n, (b + 1) * BLOCK)):
+            total += x[j] * x[j]
+        sums[b] = total
+
+
+@kernel
+def norm_factor(op, ctl, mem, part, parts):
+    """sums (blocks,) -> factor (1,) that cuts the norm to `limit`: min(1, limit / norm).
+
+    op: sums, factor, blocks, limit.   Owner: one part.
+    Source: Pascanu et al. 2013, "On the difficulty of training recurrent neural networks", algorithm 1.
+    """
+    sums, factor, limit = at(mem, op[0]), at(mem, op[1]), float_word(mem, op[3])
+    total = like(mem, 0)
+    for b in range(op[2]):
+        total += sums[b]
+    norm = square_root(total)
+    factor[0] = limit / norm if norm > limit else like(mem, 1)
+
+
+@kernel
+def multiply(op, ctl, mem, part, parts):
+    """x (n,) *= factor (1,).   op: x, factor, n.   Owner: runs of x."""
+    x, factor = at(mem, op[0]), at(mem, op[1])[0]
+    first, last = cut(op[2], lanes(mem), part, parts)
+    for j in range(first, last):
+        x[j] *= factor
+
+
+@kernel
+def clip(op, ctl, mem, part, parts):
+    """x (n,) cut to [-limit, limit]; a NaN stays one.   op: x, n, limit.   Owner: runs of x."""
+    x, limit = at(mem, op[0]), float_word(mem, op[2])
+    first, last = cut(op[1], lanes(mem), part, parts)
+    for j in range(first, last):
+        high = limit if x[j] > limit else x[j]
+        x[j] = -limit if high < -limit else high
+
+
+@kernel
+def penalty(op, ctl, mem, part, parts):
+    """w (n,) -> out (1,) = l1 sum |w| + l2 sum w^2.   op: w, out, n, l1, l2.   Owner: one part."""
+    w, l1, l2 = at(mem, op[0]), float_word(mem, op[3]), float_word(mem, op[4])
+    total = like(mem, 0)
+    for j in range(op[2]):
+        total += l1 * abs(w[j]) + l2 * w[j] * w[j]
+    at(mem, op[1])[0] = total
+
+
+@kernel
+def penalty_gradient(op, ctl, mem, part, parts):
+    """dw (n,) += l1 sign(w) + 2 l2 w.   op: w, dw, n, l1, l2.   Owner: runs of w."""
+    w, dw, l1, l2 = at(mem, op[0]), at(mem, op[1]), float_word(mem, op[3]), float_word(mem, op[4])
+    first, last = cut(op[2], lanes(mem), part, parts)
+    for j in range(first, last):
+        sign = like(mem, 1) if w[j] > like(mem, 0) else like(mem, -1)
+        sign = like(mem, 0) if w[j] == like(mem, 0) else sign
+        dw[j] += l1 * sign + like(mem, 2) * l2 * w[j]

@@ -1,0 +1,104 @@
+"""The words a layer declares its work in: buffers and steps. Stage: kernels, lowest; layers write them, the plan is made of
+them.
+
+Plain data, no arrays: nothing here allocates or runs. Must not know: Numba, executors, threads.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+
+#: how a step's work is cut into parts, see `parnet.kernels.share`
+TILES, COLUMNS, ROWS_SHARED = 0, 1, 2
+#: the step is small or sequential: one part does all of it
+ONE = 3
+#: a run of numbers cut into equal pieces (updates of long vectors)
+FLAT = 4
+#: every part does the whole step for itself, into its own copy of the output
+EACH = 5
+
+#: words of a step in the native loop's table, and the number of parts that stands for EACH
+TABLE_ROW, EVERYONE = 24, -1
+
+SHARE_NAMES = {TILES: "tiles", COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat", EACH: "each"}
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A run of numbers in one region of memory; the plan's layout gives it its place.
+
+    Attributes:
+        name: unique in its plan, "dense_1/y".
+        region: "arena" (activations), "parameters", "gradients", "slots" (the optimizer's), "state" (moving averages).
+        width: numbers a row when per_row, else numbers in all.
+        per_row: one row a sample of the batch.
+        shape: for per_row the shape of one sample, else the whole shape.
+        copies: each part has its own copy.
+    """
+
+    name: str
+    region: str
+    width: int
+    per_row: bool = False
+    shape: tuple[int, ...] = ()
+    copies: bool = False
+
+
+def number(value: float) -> int:
+    """A float as the operand word that `float_word` reads."""
+    return int(struct.unpack("<q", struct.pack("<d", value))[0])
+
+
+@dataclass(frozen=True)
+class Access:
+    """How a step touches a buffer. `local`: each part touches only what it owns under the step's share."""
+
+    buffer: Buffer
+    writes: bool
+    local: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call of the plan.
+
+    Attributes:
+        kernel: its name, "product.forward".
+        operands: op words: a Buffer (its place), a (Buffer, numbers further) pair, or an int.
+        accesses: what it reads and writes, for barriers and lifetimes.
+        share: how its work is cut (TILES, ...).
+        extent: the sizes that the cut depends on; two steps of equal share and extent are cut alike.
+            A size of -1 stands for the rows of the batch.
+        flops, bytes: cost for one row of the batch (per_row) or in all.
+        per_row: whether flops and bytes are a row's.
+        label: the layer it belongs to.
+        phase: "input", "forward", "loss", "backward" or "update".
+    """
+
+    kernel: str
+    operands: tuple
+    accesses: tuple[Access, ...]
+    share: int
+    extent: tuple[int, ...]
+    flops: float
+    bytes: float
+    per_row: bool = True
+    label: str = ""
+    phase: str = ""
+    note: str = field(default="", compare=False)
+
+
+def reads(*buffers: Buffer) -> tuple[Access, ...]:
+    """Accesses that read anywhere in the buffers."""
+    return tuple(Access(b, writes=False, local=False) for b in buffers)
+
+
+def reads_own(*buffers: Buffer) -> tuple[Access, ...]:
+    """Accesses that read only what the part owns."""
+    return tuple(Access(b, writes=False, local=True) for b in buffers)
+
+
+def writes_own(*buffers: Buffer) -> tuple[Access, ...]:
+    """Accesses that write (and may read) only what the part owns."""
+    return tuple(Access(b, writes=True, local=True) for b in buffers)

@@ -1,0 +1,53 @@
+"""How a layer declares bias and activation, forward and backward; shared by all layers that have them. Stage: layers.
+
+Must not know: which layer calls.
+"""
+
+from __future__ import annotations
+
+from ..activations import Activation, softmax
+from ..kernels.step import COLUMNS, ROWS_SHARED, TILES, Buffer, number, reads, reads_own, writes_own
+from .base import Build
+
+
+def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int = TILES) -> Buffer:
+    """y = activation(z + bias), over z where the derivative allows it."""
+    if activation is softmax:
+        if bias is not None:
+            activate(build, z, bias, _LINEAR, share)
+        if not build.fused_output:
+            _softmax(build, z)
+        build.keep(activated=z, summed=z)
+        return z
+    if build.fused_output:
+        activation = _LINEAR
+    if activation.name == "linear" and bias is None:
+        build.keep(activated=z, summed=z)
+        return z
+    y = build.rows("activated", z.shape) if activation.needs_input else z
+    operands = (z, bias or 0, int(bias is not None), y, z.width, number(activation.alpha), share)
+    accesses = writes_own(z, y) + (reads(bias) if bias else ())
+    build.step(activation.kernel, operands, accesses, share, (-1, z.width), bytes=8.0 * z.width)
+    build.keep(activated=y, summed=z)
+    return y
+
+
+_LINEAR = Activation("linear")
+
+
+def _softmax(build: Build, z: Buffer) -> None:
+    build.step("loss.softmax", (z, z, z.width), writes_own(z), ROWS_SHARED, (-1,), bytes=16.0 * z.width)
+
+
+def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
+    """dy becomes the gradient of the sum before the activation, in place."""
+    if build.fused_output or activation.name == "linear":
+        return
+    y, z = build.kept("activated"), build.kept("summed")
+    if activation is softmax or activation.name == "softmax":
+        accesses = reads_own(y) + writes_own(dy)
+        build.step("loss.softmax_grad", (y, dy, y.width), accesses, ROWS_SHARED, (-1,), bytes=12.0 * y.width)
+        return
+    operands = (z, y, dy, y.width, number(activation.alpha), COLUMNS)
+    accesses = reads_own(z, y) + writes_own(dy)
+    build.step(activation.gradient_kernel, operands, accesses, COLUMNS, (-1, y.width), bytes=12.0 * y.width)

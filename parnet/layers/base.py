@@ -1,0 +1,213 @@
+"""The contract of a layer. Stage: layers. Must not know: executors, threads, models.
+
+A layer DECLARES: its weights, its output shape, and which kernels its forward and backward pass call, for a given
+input. It allocates nothing and runs nothing. To add one, write one file like `dense.py` with a class that has
+
+    weights(input_shape)            what it owns: a tuple of `Weight`
+    output_shape(input_shape)       shapes are those of one sample: (28, 28)
+    forward(build, x, training)     steps from the buffer x to the buffer it returns
+    backward(build, dy)             steps from the gradient of its output to that of its input (None if not wanted)
+    examples                        a few (layer, input shape) pairs: the contract tests find and use them
+
+Importing the file into `parnet.layers` enters the class in the registry, and with it in files, exports and tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from .. import initializers, regularizers
+from ..errors import HyperparameterError, ShapeError, StateError
+from ..kernels.step import Access, Buffer
+from ..registry import Configurable, Registry, snake_case
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One array a layer owns.
+
+    Attributes:
+        name: "kernel", "bias", ...; `layer.<name>` reads it.
+        shape: of the array.
+        initializer: makes its first value.
+        regularizer: its penalty, or None.
+        trainable: False for moving averages, which the optimizer never touches.
+    """
+
+    name: str
+    shape: Shape
+    initializer: initializers.Initializer
+    regularizer: regularizers.Regularizer | None = None
+    trainable: bool = True
+
+
+class Build(Protocol):
+    """What a layer's forward and backward are handed to declare their work with (see `parnet.plan.builder`)."""
+
+    #: the layer's output need not be activated: the loss does it, and its gradient is that of the sum before it
+    fused_output: bool
+    #: somebody before this layer needs the gradient of its input
+    input_gradient_wanted: bool
+    #: rows of a full batch
+    batch: int
+    #: number of the layer in its model
+    node: int
+
+    def weight(self, name: str) -> Buffer: ...
+    def gradient(self, name: str) -> Buffer: ...
+    def rides(self, name: str) -> bool: ...
+    def rows(self, name: str, shape: Shape) -> Buffer: ...
+    def turned(self, name: str, width: int) -> Buffer: ...
+    def fixed(self, name: str, width: int) -> Buffer: ...
+    def keep(self, **buffers: Buffer) -> None: ...
+    def kept(self, name: str) -> Buffer: ...
+    def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool: ...
+    def step(
+        self,
+        kernel: str,
+        operands: tuple,
+        accesses: tuple[Access, ...],
+        share: int,
+        extent: tuple[int, ...],
+        flops: float = 0.0,
+        bytes: float = 0.0,
+        per_row: bool = True,
+    ) -> None: ...
+
+
+registry: Registry[Layer]
+
+
+class Layer(Configurable):
+    """Base of all layers.
+
+    Args:
+        name: unique in its model; made from the class's name when left out.
+        input_shape: of one sample, on a first layer.
+        trainable: False keeps the optimizer away from the layer's weights.
+    """
+
+    examples: ClassVar[Callable[[], list[tuple[Any, Shape]]]]
+
+    def __init__(self, *, name: str | None = None, input_shape=None, trainable: bool = True):
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_.\-]+", str(name)):
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected a name of letters, digits, '_', '.' and '-', received {name!r}"
+            )
+        self.name = name
+        self.input_shape = None if input_shape is None else check_shape(input_shape, type(self).__name__)
+        self.trainable = trainable
+        self._values: Any = None
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if not cls.__name__.startswith("_"):
+            registry.add()(cls)
+
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        """The arrays the layer owns for that input."""
+        return ()
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape of one output sample. Raises ShapeError where the input cannot work."""
+        return input_shape
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        """Declare the steps from x to the output."""
+        raise _incomplete(self, "forward")
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        """Declare the steps from the output's gradient to the input's; dy may be overwritten."""
+        raise _incomplete(self, "backward")
+
+    # -- what users read ------------------------------------------------------------------------
+
+    def bind(self, values: Any) -> None:
+        """Called by the model once its weights exist: `values` maps a weight's name to a Parameter."""
+        self._values = values
+
+    def __getattr__(self, name: str):
+        values = self.__dict__.get("_values")
+        if values is not None and name in values:
+            return values[name]
+        if name.startswith("_"):
+            raise AttributeError(name)
+        owns = f"its weights are {', '.join(values)}" if values else "it has no weights, or its model is not built yet"
+        raise AttributeError(f"{self.label()}: no attribute {name!r}; {owns}")
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of the layer's arrays, in the order of `weights`."""
+        return [parameter.numpy() for parameter in (self._values or {}).values()]
+
+    def set_weights(self, arrays) -> None:
+        """Replace all of the layer's arrays.
+
+        Raises:
+            ShapeError: another number of arrays, or one of another shape. Nothing is changed then.
+        """
+        parameters = list((self._values or {}).values())
+        if len(arrays) != len(parameters):
+            raise ShapeError(f"{self.label()}: expected {len(parameters)} arrays, received {len(arrays)}")
+        checked = [p.check(a) for p, a in zip(parameters, arrays, strict=True)]
+        for parameter, array in zip(parameters, checked, strict=True):
+            parameter.assign(array)
+
+    def label(self) -> str:
+        """The layer as messages name it: dense_2 (Dense 10)."""
+        return f"{self.name or snake_case(type(self).__name__)} ({self.describe()})"
+
+    def describe(self) -> str:
+        """Class and main size."""
+        return type(self).__name__
+
+    def get_config(self) -> dict:
+        config = super().get_config()
+        if self.input_shape is None:
+            config.pop("input_shape", None)
+        if self.trainable:
+            config.pop("trainable", None)
+        return config
+
+
+def _incomplete(layer: Layer, method: str) -> StateError:
+    """The error for a layer that lacks a part of the contract."""
+    return StateError(f"{layer.label()}: a layer needs a method {method}; see parnet.layers.base")
+
+
+registry = Registry("layer", Layer)
+
+
+def check_shape(shape, where: str) -> Shape:
+    """A shape as a tuple of positive ints, from a list, a tuple or one int.
+
+    Raises:
+        ShapeError: it is none, such as one with a None or 0 in it.
+    """
+    from numbers import Integral
+
+    items = (shape,) if isinstance(shape, Integral) else shape
+    try:
+        items = tuple(items)
+    except TypeError:
+        items = (None,)
+    if not all(isinstance(n, Integral) and n > 0 for n in items):
+        raise ShapeError(
+            f"{where}: expected a shape of whole numbers above 0 without the batch, such as (28, 28), received {shape!r}"
+        )
+    return tuple(int(n) for n in items)
+
+
+def count(shape: Shape) -> int:
+    """How many numbers an array of that shape holds."""
+    result = 1
+    for n in shape:
+        result *= n
+    return result

@@ -1,0 +1,152 @@
+"""The fully connected layer. Stage: layers. Must not know: executors, threads."""
+
+from __future__ import annotations
+
+from .. import activations, initializers, regularizers
+from ..errors import HyperparameterError, ShapeError
+from ..kernels.step import COLUMNS, TILES, Buffer, reads, reads_own, writes_own
+from .activate import activate, activate_backward
+from .base import Build, Layer, Shape, Weight
+
+
+class Dense(Layer):
+    """Y = activation(X . W + b).
+
+    Args:
+        units: number of outputs F.
+        activation: name, Activation or None for linear.
+        use_bias: whether b is added.
+        kernel_initializer, bias_initializer: how W and b start.
+        kernel_regularizer, bias_regularizer: penalties, or None.
+    Input:
+        (batch, K) float.
+    Output:
+        (batch, F).
+    Weights:
+        kernel W (K, F), bias b (F,): Keras's layout, the transpose of PyTorch's.
+    Raises:
+        HyperparameterError: units is not a whole number above 0.
+        ShapeError: the input is not (batch, K).
+
+    >>> from parnet import layers as L
+    >>> L.Dense(10, activation="softmax").output_shape((784,))
+    (10,)
+    """
+
+    def __init__(
+        self,
+        units: int,
+        activation=None,
+        use_bias: bool = True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        **base,
+    ):
+        super().__init__(**base)
+        if not (isinstance(units, int) or hasattr(units, "__index__")) or isinstance(units, bool) or int(units) < 1:
+            raise HyperparameterError(f"Dense: expected units, a whole number above 0, received {units!r}")
+        self.units = int(units)
+        self.activation = activations.get(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+
+    @staticmethod
+    def examples() -> list[tuple[Dense, Shape]]:
+        return [
+            (Dense(5), (3,)),
+            (Dense(19, activation="tanh"), (7,)),
+            (Dense(100, activation="sigmoid", use_bias=False), (33,)),
+            (Dense(4, activation="softmax"), (6,)),
+            (Dense(6, activation="gelu", kernel_regularizer="l2", bias_regularizer="l1"), (5,)),
+        ]
+
+    def describe(self) -> str:
+        return f"Dense {self.units}"
+
+    def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        (features,) = input_shape
+        kernel = Weight("kernel", (features, self.units), self.kernel_initializer, self.kernel_regularizer)
+        bias = Weight("bias", (self.units,), self.bias_initializer, self.bias_regularizer)
+        return (kernel, bias) if self.use_bias else (kernel,)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            received = ", ".join(map(str, input_shape))
+            raise ShapeError(
+                f"{self.label()}: expected input (batch, features), received (batch, {received}); add Flatten() before it"
+            )
+        return (self.units,)
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        y = build.rows("y", (self.units,))
+        kernel = build.weight("kernel")
+        build.step(
+            "product.forward",
+            (x, kernel, y, x.width, self.units),
+            reads(x, kernel) + writes_own(y),
+            TILES,
+            (-1, self.units),
+            flops=2.0 * x.width * self.units,
+            bytes=4.0 * (x.width + self.units),
+        )
+        build.keep(x=x)
+        return activate(build, y, build.weight("bias") if self.use_bias else None, self.activation)
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        activate_backward(build, dy, self.activation)
+        x = build.kept("x")
+        dx = self._input_gradient(build, x, dy) if build.input_gradient_wanted else None
+        if self.trainable:
+            self._weight_gradient(build, x, dy)
+        return dx
+
+    def _input_gradient(self, build: Build, x: Buffer, dy: Buffer) -> Buffer:
+        """dX = dY . W^T; before the weights' step, which may update W."""
+        turned, dx, kernel = build.turned("dy_turned", self.units), build.rows("dx", x.shape), build.weight("kernel")
+        build.step(
+            "product.transpose",
+            (dy, turned, self.units, build.batch),
+            reads(dy) + writes_own(turned),
+            COLUMNS,
+            (-1, self.units),
+            bytes=16.0 * self.units,
+        )
+        build.step(
+            "product.input_gradient",
+            (kernel, turned, dx, x.width, self.units, build.batch),
+            reads(kernel, turned) + writes_own(dx),
+            COLUMNS,
+            (-1, x.width),
+            flops=2.0 * x.width * self.units,
+            bytes=8.0 * x.width,
+        )
+        return dx
+
+    def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer) -> None:
+        for name in ("kernel", "bias") if self.use_bias else ("kernel",):
+            rides = build.rides(name)
+            target = build.weight(name) if rides else build.gradient(name)
+            if name == "kernel":
+                build.step(
+                    "product.weight_gradient",
+                    (x, dy, target, x.width, self.units, int(rides)),
+                    reads(x, dy) + writes_own(target),
+                    TILES,
+                    (x.width, self.units),
+                    flops=2.0 * x.width * self.units,
+                    bytes=8.0,
+                )
+            else:
+                build.step(
+                    "reduce.bias_gradient",
+                    (dy, target, self.units, int(rides)),
+                    reads_own(dy) + writes_own(target),
+                    COLUMNS,
+                    (-1, self.units),
+                    bytes=8.0 * self.units,
+                )

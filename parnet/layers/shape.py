@@ -1,0 +1,157 @@
+"""Layers that change shape or scale only: Input, Flatten, Reshape, Rescaling, Activation. Stage: layers.
+
+Must not know: executors, threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from .. import activations
+from ..errors import HyperparameterError, ShapeError
+from ..kernels.step import COLUMNS, Buffer, number, writes_own
+from .activate import activate, activate_backward
+from .base import Build, Layer, Shape, check_shape, count
+
+
+class _View(Layer):
+    """A layer whose output is its input's memory under another shape: no step at all."""
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        build.keep(x=x)
+        return dataclasses.replace(x, shape=self.output_shape(x.shape))
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        return dataclasses.replace(dy, shape=build.kept("x").shape)
+
+
+class Input(_View):
+    """States the shape of one sample: Input((28, 28))."""
+
+    def __init__(self, shape, *, name: str | None = None):
+        super().__init__(name=name, input_shape=shape)
+
+    @property
+    def shape(self) -> Shape:
+        """Of one sample."""
+        return self.input_shape or ()
+
+    @staticmethod
+    def examples() -> list[tuple[Input, Shape]]:
+        return [(Input((4, 2)), (4, 2))]
+
+
+class Flatten(_View):
+    """Each sample as one row: (batch, a, b, ...) to (batch, a b ...)."""
+
+    def __init__(self, **base):
+        super().__init__(**base)
+
+    @staticmethod
+    def examples() -> list[tuple[Flatten, Shape]]:
+        return [(Flatten(), (3, 4)), (Flatten(), (5,))]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (count(input_shape),)
+
+
+class Reshape(_View):
+    """Each sample in another shape.
+
+    Args:
+        target_shape: of one sample; one entry may be -1.
+    """
+
+    def __init__(self, target_shape, **base):
+        super().__init__(**base)
+        self.target_shape = tuple(target_shape) if not isinstance(target_shape, int) else (target_shape,)
+
+    @staticmethod
+    def examples() -> list[tuple[Reshape, Shape]]:
+        return [(Reshape((2, -1)), (3, 4))]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        total, target = count(input_shape), list(self.target_shape)
+        if target.count(-1) == 1:
+            rest = count(tuple(n for n in target if n != -1))
+            target[target.index(-1)] = total // rest if rest > 0 else 0
+        if any(not isinstance(n, int) or n < 1 for n in target) or count(tuple(target)) != total:
+            raise ShapeError(
+                f"{self.label()}: expected a target of {total} numbers, received {self.target_shape}; "
+                f"the input is (batch, {', '.join(map(str, input_shape))})"
+            )
+        return check_shape(target, self.label())
+
+
+class Rescaling(Layer):
+    """y = scale x + offset. As a first layer it costs nothing: it is folded into the step that gathers the batch.
+
+    Args:
+        scale, offset: finite numbers; scale=1/255 brings uint8 images to 0..1.
+    """
+
+    def __init__(self, scale: float, offset: float = 0.0, **base):
+        super().__init__(**base)
+        for name, value in (("scale", scale), ("offset", offset)):
+            if not math.isfinite(value):
+                raise HyperparameterError(f"Rescaling: expected a finite {name}, received {value!r}")
+        self.scale, self.offset = float(scale), float(offset)
+
+    @staticmethod
+    def examples() -> list[tuple[Rescaling, Shape]]:
+        return [(Rescaling(0.5, -1.0), (3, 2))]
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        if build.fold_into_input(x, self.scale, self.offset):
+            return x
+        y = build.rows("y", x.shape)
+        self._scale(build, x, y, self.offset)
+        return y
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        if build.input_gradient_wanted:
+            self._scale(build, dy, dy, 0.0)
+        return dy
+
+    def _scale(self, build: Build, x: Buffer, y: Buffer, offset: float) -> None:
+        operands = (x, y, x.width, number(self.scale), number(offset), COLUMNS)
+        build.step("elementwise.scale", operands, writes_own(x, y), COLUMNS, (-1, x.width), bytes=8.0 * x.width)
+
+
+class Activation(Layer):
+    """An activation as a layer of its own.
+
+    Args:
+        activation: name or Activation.
+    """
+
+    def __init__(self, activation, **base):
+        super().__init__(**base)
+        self.activation = activations.get(activation)
+
+    @staticmethod
+    def examples() -> list[tuple[Activation, Shape]]:
+        names = "linear sigmoid tanh relu leaky_relu elu selu gelu silu softplus softmax"
+        return [(Activation(name), (7,)) for name in names.split()]
+
+    def describe(self) -> str:
+        return f"Activation {self.activation.name}"
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        if build.fused_output or self.activation.name == "linear":
+            return activate(build, x, None, activations.linear)
+        y = build.rows("y", x.shape)
+        build.step(
+            "elementwise.scale",
+            (x, y, x.width, number(1.0), number(0.0), COLUMNS),
+            writes_own(x, y),
+            COLUMNS,
+            (-1, x.width),
+            bytes=8.0 * x.width,
+        )
+        return activate(build, y, None, self.activation, COLUMNS)
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        activate_backward(build, dy, self.activation)
+        return dy

@@ -1,0 +1,136 @@
+"""Losses. Stage: between layers and plan. Must not know: plans, executors.
+
+A loss names its kernel and says what its targets look like; the plan makes the step. In a manual loop a loss is called:
+`loss = loss_fn(net(xb), yb); loss.backward()`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .errors import HyperparameterError
+from .registry import Configurable, Registry
+
+
+class Loss(Configurable):
+    """Base of all losses: the mean over the batch of sample_weight * loss of a sample.
+
+    Attributes:
+        kernel: computes it from the model's output.
+        fused: last activation -> kernel that takes the sum before it, exact where the output saturates.
+        labels: targets are class numbers (batch,), else arrays shaped like the output.
+        parameter: the kernel's number.
+    """
+
+    kernel = ""
+    fused: dict[str, str] = {}
+    labels = False
+    parameter = 0.0
+    #: the kernel turns sums into probabilities where they lie
+    from_logits = False
+
+    def kernel_for(self, activation: str) -> tuple[str, bool]:
+        """The kernel for a model whose last activation that is, and whether it takes the sum before it."""
+        if not self.from_logits and activation in self.fused:
+            return self.fused[activation], True
+        return self.kernel, False
+
+    def __call__(self, prediction, target, sample_weight=None) -> Any:
+        """The loss of a batch, as an object with `item()` and `backward()`.
+
+        Args:
+            prediction: what a model returned for the batch; of a plain array no gradient can be had.
+            target: class numbers or an array of the prediction's shape; nothing is broadcast.
+            sample_weight: (batch,), or None.
+        Raises:
+            ShapeError, DataError: targets that do not fit, see the message.
+        """
+        from .train.session import loss_of
+
+        return loss_of(self, prediction, target, sample_weight)
+
+
+registry: Registry[Loss] = Registry("loss", Loss)
+
+
+class _Crossentropy(Loss):
+    def __init__(self, from_logits: bool = False):
+        self.from_logits = bool(from_logits)
+        if self.from_logits:
+            self.kernel = next(iter(self.fused.values()))
+
+
+@registry.add("sparse_crossentropy")
+class SparseCategoricalCrossentropy(_Crossentropy):
+    """-log p[label], targets being class numbers 0..classes-1.
+
+    Args:
+        from_logits: the model's last layer has no softmax.
+    """
+
+    kernel, fused, labels = "loss.sparse", {"softmax": "loss.softmax_sparse"}, True
+
+
+@registry.add("crossentropy")
+class CategoricalCrossentropy(_Crossentropy):
+    """-sum t log p, targets being one-hot rows or probabilities (batch, classes).
+
+    Args:
+        from_logits: the model's last layer has no softmax.
+    """
+
+    kernel, fused = "loss.categorical", {"softmax": "loss.softmax_dense"}
+
+
+@registry.add("bce")
+class BinaryCrossentropy(_Crossentropy):
+    """Mean over the outputs of -(t log p + (1 - t) log(1 - p)), targets 0..1 shaped like the output.
+
+    Args:
+        from_logits: the model's last layer has no sigmoid.
+    """
+
+    kernel, fused = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}
+
+
+@registry.add("mse")
+class MeanSquaredError(Loss):
+    """Mean over the outputs of (p - t)^2."""
+
+    kernel = "loss.mean_squared"
+
+
+@registry.add("mae")
+class MeanAbsoluteError(Loss):
+    """Mean over the outputs of |p - t|; gradient 0 where they are equal."""
+
+    kernel = "loss.mean_absolute"
+
+
+@registry.add()
+class Huber(Loss):
+    """Mean over the outputs of e^2 / 2 where |e| <= delta, else delta (|e| - delta / 2). Source: Huber 1964, eq. 1.
+
+    Args:
+        delta: above 0.
+    """
+
+    kernel = "loss.huber"
+
+    def __init__(self, delta: float = 1.0):
+        if not (isinstance(delta, int | float) and math.isfinite(delta) and delta > 0):
+            raise HyperparameterError(f"Huber: expected delta above 0, received {delta!r}")
+        self.delta = self.parameter = float(delta)
+
+
+@registry.add()
+class Hinge(Loss):
+    """Mean over the outputs of max(0, 1 - t p), targets -1 or 1 (0 or 1 are turned into them)."""
+
+    kernel = "loss.hinge"
+
+
+def get(identifier) -> Loss:
+    """A loss from a name ("mse", "sparse_categorical_crossentropy"), a configuration or an object."""
+    return registry.get(identifier)

@@ -1,0 +1,233 @@
+"""Metrics. Stage: between layers and plan. Must not know: plans, executors.
+
+A metric names its kernel, says how many sums it keeps, and turns them into a number at the end of an epoch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import HyperparameterError, ShapeError
+from .registry import Configurable, Registry
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a metric is asked to measure: width of the output, whether targets are class numbers."""
+
+    width: int
+    labels: bool
+
+
+class Metric(Configurable):
+    """Base of all metrics.
+
+    Attributes:
+        name: its key in logs.
+        counts: the kernel counts classes into `size` sums; otherwise it gives a number a row, which is averaged.
+        parameter: the kernel's number.
+    """
+
+    name = ""
+    counts = False
+    parameter = 0.0
+
+    def kernel(self, outcome: Outcome) -> str:
+        """The kernel for that kind of output. Raises ShapeError where the metric has no meaning."""
+        raise ShapeError(f"metric {self.name}: not defined for {outcome}")
+
+    def size(self, outcome: Outcome) -> int:
+        """How many sums it keeps."""
+        return max(outcome.width, 2) ** 2 if self.counts else 1
+
+    def result(self, sums: np.ndarray, samples: int):
+        """The metric from its sums over that many samples."""
+        return float(sums[0] / samples)
+
+
+registry: Registry[Metric] = Registry("metric", Metric)
+
+
+@registry.add("acc")
+class Accuracy(Metric):
+    """Share of right answers; picks its form: class numbers, one-hot rows, or yes/no outputs against 0.5."""
+
+    name, parameter = "accuracy", 0.5
+
+    def kernel(self, outcome: Outcome) -> str:
+        if outcome.width == 1:
+            return "metric.binary_accuracy"
+        return "metric.sparse_accuracy" if outcome.labels else "metric.categorical_accuracy"
+
+
+@registry.add()
+class SparseCategoricalAccuracy(Metric):
+    """Share of rows whose largest output is the class named by the target."""
+
+    name = "sparse_categorical_accuracy"
+
+    def kernel(self, outcome: Outcome) -> str:
+        if not outcome.labels:
+            raise ShapeError(f"metric {self.name}: expected class numbers; use categorical_accuracy for one-hot rows")
+        return "metric.sparse_accuracy"
+
+
+@registry.add()
+class CategoricalAccuracy(Metric):
+    """Share of rows whose largest output is where the target's largest is."""
+
+    name = "categorical_accuracy"
+
+    def kernel(self, outcome: Outcome) -> str:
+        if outcome.labels:
+            raise ShapeError(f"metric {self.name}: expected one-hot rows; use sparse_categorical_accuracy")
+        return "metric.categorical_accuracy"
+
+
+@registry.add()
+class BinaryAccuracy(Metric):
+    """Share of outputs on the target's side of the threshold.
+
+    Args:
+        threshold: outputs above it are a yes.
+    """
+
+    name = "binary_accuracy"
+
+    def __init__(self, threshold: float = 0.5):
+        self.threshold = self.parameter = _number("BinaryAccuracy", "threshold", threshold)
+
+    def kernel(self, outcome: Outcome) -> str:
+        if outcome.labels and outcome.width != 1:
+            raise ShapeError(f"metric {self.name}: expected one yes/no output, the model has {outcome.width}")
+        return "metric.binary_accuracy"
+
+
+@registry.add("top_k_accuracy", "sparse_top_k_categorical_accuracy", "top_k_categorical_accuracy")
+class TopKAccuracy(Metric):
+    """Share of rows whose true class is among the k largest outputs.
+
+    Args:
+        k: 1 or more.
+    """
+
+    def __init__(self, k: int = 5):
+        if not (isinstance(k, int) and k >= 1):
+            raise HyperparameterError(f"TopKAccuracy: expected k, a whole number of 1 or more, received {k!r}")
+        self.k, self.parameter, self.name = k, float(k), f"top_{k}_accuracy"
+
+    def kernel(self, outcome: Outcome) -> str:
+        return "metric.top_k"
+
+
+@registry.add("mse")
+class MeanSquaredError(Metric):
+    """Mean of (p - t)^2."""
+
+    name = "mse"
+
+    def kernel(self, outcome: Outcome) -> str:
+        return _dense_kernel(self, outcome, "metric.squared")
+
+
+@registry.add("mae")
+class MeanAbsoluteError(Metric):
+    """Mean of |p - t|."""
+
+    name = "mae"
+
+    def kernel(self, outcome: Outcome) -> str:
+        return _dense_kernel(self, outcome, "metric.absolute")
+
+
+class _Counting(Metric):
+    """A metric made of counts[true class, predicted class].
+
+    Args:
+        threshold: for a model with one output, above which it says yes.
+    """
+
+    counts = True
+
+    def __init__(self, threshold: float = 0.5):
+        self.threshold = self.parameter = _number(type(self).__name__, "threshold", threshold)
+
+    def kernel(self, outcome: Outcome) -> str:
+        return "metric.confusion"
+
+    def result(self, sums: np.ndarray, samples: int):
+        counts = sums.reshape(math.isqrt(len(sums)), -1)
+        true, predicted, right = counts.sum(1), counts.sum(0), np.diag(counts)
+        recall = np.divide(right, true, out=np.zeros_like(right), where=true > 0)
+        precision = np.divide(right, predicted, out=np.zeros_like(right), where=predicted > 0)
+        return self._of(precision, recall)
+
+    def _of(self, precision: np.ndarray, recall: np.ndarray) -> float:
+        """The number from the precision and recall of each class."""
+        raise ShapeError(f"metric {self.name}: not defined")
+
+
+def _one_or_mean(values: np.ndarray) -> float:
+    """Of two classes the second's value, of several the unweighted mean ("macro")."""
+    return float(values[1] if len(values) == 2 else values.mean())
+
+
+@registry.add()
+class Precision(_Counting):
+    """Of what was called a class, the share that is one; of several classes the unweighted mean. 0 where undefined."""
+
+    name = "precision"
+
+    def _of(self, precision, recall) -> float:
+        return _one_or_mean(precision)
+
+
+@registry.add()
+class Recall(_Counting):
+    """Of a class, the share that was called so; of several classes the unweighted mean. 0 where undefined."""
+
+    name = "recall"
+
+    def _of(self, precision, recall) -> float:
+        return _one_or_mean(recall)
+
+
+@registry.add("f1", "f1_score")
+class F1(_Counting):
+    """Harmonic mean of precision and recall; of several classes the unweighted mean. 0 where undefined."""
+
+    name = "f1"
+
+    def _of(self, precision, recall) -> float:
+        total = precision + recall
+        return _one_or_mean(np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0))
+
+
+@registry.add("confusion")
+class ConfusionMatrix(_Counting):
+    """counts[true class, predicted class], int64 (classes, classes). Not for callbacks that compare numbers."""
+
+    name = "confusion_matrix"
+
+    def result(self, sums: np.ndarray, samples: int) -> np.ndarray:
+        return sums.reshape(math.isqrt(len(sums)), -1).astype(np.int64)
+
+
+def _dense_kernel(metric: Metric, outcome: Outcome, kernel: str) -> str:
+    if outcome.labels and outcome.width != 1:
+        raise ShapeError(f"metric {metric.name}: expected targets shaped like the output, received class numbers")
+    return kernel
+
+
+def _number(where: str, name: str, value) -> float:
+    if not (isinstance(value, int | float) and math.isfinite(value)):
+        raise HyperparameterError(f"{where}: expected {name}, a finite number, received {value!r}")
+    return float(value)
+
+
+def get(identifier) -> Metric:
+    """A metric from a name ("accuracy"), a configuration or an object."""
+    return registry.get(identifier)

@@ -1,0 +1,278 @@
+"""Optimizers. Stage: between layers and plan. Must not know: plans, executors, layers.
+
+An optimizer names its kernel, the slots it keeps beside each weight, and the rates of each step; the plan makes the steps.
+In a manual loop it is made with `net.parameters()` and driven by `zero_grad()` and `step()`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import schedules
+from .errors import HyperparameterError, StateError
+from .registry import Configurable, Registry, plain
+
+
+class Optimizer(Configurable):
+    """Base of all optimizers.
+
+    Args:
+        parameters: `net.parameters()`, for a manual loop; left out with `compile`.
+        learning_rate, lr: a number above 0, or a schedule of `parnet.schedules`.
+        clipnorm: cut the gradient of each weight array to that norm.
+        global_clipnorm: cut the gradient of all weights together to that norm.
+        clipvalue: cut each number of the gradient to [-clipvalue, clipvalue].
+
+    Attributes:
+        iterations: updates done.
+        slots: arrays kept beside each weight.
+    """
+
+    kernel = ""
+    slots = 0
+    default_rate = 0.001
+
+    def __init__(
+        self,
+        parameters: Any = None,
+        learning_rate=None,
+        *,
+        lr=None,
+        clipnorm: float | None = None,
+        global_clipnorm: float | None = None,
+        clipvalue: float | None = None,
+    ):
+        if parameters is not None and not hasattr(parameters, "session"):
+            parameters, learning_rate = None, self._first_argument(parameters, learning_rate)
+        if learning_rate is not None and lr is not None:
+            raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
+        rate = lr if learning_rate is None else learning_rate
+        self._rate = self._checked_rate(self.default_rate if rate is None else rate)
+        self.clipnorm = self._positive("clipnorm", clipnorm)
+        self.global_clipnorm = self._positive("global_clipnorm", global_clipnorm)
+        self.clipvalue = self._positive("clipvalue", clipvalue)
+        self.iterations = 0
+        self._session = None
+        if parameters is not None:
+            parameters.session.attach(self)
+            self._session = parameters.session
+
+    def _first_argument(self, value, learning_rate):
+        """SGD(0.1): the first argument is the rate where it is no parameters."""
+        if learning_rate is not None:
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected net.parameters() or a learning rate first, received {value!r}"
+            )
+        return value
+
+    def _checked_rate(self, rate):
+        if isinstance(rate, schedules.Schedule):
+            return rate
+        if isinstance(rate, dict):
+            return schedules.get(rate)
+        if not (isinstance(rate, int | float | np.number) and math.isfinite(rate) and rate >= 0):
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected a learning_rate of 0 or more, or a schedule, received {rate!r}"
+            )
+        return float(rate)
+
+    def _positive(self, name: str, value):
+        if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise HyperparameterError(f"{type(self).__name__}: expected {name} above 0, received {value!r}")
+        return None if value is None else float(value)
+
+    def _share(self, name: str, value) -> float:
+        if not (isinstance(value, int | float) and 0 <= value < 1):
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected {name} of at least 0 and below 1, received {value!r}"
+            )
+        return float(value)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        return float(self._rate(self.iterations)) if isinstance(self._rate, schedules.Schedule) else self._rate
+
+    @learning_rate.setter
+    def learning_rate(self, value) -> None:
+        if isinstance(self._rate, schedules.Schedule) and not isinstance(value, schedules.Schedule):
+            raise StateError(
+                f"{type(self).__name__}: the rate follows {self._rate!r} and cannot be set; "
+                "give the optimizer a number to steer it by hand or by callback"
+            )
+        self._rate = self._checked_rate(value)
+
+    # -- what the plan asks ---------------------------------------------------------------------
+
+    def numbers(self) -> tuple[float, float, float]:
+        """The three numbers of the rule."""
+        return (0.0, 0.0, 0.0)
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        """(n, 4) float64 for updates number `steps` (n,), counted from 0: rate, decay, 0, 0."""
+        rate = self._rate(steps) if isinstance(self._rate, schedules.Schedule) else np.full(len(steps), self._rate)
+        result = np.zeros((len(steps), 4))
+        result[:, 0] = rate
+        return result
+
+    @property
+    def rides(self) -> bool:
+        """The update may be done by the step that makes the gradient, which is then never stored."""
+        return False
+
+    @property
+    def clips(self) -> bool:
+        """Whether any clipping is on."""
+        return any(v is not None for v in (self.clipnorm, self.global_clipnorm, self.clipvalue))
+
+    # -- the manual loop ------------------------------------------------------------------------
+
+    def _open_session(self):
+        if self._session is None:
+            raise StateError(
+                f"{type(self).__name__}: made without parameters; "
+                f"write {type(self).__name__}(net.parameters(), lr=...) for a manual loop"
+            )
+        return self._session
+
+    def zero_grad(self) -> None:
+        """Forget the gradients; the next `backward` starts from zero."""
+        self._open_session().zero_gradients()
+
+    def step(self) -> None:
+        """Update all trainable weights from their gradients.
+
+        Raises:
+            StateError: the optimizer has no parameters, or no backward pass has been run.
+        """
+        self._open_session().update(self)
+
+    def get_config(self) -> dict:
+        return super().get_config() | {"learning_rate": plain(self._rate)}
+
+
+registry: Registry[Optimizer] = Registry("optimizer", Optimizer)
+
+
+@registry.add()
+class SGD(Optimizer):
+    """w -= lr g; with momentum m: v = m v - lr g, w += v; with Nesterov's: w += m v - lr g.
+
+    Args:
+        momentum: 0 to below 1.
+        nesterov: Sutskever et al. 2013, "On the importance of initialization and momentum", eq. 3-4.
+    """
+
+    default_rate = 0.01
+
+    def __init__(self, parameters=None, learning_rate=None, momentum: float = 0.0, nesterov: bool = False, **base):
+        super().__init__(parameters, learning_rate, **base)
+        self.momentum, self.nesterov = self._share("momentum", momentum), bool(nesterov)
+        self.kernel = "update.sgd" if not momentum else "update.nesterov" if nesterov else "update.momentum"
+        self.slots = 1 if momentum else 0
+
+    def numbers(self):
+        return (self.momentum, 0.0, 0.0)
+
+    @property
+    def rides(self) -> bool:
+        return self.momentum == 0 and not self.clips
+
+
+@registry.add()
+class RMSprop(Optimizer):
+    """s = rho s + (1 - rho) g^2, w -= lr g / sqrt(s + epsilon). Source: Hinton, Coursera lecture 6e, 2012.
+
+    Args:
+        rho: 0 to below 1.
+        momentum: 0 to below 1.
+        epsilon: above 0.
+    """
+
+    def __init__(self, parameters=None, learning_rate=None, rho=0.9, momentum=0.0, epsilon=1e-7, **base):
+        super().__init__(parameters, learning_rate, **base)
+        self.rho, self.momentum = self._share("rho", rho), self._share("momentum", momentum)
+        self.epsilon = self._positive("epsilon", epsilon)
+        self.kernel = "update.rmsprop_momentum" if momentum else "update.rmsprop"
+        self.slots = 2 if momentum else 1
+
+    def numbers(self):
+        return (self.rho, self.epsilon, self.momentum)
+
+
+@registry.add()
+class Adam(Optimizer):
+    """Kingma & Ba 2015, algorithm 1, in the order of section 2's last paragraph (as Keras computes it).
+
+    Args:
+        beta_1, beta_2: 0 to below 1.
+        epsilon: above 0.
+    """
+
+    kernel, slots = "update.adam", 2
+
+    def __init__(self, parameters=None, learning_rate=None, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **base):
+        super().__init__(parameters, learning_rate, **base)
+        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
+        self.epsilon = self._positive("epsilon", epsilon)
+
+    def numbers(self):
+        return (self.beta_1, self.beta_2, self.epsilon)
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        result = super().rates(steps)
+        time = steps.astype(np.float64) + 1
+        result[:, 0] *= np.sqrt(1 - self.beta_2**time) / (1 - self.beta_1**time)
+        return result
+
+
+@registry.add("adam_w")
+class AdamW(Adam):
+    """Adam with the weights' decay apart from the gradient. Source: Loshchilov & Hutter 2019, algorithm 2.
+
+    Args:
+        weight_decay: 0 or more; w -= lr weight_decay w in each step.
+    """
+
+    def __init__(self, parameters=None, learning_rate=None, weight_decay: float = 0.004, **base):
+        super().__init__(parameters, learning_rate, **base)
+        if not (isinstance(weight_decay, int | float) and math.isfinite(weight_decay) and weight_decay >= 0):
+            raise HyperparameterError(f"AdamW: expected weight_decay of 0 or more, received {weight_decay!r}")
+        self.weight_decay = float(weight_decay)
+
+    def rates(self, steps: np.ndarray) -> np.ndarray:
+        result = super().rates(steps)
+        result[:, 1] = Optimizer.rates(self, steps)[:, 0] * self.weight_decay
+        return result
+
+
+@registry.add()
+class Adagrad(Optimizer):
+    """s += g^2, w -= lr g / sqrt(s + epsilon). Source: Duchi et al. 2011, figure 1.
+
+    Args:
+        initial_accumulator_value: where s starts, 0 or more.
+        epsilon: above 0.
+    """
+
+    kernel, slots = "update.adagrad", 1
+
+    def __init__(self, parameters=None, learning_rate=None, initial_accumulator_value=0.1, epsilon=1e-7, **base):
+        super().__init__(parameters, learning_rate, **base)
+        if not (isinstance(initial_accumulator_value, int | float) and initial_accumulator_value >= 0):
+            raise HyperparameterError(
+                f"Adagrad: expected initial_accumulator_value of 0 or more, received {initial_accumulator_value!r}"
+            )
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.epsilon = self._positive("epsilon", epsilon)
+
+    def numbers(self):
+        return (self.epsilon, 0.0, 0.0)
+
+
+def get(identifier) -> Optimizer:
+    """An optimizer from a name ("sgd"), a configuration or an object."""
+    return registry.get(identifier)

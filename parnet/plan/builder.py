@@ -1,0 +1,182 @@
+"""Collects the steps that layers, losses, metrics and optimizers declare. Stage: plan.
+
+Its product is the list of steps and the buffers they touch; places, parts and barriers come later (`layout.py`,
+`schedule.py`). Must not know: kernels' code, executors.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..errors import StateError
+from ..kernels.step import COLUMNS, EACH, ROWS_SHARED, TILES, Access, Buffer, Step, number, writes_own
+from ..layers.base import Layer, Shape, Weight, count
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A layer's weight and where it lies in its region, in elements."""
+
+    key: str
+    weight: Weight
+    region: str
+    offset: int
+    trainable: bool
+
+    @property
+    def size(self) -> int:
+        return count(self.weight.shape)
+
+
+#: weights start at multiples of this many elements, a cache line or more
+ALIGNMENT = 16
+
+
+def align(n: int) -> int:
+    """n rounded up to a whole cache line."""
+    return -(-n // ALIGNMENT) * ALIGNMENT
+
+
+def place_weights(layers: tuple[Layer, ...], shapes: tuple[Shape, ...]) -> tuple[dict[str, Placed], dict[str, int]]:
+    """Where every weight lies: trainable ones in "parameters", moving averages in "state".
+
+    Args:
+        layers: in order.
+        shapes: the input shape of each.
+    Returns:
+        "layer/weight" -> Placed, in order; region -> its length.
+    """
+    sizes = {"parameters": 0, "state": 0}
+    placed = {}
+    for layer, shape in zip(layers, shapes, strict=True):
+        for weight in layer.weights(shape):
+            region = "parameters" if weight.trainable else "state"
+            key = f"{layer.name}/{weight.name}"
+            placed[key] = Placed(key, weight, region, sizes[region], weight.trainable and layer.trainable)
+            sizes[region] += align(count(weight.shape))
+    return placed, sizes
+
+
+@dataclass
+class Builder:
+    """What a layer is handed to declare its work; see `parnet.layers.base.Build`.
+
+    Attributes:
+        batch: rows of a full batch.
+        placed: the model's weights.
+        riding: keys of weights whose update rides on their gradient's step.
+    """
+
+    batch: int
+    placed: dict[str, Placed]
+    riding: frozenset[str] = frozenset()
+    steps: list[Step] = field(default_factory=list)
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    phase: str = "forward"
+    label: str = ""
+    node: int = 0
+    fused_output: bool = False
+    input_gradient_wanted: bool = False
+    input: Buffer | None = None
+    input_scale: float = 1.0
+    input_offset: float = 0.0
+    _kept: dict[tuple[int, str], Buffer] = field(default_factory=dict)
+
+    def enter(self, node: int, label: str, fused_output: bool = False, input_gradient_wanted: bool = False) -> None:
+        """The steps that follow belong to that layer."""
+        self.node, self.label = node, label
+        self.fused_output, self.input_gradient_wanted = fused_output, input_gradient_wanted
+
+    def weight(self, name: str) -> Buffer:
+        """The layer's weight of that name."""
+        placed = self.placed[f"{self.label}/{name}"]
+        return self._add(Buffer(placed.key, placed.region, placed.size, shape=placed.weight.shape))
+
+    def gradient(self, name: str) -> Buffer:
+        """The gradient of the layer's weight of that name."""
+        placed = self.placed[f"{self.label}/{name}"]
+        return self._add(Buffer(f"d {placed.key}", "gradients", placed.size, shape=placed.weight.shape))
+
+    def rides(self, name: str) -> bool:
+        """Whether the weight is updated by the step that makes its gradient, which is then never stored."""
+        return f"{self.label}/{name}" in self.riding
+
+    def rows(self, name: str, shape: Shape) -> Buffer:
+        """A buffer with one row a sample."""
+        return self._add(Buffer(f"{self.label}/{name}", "arena", count(shape), per_row=True, shape=shape))
+
+    def turned(self, name: str, width: int) -> Buffer:
+        """A buffer (width, batch): a batch with its features as rows."""
+        return self._add(Buffer(f"{self.label}/{name}", "arena", width, per_row=True, shape=(width,)))
+
+    def fixed(self, name: str, width: int) -> Buffer:
+        """A buffer of `width` numbers, whatever the batch."""
+        return self._add(Buffer(f"{self.label}/{name}", "arena", width, shape=(width,)))
+
+    def keep(self, **buffers: Buffer) -> None:
+        """Remember buffers from forward for backward."""
+        for name, buffer in buffers.items():
+            self._kept[self.node, name] = buffer
+
+    def kept(self, name: str) -> Buffer:
+        """What this layer's forward pass kept under that name."""
+        try:
+            return self._kept[self.node, name]
+        except KeyError:
+            raise StateError(f"{self.label}: backward asks for {name!r}, which forward did not keep") from None
+
+    def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool:
+        """Let the gather step compute scale x + offset, if x is the input and nothing has read it yet."""
+        if self.input is None or x.name != self.input.name or any(_touches(s, x) for s in self.steps):
+            return False
+        self.input_scale *= scale
+        self.input_offset = self.input_offset * scale + offset
+        return True
+
+    def step(
+        self,
+        kernel: str,
+        operands: tuple,
+        accesses: tuple[Access, ...],
+        share: int,
+        extent: tuple[int, ...],
+        flops: float = 0.0,
+        bytes: float = 0.0,
+        per_row: bool = True,
+    ) -> None:
+        """Declare one kernel call; see `parnet.kernels.step.Step`."""
+        self.steps.append(
+            Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, self.label, self.phase)
+        )
+
+    def _add(self, buffer: Buffer) -> Buffer:
+        return self.buffers.setdefault(buffer.name, buffer)
+
+
+def _touches(step: Step, buffer: Buffer) -> bool:
+    return any(a.buffer.name == buffer.name for a in step.accesses)
+
+
+def gather_steps(build: Builder, kind: str, own_copy: bool) -> list[Step]:
+    """The step that brings the batch into the input buffer, cut as its first reader needs it.
+
+    Args:
+        kind: dtype of the data, "uint8", "float32" or "float64".
+        own_copy: every part may gather the whole batch for itself.
+    """
+    x = build.input
+    if x is None:
+        raise StateError("gather_steps: the builder has no input")
+    reader = next((s for s in build.steps if _touches(s, x)), None)
+    share = ROWS_SHARED
+    if reader is not None and reader.share == COLUMNS:
+        share = COLUMNS
+    elif reader is not None and reader.share == TILES and own_copy:
+        share = EACH
+    if share == EACH:
+        build.buffers[x.name] = replace(x, copies=True)
+    cut = ROWS_SHARED if share == EACH else share
+    extent = (-1, x.width) if share == COLUMNS else (-1,)
+    operands = (x, x.width, number(build.input_scale), number(build.input_offset), cut)
+    cost = {"uint8": 5.0, "float32": 10.0, "float64": 16.0}[kind] * x.width
+    return [Step(f"gather.{kind}", operands, writes_own(x), share, extent, 0.0, cost, True, "input", "input")]

@@ -1,0 +1,131 @@
+"""How many parts each step is cut into, and after which steps all parts must meet. Stage: plan. Pure functions.
+
+Parts come from a cost model: cutting a step saves time only if what each part does outlasts the barrier it may need.
+Barriers come from the accesses: two steps need one between them when a part of the second touches what another part of
+the first wrote, or writes what another part reads. Must not know: executors, kernels' code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, ONE, ROWS_SHARED, TILES, Step
+
+#: cost model, one thread of a current core; only ratios to GRAIN_US matter
+FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
+#: a part of a step must do at least this much work, microseconds; a barrier costs 0.2 to 0.35
+GRAIN_US = 0.5
+
+NO_BARRIER, MEET, MEET_AND_CHECK = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Slot:
+    """How one step runs.
+
+    Attributes:
+        parts: how many parts it is cut into; EVERYONE: each part does all of it for itself.
+        barrier: what follows it.
+    """
+
+    parts: int
+    barrier: int
+
+
+def cost_us(step: Step, rows: int) -> float:
+    """Estimated microseconds of the step on one thread."""
+    times = rows if step.per_row else 1
+    return CALL_US + times * (step.flops / FLOPS_PER_US + step.bytes / BYTES_PER_US)
+
+
+def pieces(step: Step, rows: int) -> int:
+    """Into how many parts the step can be cut at all."""
+    extent = [rows if n == -1 else n for n in step.extent]
+    if step.share == ROWS_SHARED:
+        return extent[0]
+    if step.share == COLUMNS:
+        return -(-extent[-1] // 4)
+    if step.share == TILES:
+        return max(-(-extent[0] // 8), extent[-1] // 16)
+    return -(-extent[0] // 64) if step.share == FLAT else 1
+
+
+def parts_of(step: Step, rows: int, threads: int, before: tuple[Step, int] | None) -> int:
+    """Parts for one step, given the step before it and its parts."""
+    if step.share == EACH:
+        return EVERYONE if threads > 1 else 1
+    if step.share == ONE or threads == 1:
+        return 1
+    wanted = int(cost_us(step, rows) / GRAIN_US)
+    if before is not None and before[0].share == step.share and before[0].extent == step.extent:
+        wanted = max(wanted, before[1])  # cut alike, they need no barrier between them
+    return max(1, min(threads, wanted, pieces(step, rows)))
+
+
+def schedule(steps: tuple[Step, ...], rows: int, threads: int) -> tuple[Slot, ...]:
+    """Parts and barriers of all steps, for that many threads.
+
+    The steps are run again and again, so the end of the list meets its beginning.
+    """
+    parts: list[int] = []
+    for index, step in enumerate(steps):
+        before = (steps[index - 1], parts[-1]) if index else None
+        parts.append(parts_of(step, rows, threads, before))
+    barriers = [NO_BARRIER] * len(steps)
+    if threads > 1:
+        _place_barriers(steps, parts, barriers)
+    _place_check(steps, barriers)
+    return tuple(Slot(p, b) for p, b in zip(parts, barriers, strict=True))
+
+
+def _place_barriers(steps, parts, barriers) -> None:
+    """Go round the list twice, so that the second round sees what the end of the first left open."""
+    open_accesses: list[tuple] = []
+    count = len(steps)
+    for turn in range(2 * count):
+        index = turn % count
+        now = _accesses(steps[index], parts[index])
+        if any(_clash(a, b) for a in open_accesses for b in now):
+            barriers[(index - 1) % count] = MEET
+            open_accesses = []
+        open_accesses.extend(now)
+        if barriers[index] != NO_BARRIER:
+            open_accesses = []
+
+
+def _place_check(steps, barriers) -> None:
+    """The stop flag that `tally` may raise is looked at in the next barrier, or at once where a weight changes before it."""
+    for index, step in enumerate(steps):
+        if step.kernel != "loss.tally":
+            continue
+        place = index
+        while barriers[place] == NO_BARRIER and place + 1 < len(steps):
+            place += 1
+            if any(a.writes and a.buffer.region != "arena" for a in steps[place].accesses):
+                place = index
+                break
+        barriers[place if barriers[place] else index] = MEET_AND_CHECK
+
+
+def _accesses(step: Step, parts: int) -> list[tuple]:
+    """(memory, writes, who): who is None when any part may touch any of it."""
+    alone = parts in (1, EVERYONE)
+    result = []
+    for access in step.accesses:
+        own = access.local or parts == 1
+        if parts == EVERYONE and not access.writes:
+            own = False
+        who = ("each",) if alone and parts == EVERYONE and access.writes else None
+        if who is None and own:
+            who = ("one",) if parts == 1 else (step.share, step.extent, parts)
+        result.append((access.buffer.name, access.writes, who, access.buffer.copies))
+    return result
+
+
+def _clash(a: tuple, b: tuple) -> bool:
+    """Whether two accesses, a before b, need a barrier between them."""
+    if a[0] != b[0] or not (a[1] or b[1]):
+        return False
+    if a[2] == ("each",) or b[2] == ("each",):
+        return False  # each part has its own copy
+    return a[2] is None or b[2] is None or a[2] != b[2]

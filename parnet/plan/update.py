@@ -1,0 +1,88 @@
+"""The part of a plan that changes weights: clipping and the optimizer. Stage: plan. Must not know: executors."""
+
+from __future__ import annotations
+
+from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, number, reads, writes_own
+from ..optimizers import Optimizer
+from .builder import Builder, Placed, align
+
+#: numbers summed in one piece when a norm is taken (`parnet.kernels.reduce.BLOCK`)
+BLOCK = 4096
+
+
+def slot_size(parameters: int, optimizer: Optimizer) -> int:
+    """Elements of all slots: one vector as long as the parameters for each."""
+    return parameters * optimizer.slots
+
+
+def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[tuple[int, int]]:
+    """Trainable weights as few long runs (first, length): neighbours and the padding between them are one."""
+    result: list[tuple[int, int]] = []
+    for p in placed.values():
+        if p.region != "parameters" or not p.trainable or p.key in skip:
+            continue
+        first, size = p.offset, align(p.size)
+        if result and sum(result[-1]) == first:
+            result[-1] = (result[-1][0], result[-1][1] + size)
+        else:
+            result.append((first, size))
+    return result
+
+
+def add_updates(build: Builder, placed: dict[str, Placed], optimizer: Optimizer) -> None:
+    """Clip the gradients, then update every run of weights whose update does not ride elsewhere."""
+    build.phase = "update"
+    build.enter(0, "update")
+    total = max((p.offset + align(p.size) for p in placed.values() if p.region == "parameters"), default=0)
+    weights = build._add(Buffer("parameters", "parameters", total))
+    gradients = build._add(Buffer("gradients", "gradients", total))
+    slots = build._add(Buffer("slots", "slots", slot_size(total, optimizer)))
+    todo = runs(placed, build.riding)
+    _add_clipping(build, placed, optimizer, gradients, todo)
+    a, b, c = (number(v) for v in optimizer.numbers())
+    for first, size in todo:
+        places = [(slots, first + total * k) if k < optimizer.slots else 0 for k in range(2)]
+        operands = ((weights, first), (gradients, first), *places, size, a, b, c)
+        accesses = reads(gradients) + writes_own(weights, slots) + _shadow(build, placed, first, size)
+        cost = (12.0 + 8.0 * optimizer.slots) * size
+        build.step(optimizer.kernel, operands, accesses, FLAT, (size,), bytes=cost, per_row=False)
+
+
+def _shadow(build: Builder, placed: dict[str, Placed], first: int, size: int):
+    """Accesses to the single weights and gradients that a run covers: the rest of the plan knows them by those names."""
+    inside = [p for p in placed.values() if p.region == "parameters" and first <= p.offset < first + size]
+    weights = tuple(Buffer(p.key, p.region, p.size) for p in inside)
+    gradients = tuple(Buffer(f"d {p.key}", "gradients", p.size) for p in inside)
+    return reads(*gradients) + writes_own(*weights)
+
+
+def _add_clipping(build, placed, optimizer, gradients, todo) -> None:
+    if optimizer.clipvalue is not None:
+        for first, size in todo:
+            operands = ((gradients, first), size, number(optimizer.clipvalue))
+            accesses = writes_own(gradients) + _shadow(build, placed, first, size)
+            build.step("reduce.clip", operands, accesses, FLAT, (size,), bytes=8.0 * size, per_row=False)
+    if optimizer.clipnorm is not None:
+        for p in placed.values():
+            if p.region == "parameters" and p.trainable:
+                _clip_norm(build, placed, gradients, [(p.offset, align(p.size))], optimizer.clipnorm, p.key)
+    if optimizer.global_clipnorm is not None and todo:
+        _clip_norm(build, placed, gradients, todo, optimizer.global_clipnorm, "all")
+
+
+def _clip_norm(build, placed, gradients, todo, limit, name) -> None:
+    """Scale runs of the gradient down together so that their norm is at most `limit`."""
+    counts = [-(-size // BLOCK) for _, size in todo]
+    sums, factor = build.fixed(f"{name}/squares", sum(counts)), build.fixed(f"{name}/factor", 1)
+    done = 0
+    for (first, size), blocks in zip(todo, counts, strict=True):
+        operands: tuple = ((gradients, first), (sums, done), size)
+        accesses = reads(gradients) + _shadow(build, placed, first, size) + writes_own(sums)
+        build.step("reduce.block_squares", operands, accesses, ROWS_SHARED, (blocks,), bytes=4.0 * size, per_row=False)
+        done += blocks
+    operands = (sums, factor, done, number(limit))
+    build.step("reduce.norm_factor", operands, reads(sums) + writes_own(factor), ONE, (1,), bytes=8.0, per_row=False)
+    for first, size in todo:
+        operands = ((gradients, first), factor, size)
+        accesses = reads(factor) + writes_own(gradients) + _shadow(build, placed, first, size)
+        build.step("reduce.multiply", operands, accesses, FLAT, (size,), bytes=8.0 * size, per_row=False)

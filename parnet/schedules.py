@@ -1,0 +1,208 @@
+"""Learning rates as functions of the step. Stage: read by the optimizer, for a chunk of updates at once.
+
+A step is the count of updates done, from 0. Every schedule is a pure function of it, so a training that is
+resumed, or split over workers, follows the same rates. Must not know: optimizers, epochs or models.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, overload
+
+import numpy as np
+
+from .errors import HyperparameterError
+from .registry import Configurable, Registry
+
+
+class Schedule(Configurable):
+    """Base of all schedules; a kind of schedule overrides `rate`."""
+
+    @overload
+    def __call__(self, step: int) -> float: ...
+    @overload
+    def __call__(self, step: np.ndarray) -> np.ndarray: ...
+    def __call__(self, step):
+        """The learning rate at `step`: a float for a number, float64 of the same shape for an array."""
+        steps = np.asarray(step, dtype=np.float64)
+        rates = self.rate(steps)
+        return rates if steps.ndim else float(rates)
+
+    def rate(self, step: np.ndarray) -> np.ndarray:
+        """The learning rates (float64) at an array of steps (float64), entry by entry."""
+        raise NotImplementedError
+
+
+registry: Registry[Schedule] = Registry("schedule", Schedule)
+
+
+def get(identifier: Any) -> Schedule:
+    """A schedule from a configuration or an object; see `Registry.get`.
+
+    Raises:
+        HyperparameterError: a bare name or class; every schedule needs arguments.
+    """
+    try:
+        return registry.get(identifier)
+    except TypeError as error:
+        raise HyperparameterError(
+            f"schedule: expected an object, received {identifier!r}, which needs arguments ({error}); "
+            "write for example schedules.CosineDecay(0.1, decay_steps=1000)"
+        ) from error
+
+
+def _number(where: str, value: Any, low: float = 0.0, high: float = math.inf, *, zero: bool = False) -> float:
+    """The value as a float in (low, high], or in [low, high] where `zero` lets it be `low` itself."""
+    if (
+        isinstance(value, Real)
+        and math.isfinite(value)
+        and low <= float(value) <= high
+        and (zero or value != low)
+    ):
+        return float(value)
+    bounds = f"{'of at least' if zero else 'above'} {low:g}" + (
+        f" and at most {high:g}" if high < math.inf else ""
+    )
+    raise HyperparameterError(
+        f"{where}: expected a finite number {bounds}, received {value!r}; pass such a number"
+    )
+
+
+@registry.add()
+class StepDecay(Schedule):
+    """initial_learning_rate * drop ** floor(step / every_steps).
+
+    Args:
+        initial_learning_rate: the rate of the first `every_steps` steps, above 0.
+        drop: factor applied each time, in (0, 1].
+        every_steps: steps between two drops, above 0.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(self, initial_learning_rate: float, drop: float = 0.5, *, every_steps: float):
+        self.initial_learning_rate = _number("StepDecay(initial_learning_rate)", initial_learning_rate)
+        self.drop = _number("StepDecay(drop)", drop, high=1)
+        self.every_steps = _number("StepDecay(every_steps)", every_steps)
+
+    def rate(self, step):
+        return self.initial_learning_rate * self.drop ** np.floor(step / self.every_steps)
+
+
+@registry.add()
+class ExponentialDecay(Schedule):
+    """initial_learning_rate * decay_rate ** (step / decay_steps), as in Keras.
+
+    Args:
+        initial_learning_rate: the rate at step 0, above 0.
+        decay_steps: steps that multiply the rate by `decay_rate`, above 0.
+        decay_rate: that factor, above 0.
+        staircase: round step / decay_steps down, so that the rate falls at intervals.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False
+    ):
+        self.initial_learning_rate = _number("ExponentialDecay(initial_learning_rate)", initial_learning_rate)
+        self.decay_steps = _number("ExponentialDecay(decay_steps)", decay_steps)
+        self.decay_rate = _number("ExponentialDecay(decay_rate)", decay_rate)
+        self.staircase = bool(staircase)
+
+    def rate(self, step):
+        exponent = step / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate ** (
+            np.floor(exponent) if self.staircase else exponent
+        )
+
+
+@registry.add()
+class CosineDecay(Schedule):
+    """Half a cosine down to a lowest rate: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
+
+    initial_learning_rate * ((1 - alpha) * (1 + cos(pi * t)) / 2 + alpha), t = min(step / decay_steps, 1),
+    as in Keras.
+
+    Args:
+        initial_learning_rate: the rate at step 0, above 0.
+        decay_steps: steps until the lowest rate, above 0.
+        alpha: lowest rate as a fraction of the first, in [0, 1].
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(self, initial_learning_rate: float, decay_steps: float, alpha: float = 0.0):
+        self.initial_learning_rate = _number("CosineDecay(initial_learning_rate)", initial_learning_rate)
+        self.decay_steps = _number("CosineDecay(decay_steps)", decay_steps)
+        self.alpha = _number("CosineDecay(alpha)", alpha, high=1, zero=True)
+
+    def rate(self, step):
+        cosine = (1 + np.cos(np.pi * np.minimum(step / self.decay_steps, 1))) / 2
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+
+@registry.add()
+class PiecewiseConstantDecay(Schedule):
+    """values[i] while boundaries[i - 1] < step <= boundaries[i], as in Keras.
+
+    Args:
+        boundaries: steps after which the rate changes, each above the one before.
+        values: the rates, at least 0, one more than there are boundaries.
+    Raises:
+        HyperparameterError: lengths that do not fit, boundaries out of order, a rate below 0.
+    """
+
+    def __init__(self, boundaries: Sequence[float], values: Sequence[float]):
+        where = "PiecewiseConstantDecay"
+        self.boundaries = [_number(f"{where}(boundaries)", b, low=0, zero=True) for b in boundaries]
+        self.values = [_number(f"{where}(values)", v, low=0, zero=True) for v in values]
+        if len(self.values) != len(self.boundaries) + 1:
+            raise HyperparameterError(
+                f"{where}: expected one value more than boundaries, received {len(self.values)} values and "
+                f"{len(self.boundaries)} boundaries; the last value holds after the last boundary"
+            )
+        if any(a >= b for a, b in zip(self.boundaries, self.boundaries[1:], strict=False)):
+            raise HyperparameterError(
+                f"{where}(boundaries): expected rising steps, received {list(boundaries)!r}; sort them"
+            )
+
+    def rate(self, step):
+        return np.asarray(self.values)[np.searchsorted(self.boundaries, step, side="left")]
+
+
+@registry.add()
+class WarmUp(Schedule):
+    """A straight line up to `after`, then `after`: Goyal et al. 2017, arXiv 1706.02677, section 2.2.
+
+    start + (after(0) - start) * step / warmup_steps while step < warmup_steps, then
+    after(step - warmup_steps): `after` counts from the end of the warm-up, as in Keras' CosineDecay.
+
+    Args:
+        after: the rate, or schedule (object or configuration), that follows.
+        warmup_steps: length of the line, above 0.
+        start: rate at step 0, at least 0.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(self, after: float | Schedule | dict, warmup_steps: float, start: float = 0.0):
+        self.after = _number("WarmUp(after)", after) if isinstance(after, Real) else get(after)
+        self.warmup_steps = _number("WarmUp(warmup_steps)", warmup_steps)
+        self.start = _number("WarmUp(start)", start, low=0, zero=True)
+
+    def get_config(self) -> dict:
+        """As `Configurable.get_config`, with `after` as a number or a configuration of its own."""
+        after = registry.dump(self.after) if isinstance(self.after, Schedule) else self.after
+        return {**super().get_config(), "after": after}
+
+    def rate(self, step):
+        if isinstance(self.after, Schedule):
+            later = self.after.rate(np.maximum(step - self.warmup_steps, 0))
+            target = self.after(0)
+        else:
+            later = target = self.after
+        line = self.start + (target - self.start) * step / self.warmup_steps
+        return np.where(step < self.warmup_steps, line, later)

@@ -1,0 +1,86 @@
+"""How a model runs, as one argument of `fit`, `evaluate` and `predict`. Stage: between train and executors.
+
+    strategy="serial"                one thread
+    strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
+    strategy="auto"                  threads where the cost model says they pay, else serial (the default)
+
+All give the same bits. Must not know: models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .config import usable_cores
+from .errors import UnknownNameError, unknown_name
+from .executors.base import Executor
+from .executors.serial import SerialExecutor
+from .executors.threads import ThreadsExecutor, check_threads
+
+#: below this much work a batch, microseconds on one thread, `auto` stays serial
+WORTH_SHARING_US = 15.0
+
+
+class Strategy:
+    """Base of all strategies."""
+
+    def threads_for(self, estimate_us: float) -> int:
+        """How many threads a plan of that cost runs on.
+
+        Args:
+            estimate_us: the plan's time a batch on one thread, by the cost model.
+        """
+        return 1
+
+    def open(self, threads: int) -> Executor:
+        """A running executor for plans of that many parts."""
+        return SerialExecutor() if threads == 1 else ThreadsExecutor(threads)
+
+
+@dataclass(frozen=True)
+class Serial(Strategy):
+    """Everything on the calling thread."""
+
+
+@dataclass(frozen=True)
+class Threads(Strategy):
+    """A pool of threads.
+
+    Args:
+        n: how many, at most the usable cores; None for all of them.
+    Raises:
+        HyperparameterError, ResourceError: n is no number above 0, or more than the process may use.
+    """
+
+    n: int | None = None
+
+    def __post_init__(self) -> None:
+        check_threads(self.n)
+
+    def threads_for(self, estimate_us: float) -> int:
+        return check_threads(self.n)
+
+
+@dataclass(frozen=True)
+class Auto(Strategy):
+    """Threads where they pay."""
+
+    def threads_for(self, estimate_us: float) -> int:
+        return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
+
+
+NAMES = {"serial": Serial, "threads": Threads, "auto": Auto}
+
+
+def get(identifier) -> Strategy:
+    """A strategy from a name or an object.
+
+    Raises:
+        UnknownNameError: neither; the message lists the names.
+    """
+    if isinstance(identifier, Strategy):
+        return identifier
+    if isinstance(identifier, str) and identifier in NAMES:
+        return NAMES[identifier]()
+    error: UnknownNameError = unknown_name("strategy", identifier, NAMES)
+    raise error

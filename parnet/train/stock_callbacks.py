@@ -1,0 +1,247 @@
+"""The callbacks that stop, save and log, with Keras' names and arguments.
+
+Stage: called by `CallbackList` around epochs.
+Must not know: how the model trains; they use only what `Callback` grants.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..errors import FileFormatError, HyperparameterError
+from .callbacks import Callback, Logs, Mode, Monitor, check_count
+
+
+class EarlyStopping(Callback):
+    """Stop when a metric has not improved for `patience` epochs; never in epoch 0.
+
+    One object serves many fits: each starts it anew.
+
+    Args:
+        monitor: name of the metric, as it stands in the history.
+        min_delta: a change of at most this much is no improvement.
+        patience: epochs without improvement before it stops; 0 and 1 both stop at the first such epoch.
+        verbose: 1 prints when it stops and what it restores.
+        mode: "min", "max", or "auto", which looks for words such as "accuracy" in the name.
+        baseline: a value to beat: an epoch that does not beat it counts as one without improvement.
+        restore_best_weights: put back the weights of the best epoch when the training ends for any reason.
+        start_from_epoch: epochs before this one are not looked at.
+    Raises:
+        HyperparameterError, UnknownNameError: an argument that makes no sense.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        *,
+        min_delta: float = 0.0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: Mode = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        check_count("EarlyStopping(patience)", patience)
+        self.monitor = monitor
+        self._watch = Monitor(self, monitor, mode, min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self._reset()
+
+    def _reset(self) -> None:
+        self._watch.warned = False
+        self._best_weights: list[np.ndarray] | None = None
+        self._wait = 0
+        #: best value so far, and its epoch (from 0)
+        self.best = self._watch.worst
+        self.best_epoch: int | None = None
+        #: epoch (from 0) in which it stopped the training, or 0
+        self.stopped_epoch = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Forget an earlier training."""
+        self._reset()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Compare, and stop when patience is used up."""
+        value = self._watch.read(logs)
+        if value is None or epoch < self.start_from_epoch:
+            return
+        better = self._watch.improves(value, self.best)
+        if better:
+            self.best = value
+        if better or self.best_epoch is None:
+            self.best_epoch = epoch
+            if self.restore_best_weights:  # copied: get_weights may hand out views of what is in training
+                self._best_weights = [np.array(weights) for weights in self.model.get_weights()]
+        if better and (self.baseline is None or self._watch.improves(value, self.baseline)):
+            self._wait = 0
+            return
+        self._wait += 1
+        if self._wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Restore the best weights when asked to."""
+        if self.verbose and self.stopped_epoch:
+            print(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self._best_weights is not None and self.best_epoch is not None:
+            if self.verbose:
+                print(f"Restoring the weights of the best epoch, {self.best_epoch + 1}")
+            self.model.set_weights(self._best_weights)
+            self._best_weights = None
+
+
+class ModelCheckpoint(Callback):
+    """Save the model as it trains, to a path such as "run/{epoch:02d}-{val_loss:.4f}.parnet".
+
+    Args:
+        filepath: path with fields for `epoch` (from 1), metrics, and `batch` where `save_freq` is a number.
+        monitor: metric that says which model is best.
+        save_best_only: save only when the metric improved on all earlier ones of this model.
+        save_weights_only: `model.save_weights` in place of `model.save`.
+        mode: see EarlyStopping.
+        save_freq: "epoch", or a number of batches; the latter makes training slower.
+    Raises:
+        HyperparameterError: a field that is no metric of the fit, or a `save_freq` that makes no sense.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        *,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: Mode = "auto",
+        save_freq: int | Literal["epoch"] = "epoch",
+    ):
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self._watch = Monitor(self, monitor, mode)
+        self._best = self._watch.worst
+        self._epoch = self._batches = 0
+        if save_freq != "epoch":
+            check_count("ModelCheckpoint(save_freq), unless 'epoch'", save_freq, low=1)
+            # on the object, not in the class: the usual checkpoint must not wake Python at each batch
+            self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
+
+    def set_model(self, model: Any) -> None:
+        """A new model starts without a best value; the same model trained on keeps it."""
+        if model is not self.model:
+            self._best = self._watch.worst
+        super().set_model(model)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Let the monitor warn once in this training too."""
+        self._watch.warned = False
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Remember the epoch for the name of the file."""
+        self._epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Save after the epoch."""
+        if self.save_freq == "epoch":
+            self._save(logs or {}, {"epoch": epoch + 1})
+
+    def _count_batch(self, batch: int, logs: Logs | None = None) -> None:
+        self._batches += 1
+        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
+            self._save(logs or {}, {"epoch": self._epoch + 1, "batch": batch + 1})
+
+    def _save(self, logs: Logs, position: dict[str, int]) -> None:
+        if self.save_best_only:
+            value = self._watch.read(logs)
+            if value is None or not self._watch.improves(value, self._best):
+                return
+            self._best = value
+        path = self._path({**logs, **position})
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        (self.model.save_weights if self.save_weights_only else self.model.save)(path)
+
+    def _path(self, fields: dict[str, Any]) -> str:
+        try:
+            return self.filepath.format(**fields)
+        except (KeyError, IndexError, ValueError) as error:
+            raise HyperparameterError(
+                f"ModelCheckpoint(filepath): expected fields among {', '.join(fields)}, "
+                f"received {self.filepath!r}; write for example 'model-{{epoch:02d}}.parnet'"
+            ) from error
+
+
+class CSVLogger(Callback):
+    """Write one row for each epoch: epoch (from 0) and the metrics, unrounded.
+
+    The columns are the metrics of the first epoch; a metric missing later is written as NA.
+
+    Args:
+        filename: path of the file.
+        separator: one character between columns.
+        append: add to a file that is there, under its header, in place of starting it anew.
+    Raises:
+        FileFormatError: `append` to a file that lacks a column for one of the metrics.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
+        self.filename = os.fspath(filename)
+        self.separator = separator
+        self.append = append
+        self._columns: list[str] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Empty the file, unless appending; an unwritable path fails here, before any epoch."""
+        self._columns = None
+        with open(self.filename, "a" if self.append else "w", encoding="utf-8"):
+            pass
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Append the row. The file is open only here, so each row is on disk whatever happens next."""
+        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
+        with open(self.filename, "a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            header = next(csv.reader(file, delimiter=self.separator), None)
+            if self._columns is None:
+                self._columns = self._choose_columns(header, list(row))
+            writer = csv.DictWriter(
+                file, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator
+            )
+            if header is None:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _choose_columns(self, header: list[str] | None, names: list[str]) -> list[str]:
+        if header is not None and not set(names) <= set(header):
+            raise FileFormatError(
+                f"CSVLogger({self.filename!r}, append=True): expected columns {', '.join(names)}; "
+                f"received a file with {', '.join(header)}; write to another file"
+            )
+        return header or names
+
+
+class TerminateOnNaN(Callback):
+    """Stop when the loss becomes NaN or infinite.
+
+    The engine looks for `handles_non_finite_loss`: it checks the loss of every step itself, and with such a
+    callback it ends the training in place of raising NonFiniteLossError. So no batch hook is needed here.
+    """
+
+    handles_non_finite_loss = True
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Stop after an epoch without a finite loss."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            self.model.stop_training = True

@@ -1,0 +1,243 @@
+"""Pictures of learning curves and of pixel values. Stage: after training. Must not know: models or kernels.
+
+No window is opened and pyplot's current figure is left alone: figures are made without pyplot, so this works
+on a machine without a screen. Colours: M. Okabe, K. Ito, "Color universal design" (2008); curves also differ
+in dash and marker, for black-and-white print.
+"""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .errors import DataError, ShapeError, require_extra, unknown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".pdf", ".png", ".svg")
+#: kind of curve -> how it is drawn
+STYLES: dict[str, dict[str, Any]] = {
+    "training": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
+    "validation": {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"},
+}
+#: markers on a curve, about, however many epochs it has
+MARKERS = 12
+PANEL_INCHES = (4.6, 3.4)
+#: beyond this a picture with a number in every cell takes seconds to draw, and cannot be read
+MAX_CELLS = 128 * 128
+CELL_INCHES = 0.42
+PNG_DPI = 150
+
+
+class HasHistory(Protocol):
+    """What `fit` returns, as far as this module looks at it."""
+
+    history: Mapping[str, Sequence[float]]
+
+
+def plot_history(
+    history: HasHistory | Mapping[str, Sequence[float]],
+    path: str | os.PathLike | None = None,
+    ax: Axes | Sequence[Axes] | None = None,
+) -> Figure:
+    """The learning curves: the loss in one panel, each metric in another, validation beside training.
+
+    Args:
+        history: what `fit` returned, or a dict of lists, one value an epoch; `val_x` is drawn with `x`.
+        path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
+        ax: axes to draw on, as many as there are panels, in place of a new figure.
+    Returns:
+        The figure.
+    Raises:
+        DataError: no epochs, or lists of different lengths.
+        ShapeError: not as many axes as panels.
+        UnknownNameError: a suffix that is not one of the three.
+        MissingExtraError: matplotlib is not installed.
+    """
+    _check_suffix("plot_history", path)
+    curves = _curves(history)
+    first = (getattr(history, "epoch", None) or [0])[0] + 1
+    epochs = np.arange(first, first + len(next(iter(curves.values()))))
+    panels = sorted(
+        dict.fromkeys(name.removeprefix("val_") for name in curves), key=lambda name: name != "loss"
+    )
+    axes = _new_axes(len(panels)) if ax is None else np.array(ax, dtype=object).ravel().tolist()
+    if len(axes) != len(panels):
+        raise ShapeError(
+            f"plot_history: expected {len(panels)} axes (for {', '.join(panels)}), received {len(axes)}; "
+            f"make them with plt.subplots(1, {len(panels)}), or leave ax out"
+        )
+    for name, panel in zip(panels, axes, strict=True):
+        _draw_panel(panel, name, epochs, curves)
+    return _save(axes[0].figure, path)
+
+
+def show_pixels(img: ArrayLike, ax: Axes | None = None, path: str | os.PathLike | None = None) -> Figure:
+    """A grey picture with each pixel's value written in its cell, white on dark and black on light.
+
+    Args:
+        img: (h, w) or (h, w, 1), of any real type, at most 16,384 cells.
+        ax: axes to draw on, in place of a new figure.
+        path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
+    Returns:
+        The figure.
+    Raises:
+        ShapeError: img has another shape.
+        DataError: img is not made of real numbers.
+        UnknownNameError: a suffix that is not one of the three.
+        MissingExtraError: matplotlib is not installed.
+    """
+    _check_suffix("show_pixels", path)
+    pixels = _grey(img)
+    if ax is None:
+        h, w = pixels.shape
+        figure = _new_figure("show_pixels", max(w * CELL_INCHES, 1) + 0.7, max(h * CELL_INCHES, 0.6) + 0.6)
+        ax = figure.add_subplot()
+    _draw_pixels(ax, pixels)
+    return _save(ax.figure, path)
+
+
+def _check_suffix(where: str, path: str | os.PathLike | None) -> None:
+    """Refuse a file type before any work is done."""
+    if path is not None and Path(path).suffix.lower() not in SUFFIXES:
+        raise unknown_name(f"{where}: suffix of path", Path(path).suffix, SUFFIXES)
+
+
+def _new_figure(where: str, width: float, height: float) -> Figure:
+    """An empty figure, in inches, that pyplot does not know of."""
+    figure = require_extra("matplotlib.figure", "plot", f"pn.viz.{where}").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    require_extra("matplotlib.backends.backend_agg", "plot", f"pn.viz.{where}").FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Any, path: str | os.PathLike | None) -> Figure:
+    """The whole figure, of which `figure` may be a part, saved if there is a path."""
+    figure = figure.figure
+    if path is not None:
+        figure.savefig(path, dpi=PNG_DPI)
+    return figure
+
+
+def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, NDArray[np.float64]]:
+    """The curves by name, each float64 (epochs,)."""
+    lists: Any = getattr(history, "history", history)
+    try:
+        curves = {name: np.asarray(values, np.float64) for name, values in lists.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"plot_history: expected what fit returned, or a dict of lists of numbers, "
+            f"received {lists!r} ({error})"
+        ) from error
+    shapes = {name: curve.shape for name, curve in curves.items()}
+    if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
+        raise DataError(
+            f"plot_history: expected one number an epoch under each name, received shapes {shapes}"
+        )
+    if not any(curve.size for curve in curves.values()):
+        raise DataError(
+            f"plot_history: expected at least one epoch, received {lists!r}; train for an epoch first"
+        )
+    return curves
+
+
+def _new_axes(count: int) -> list[Axes]:
+    """That many axes in a new figure, at most three side by side."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = _new_figure("plot_history", columns * PANEL_INCHES[0], rows * PANEL_INCHES[1])
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
+    return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def _draw_panel(
+    ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[str, NDArray[np.float64]]
+) -> None:
+    """One quantity, with its validation curve if there is one."""
+    from matplotlib.ticker import FixedLocator, MaxNLocator
+
+    first, last = int(epochs[0]), int(epochs[-1])
+    for kind, key in (("training", name), ("validation", f"val_{name}")):
+        if key in curves:
+            every = -(-len(epochs) // MARKERS)
+            ax.plot(
+                epochs,
+                curves[key],
+                label=kind,
+                markevery=every,
+                markersize=4.5,
+                linewidth=1.8,
+                **STYLES[kind],
+            )
+    side = max(0.5, 0.03 * (last - first))
+    ax.set_xlim(first - side, last + side)
+    ax.margins(y=0.06 if last > first else 0.6)  # a single point looks lost at the rim
+    ax.xaxis.set_major_locator(FixedLocator(_epoch_ticks(first, last)))
+    ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    ax.set_xlabel("epoch")
+    unit = " (fraction)" if name.endswith("accuracy") else ""
+    ax.set_ylabel(textwrap.fill(name.replace("_", " ") + unit, 30))
+    ax.grid(color="0.9", linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(edgecolor="none")
+
+
+def _epoch_ticks(first: int, last: int) -> list[int]:
+    """The first epoch, then round numbers: about ten whole ticks in all."""
+    rough = (last - first) / 10
+    step = next(s * 10**p for p in range(10) for s in (1, 2, 5) if s * 10**p >= rough)
+    round_numbers = range(-(-first // step) * step, last + 1, step)
+    return [first, *(tick for tick in round_numbers if tick - first > step / 2)]
+
+
+def _grey(img: ArrayLike) -> NDArray[Any]:
+    """The pixels as a real array (h, w)."""
+    pixels = np.asarray(img)
+    if pixels.dtype.kind not in "biuf":
+        raise DataError(f"show_pixels: expected real numbers, received an array of type {pixels.dtype}")
+    shape = pixels.shape
+    if pixels.ndim == 3 and shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.ndim != 2 or not 0 < pixels.size <= MAX_CELLS:
+        raise ShapeError(
+            f"show_pixels: expected (h, w) or (h, w, 1) with 1 to {MAX_CELLS} cells, received {shape}; "
+            f"pass one picture, one channel, or a part of it"
+        )
+    return pixels.astype(np.uint8) if pixels.dtype.kind == "b" else pixels
+
+
+def _draw_pixels(ax: Axes, pixels: NDArray[Any]) -> None:
+    """The picture and its numbers. Black is 0, or the least value where that is below 0."""
+    from matplotlib.ticker import MaxNLocator
+
+    h, w = pixels.shape
+    finite = pixels[np.isfinite(pixels)].astype(np.float64)
+    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    high = high if high > low else low + 1.0
+    ax.imshow(pixels, cmap="gray", vmin=low, vmax=high)
+    for axis, label in ((ax.xaxis, "column"), (ax.yaxis, "row")):
+        axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axis.set_label_text(label)
+    texts = [_cell_text(value) for value in pixels.ravel().tolist()]
+    box = ax.get_window_extent()
+    cell_points = min(box.width / w, box.height / h) * 72 / ax.figure.dpi
+    size = min(0.4, 1.2 / max(map(len, texts))) * cell_points
+    threshold = low + (high - low) / 2.5  # max / 2.5 for pixels that start at 0
+    for i, (text, value) in enumerate(zip(texts, pixels.flat, strict=True)):
+        colour = "white" if value < threshold else "black"
+        ax.text(i % w, i // w, text, color=colour, size=size, ha="center", va="center")
+
+
+def _cell_text(value: float) -> str:
+    """A whole number as it is, another to two decimals."""
+    return f"{value:.4g}" if isinstance(value, int) else f"{round(value, 2) + 0.0:g}"
