@@ -9,7 +9,7 @@ from __future__ import annotations
 from .control import FIRST, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float32_at, float64_at, float_word, int64_at, lanes, like, pointer_at, prefetch, uint8_at
-from .share import cut, rectangle
+from .share import TILE_ROWS, cut, rectangle
 
 AHEAD = 8  # rows
 CACHE_LINE = 64  # bytes
@@ -71,14 +71,14 @@ def copy_rows(ctl, data, out, width, first, last):
 @kernel
 def targets(op, ctl, mem, part, parts):
     """op: y (rows, width) written, width.   Owner: rows. Class numbers travel as T, exact up to 2^24 in float32."""
-    first, last = cut(ctl[ROWS], 1, part, parts)
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     copy_rows(ctl, pointer_at(mem, ctl[Y]), at(mem, op[0]), op[1], first, last)
 
 
 @kernel
 def weights(op, ctl, mem, part, parts):
     """op: w (rows,) written.   Owner: rows."""
-    first, last = cut(ctl[ROWS], 1, part, parts)
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     copy_rows(ctl, pointer_at(mem, ctl[WEIGHT]), at(mem, op[0]), 1, first, last)
 
 
@@ -88,6 +88,6 @@ def output(op, ctl, mem, part, parts):
     width = op[1]
     out = at(pointer_at(mem, ctl[OUT]), ctl[FIRST] * width)
     y = at(mem, op[0])
-    first, last = cut(ctl[ROWS], 1, part, parts)
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first * width, last * width):
         out[i] = y[i]

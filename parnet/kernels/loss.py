@@ -15,7 +15,7 @@ from .control import LOSSES, ROWS, STEP, STOP, SUMS
 from .declare import Kernel, device, kernel
 from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, larger, like
 from .maths import exp, sigmoid
-from .share import cut
+from .share import TILE_ROWS, cut
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
@@ -31,7 +31,7 @@ def _row_loss(name, formula) -> Kernel:
     def run(op, ctl, mem, part, parts):
         width, targets, rows = op[4], op[9], ctl[ROWS]
         parameter = float_word(mem, op[8])
-        first, last = cut(rows, 1, part, parts)
+        first, last = cut(rows, TILE_ROWS, part, parts)
         for i in range(first, last):
             weight = at(mem, op[5])[i] if op[6] else like(mem, 1)
             p, t, d = at(mem, op[0] + i * width), at(mem, op[1] + i * targets), at(mem, op[3] + i * width)
@@ -206,7 +206,7 @@ hinge = _row_loss("hinge", _hinge)
 def softmax(op, ctl, mem, part, parts):
     """x (rows, width) -> y (rows, width) written, each row summing to 1.   op: x, y, width.   Owner: rows."""
     width = op[2]
-    first, last = cut(ctl[ROWS], 1, part, parts)
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
         x, y = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
         if op[0] != op[1]:
@@ -219,7 +219,7 @@ def softmax(op, ctl, mem, part, parts):
 def softmax_grad(op, ctl, mem, part, parts):
     """dy (rows, width) becomes y (dy - sum dy y).   op: y, dy, width.   Owner: rows."""
     width = op[2]
-    first, last = cut(ctl[ROWS], 1, part, parts)
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
         y, dy = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
         total = like(mem, 0)

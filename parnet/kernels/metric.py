@@ -8,7 +8,7 @@ from __future__ import annotations
 from .control import ROWS, SUMS
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float64_at, float_word, like
-from .share import cut
+from .share import TILE_ROWS, cut
 
 
 @device
@@ -27,7 +27,7 @@ def _row_metric(name, formula) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         width, targets, parameter = op[3], op[4], float_word(mem, op[5])
-        first, last = cut(ctl[ROWS], 1, part, parts)
+        first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
         for i in range(first, last):
             p, t = at(mem, op[0] + i * width), at(mem, op[1] + i * targets)
             at(mem, op[2])[i] = formula(p, t, width, targets, parameter)

@@ -79,11 +79,11 @@ def blocked(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode
 def forward(op, ctl, mem, part, parts):
     """x (rows, K), w (K, F) -> y (rows, F) written; FLOPs 2 rows K F.
 
-    op: x, w, y, K, F.   Owner: columns of y.
+    op: x, w, y, K, F, share.   Owner: columns of y, or rows where there are few columns.
     """
     x, w, y, depth, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     for which in range(2):
-        r0, r1, c0, c1 = rectangle(TILES, which, ctl[ROWS], width, lanes(mem), part, parts)
+        r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
         if r0 < r1 and c0 < c1:
             blocked(r0, r1, c0, c1, depth, x, depth, 1, w, width, y, width, STORE, like(mem, 0))
 

@@ -5,7 +5,7 @@ are added: results do not depend on the number of parts. Must not know: threads.
 
     TILES     whole vectors of columns, equally many a part, all rows; the vectors left over by rows
     COLUMNS   runs of whole vectors of columns, all rows
-    ROWS      runs of rows, all columns
+    ROWS      runs of rows in grains of a tile's rows, all columns
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def rectangle(share, which, rows, width, lanes, part, parts):
         first, last = cut(width, lanes, part, parts)
         return 0, rows * (1 - which), first, last
     if share == ROWS_SHARED:
-        first, last = cut(rows, 1, part, parts)
+        first, last = cut(rows, TILE_ROWS, part, parts)
         return first, last, 0, width * (1 - which)
     whole = (width + lanes - 1) // lanes // parts * lanes
     if which == 0:

@@ -106,6 +106,7 @@ class Layer(Configurable):
         self.input_shape = None if input_shape is None else check_shape(input_shape, type(self).__name__)
         self.trainable = trainable
         self._values: Any = None
+        self._auto_named = False
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

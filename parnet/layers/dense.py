@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from .. import activations, initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, TILES, Buffer, reads, reads_own, writes_own
+from ..kernels.step import COLUMNS, ROWS_SHARED, TILES, Buffer, reads, reads_own, writes_own
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
+
+#: up to this many outputs the rows of the batch are shared out: too few vectors of columns for several parts
+FEW_COLUMNS = 32
 
 
 class Dense(Layer):
@@ -83,19 +86,19 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
-        y = build.rows("y", (self.units,))
+        y, share = build.rows("y", (self.units,)), TILES if self.units > FEW_COLUMNS else ROWS_SHARED
         kernel = build.weight("kernel")
         build.step(
             "product.forward",
-            (x, kernel, y, x.width, self.units),
+            (x, kernel, y, x.width, self.units, share),
             reads(x, kernel) + writes_own(y),
-            TILES,
+            share,
             (-1, self.units),
             flops=2.0 * x.width * self.units,
             bytes=4.0 * (x.width + self.units),
         )
         build.keep(x=x)
-        return activate(build, y, build.weight("bias") if self.use_bias else None, self.activation)
+        return activate(build, y, build.weight("bias") if self.use_bias else None, self.activation, share)
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         activate_backward(build, dy, self.activation)

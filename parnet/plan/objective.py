@@ -73,8 +73,8 @@ def add_loss(
         values = _add_metrics(build, request, output, target, slots)
     wanted = request.purpose in ("train", "manual")
     kernel = loss.kernel_for(network.last_activation)[0]
-    operands = (output, target, row_loss, gradient, width, weight if request.weighted else 0, int(request.weighted))
-    operands += (int(wanted), number(loss.parameter), target_width)
+    operands: tuple = (output, target, row_loss, gradient if wanted else 0, width)
+    operands += (weight if request.weighted else 0, int(request.weighted), int(wanted), number(loss.parameter), target_width)
     accesses = writes_own(output, row_loss) + reads_own(target)
     accesses += writes_own(gradient) if wanted else ()
     accesses += reads_own(weight) if request.weighted else ()
@@ -115,7 +115,7 @@ def _add_tally(build: Builder, row_loss: Buffer, values: list[tuple[Buffer, int]
         w = Buffer(placed.key, placed.region, placed.size)
         operands: tuple = (w, (penalties, index), placed.size, number(regularizer.l1), number(regularizer.l2))
         build.step("reduce.penalty", operands, reads(w) + writes_own(penalties), ONE, (1,), 0.0, 6.0 * w.width, False)
-    operands = (row_loss, penalties, len(penalized), len(values))
+    operands = (row_loss, penalties if penalized else 0, len(penalized), len(values))
     for value, slot in values:
         operands += (value, slot)
     accesses = reads(row_loss, *(v for v, _ in values)) + (reads(penalties) if penalized else ())

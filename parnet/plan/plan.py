@@ -64,7 +64,8 @@ class Request:
     """What a plan is wanted for.
 
     Attributes:
-        purpose: "train" (all phases), "manual" (all but the update, output shown before the loss), "evaluate", "predict".
+        purpose: "train" (all phases), "manual" (all but the update, output shown before the loss), "evaluate", "predict",
+            "update" (the update alone).
         batch: rows of a full batch.
         data: dtype of the inputs, "uint8", "float32" or "float64".
         dtype: of all arithmetic, "float32" or "float64".
@@ -140,6 +141,11 @@ class Plan:
 def make_plan(network: Network, request: Request) -> Plan:
     """The plan of a network for a purpose. Pure: equal arguments give equal plans."""
     build = Builder(request.batch, network.placed, riding=_riding(network, request))
+    if request.purpose == "update" and request.optimizer is not None:
+        add_updates(build, network.placed, request.optimizer)
+        nothing = Buffer("input/x", "arena", 0)
+        build.buffers["input/x"] = nothing
+        return _finish(build, request, tuple(build.steps), nothing, None, (), 1, network)
     fused = _declare_forward(build, network, request)
     output = build.buffers["output"]
     targets, slots, sums = None, (), 1

@@ -38,28 +38,42 @@ def cost_us(step: Step, rows: int) -> float:
     return CALL_US + times * (step.flops / FLOPS_PER_US + step.bytes / BYTES_PER_US)
 
 
+def cut_key(step: Step) -> tuple:
+    """Steps of equal key and parts are cut alike: a part touches the same rows or columns in each of them."""
+    return (ROWS_SHARED, step.extent[0]) if step.share == ROWS_SHARED else (step.share, step.extent)
+
+
 def pieces(step: Step, rows: int) -> int:
     """Into how many parts the step can be cut at all."""
     extent = [rows if n == -1 else n for n in step.extent]
     if step.share == ROWS_SHARED:
-        return extent[0]
+        return -(-extent[0] // 8)
     if step.share == COLUMNS:
-        return -(-extent[-1] // 4)
+        return -(-extent[-1] // 16)
     if step.share == TILES:
         return max(-(-extent[0] // 8), extent[-1] // 16)
     return -(-extent[0] // 64) if step.share == FLAT else 1
 
 
-def parts_of(step: Step, rows: int, threads: int, before: tuple[Step, int] | None) -> int:
-    """Parts for one step, given the step before it and its parts."""
-    if step.share == EACH:
+def parts_of(group: list[Step], rows: int, threads: int) -> int:
+    """Parts for a run of steps that are cut alike."""
+    if group[0].share == EACH:
         return EVERYONE if threads > 1 else 1
-    if step.share == ONE or threads == 1:
+    if group[0].share == ONE or threads == 1:
         return 1
-    wanted = int(cost_us(step, rows) / GRAIN_US)
-    if before is not None and before[0].share == step.share and before[0].extent == step.extent:
-        wanted = max(wanted, before[1])  # cut alike, they need no barrier between them
-    return max(1, min(threads, wanted, pieces(step, rows)))
+    wanted = int(sum(cost_us(step, rows) for step in group) / GRAIN_US)
+    return max(1, min(threads, wanted, pieces(group[0], rows)))
+
+
+def groups(steps: tuple[Step, ...]) -> list[list[Step]]:
+    """Runs of neighbouring steps that are cut alike."""
+    result: list[list[Step]] = []
+    for step in steps:
+        if result and cut_key(result[-1][0]) == cut_key(step):
+            result[-1].append(step)
+        else:
+            result.append([step])
+    return result
 
 
 def schedule(steps: tuple[Step, ...], rows: int, threads: int) -> tuple[Slot, ...]:
@@ -67,10 +81,7 @@ def schedule(steps: tuple[Step, ...], rows: int, threads: int) -> tuple[Slot, ..
 
     The steps are run again and again, so the end of the list meets its beginning.
     """
-    parts: list[int] = []
-    for index, step in enumerate(steps):
-        before = (steps[index - 1], parts[-1]) if index else None
-        parts.append(parts_of(step, rows, threads, before))
+    parts = [parts_of(group, rows, threads) for group in groups(steps) for _ in group]
     barriers = [NO_BARRIER] * len(steps)
     if threads > 1:
         _place_barriers(steps, parts, barriers)
@@ -117,7 +128,7 @@ def _accesses(step: Step, parts: int) -> list[tuple]:
             own = False
         who = ("each",) if alone and parts == EVERYONE and access.writes else None
         if who is None and own:
-            who = ("one",) if parts == 1 else (step.share, step.extent, parts)
+            who = ("one",) if parts == 1 else (*cut_key(step), parts)
         result.append((access.buffer.name, access.writes, who, access.buffer.copies))
     return result
 

@@ -1,0 +1,210 @@
+"""Users' arrays made ready for the engine, or refused before any work starts. Stage: train. Must not know: executors.
+
+Inputs become C-contiguous uint8, float32 or (in a float64 model) float64, converted once; uint8 stays uint8. Targets become T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .. import seeding
+from ..errors import DataError, DTypeError, HyperparameterError, ShapeError
+from ..losses import Hinge, Loss
+from ..plan.objective import Targets
+
+#: numbers looked at in one go when data are searched for NaN
+CHUNK = 1 << 22
+
+
+def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", rows: int = 1) -> np.ndarray:
+    """Inputs (rows, *shape) as the gather step reads them.
+
+    Args:
+        x: array-like of numbers.
+        shape: of one sample, as the model's first layer wants it.
+        where: for messages, "fit: x".
+        dtype: of the model's arithmetic.
+        rows: rows that there must be at least.
+    Raises:
+        DTypeError: not numbers. ShapeError: samples of another shape. DataError: no rows, or NaN or infinity.
+    """
+    array = np.asarray(x)
+    if array.dtype == object or array.dtype.kind not in "buif":
+        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    if array.ndim == 0 or array.shape[1:] != shape:
+        wanted = ", ".join(["rows", *map(str, shape)])
+        raise ShapeError(f"{where}: expected ({wanted}), received {array.shape}{_cure(array.shape, shape)}")
+    if len(array) < rows:
+        raise DataError(f"{where}: expected at least {rows} rows, received {len(array)}")
+    if array.dtype != np.uint8:
+        array = array.astype("float64" if dtype == "float64" and array.dtype != np.float32 else "float32", copy=False)
+        check_finite(array, where)
+    return np.ascontiguousarray(array)
+
+
+def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:
+    """What to do about a shape, where that is plain."""
+    size = int(np.prod(shape))
+    if received == shape:
+        return "; one sample needs a batch axis: x[None]"
+    if len(received) > 1 and int(np.prod(received[1:])) == size:
+        return f"; reshape it: x.reshape(-1, {', '.join(map(str, shape))})"
+    if len(received) == 1 and received[0] == size:
+        return f"; one sample needs a batch axis: x.reshape(1, {', '.join(map(str, shape))})"
+    return ""
+
+
+def check_finite(array: np.ndarray, where: str) -> None:
+    """Raise DataError where an array holds NaN or infinity; says how many and where the first is."""
+    flat = array.reshape(-1)
+    for first in range(0, flat.size, CHUNK):
+        part = flat[first : first + CHUNK]
+        with np.errstate(all="ignore"):
+            total = part.sum()
+        if np.isfinite(total):
+            continue
+        bad = np.flatnonzero(~np.isfinite(part))
+        if bad.size:
+            place = np.unravel_index(first + int(bad[0]), array.shape)
+            raise DataError(
+                f"{where}: expected finite numbers, received {part[bad[0]]} at {tuple(int(i) for i in place)}"
+                f"{f' and {bad.size - 1} more nearby' if bad.size > 1 else ''}; clean the data first"
+            )
+
+
+def as_targets(y, rows: int, targets: Targets, loss: Loss, where: str, dtype: str) -> np.ndarray:
+    """Targets (rows, width) of T for a loss.
+
+    (rows,) and (rows, 1) are the only pair made equal; nothing is broadcast.
+
+    Raises:
+        DTypeError, ShapeError, DataError: see the message.
+    """
+    array = np.asarray(y)
+    if array.dtype == object or array.dtype.kind not in "buif":
+        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    if array.ndim == 0 or len(array) != rows:
+        raise DataError(f"{where}: expected {rows} rows, one for each of x, received shape {array.shape}")
+    single = (rows,), (rows, 1)
+    if targets.labels:
+        return _as_labels(array, rows, targets.classes, loss, where, dtype)
+    if array.shape in single and (rows, *targets.shape) in single:
+        array = array.reshape(rows, 1)
+    if array.shape != (rows, *targets.shape):
+        hint = ""
+        if array.shape in single:
+            hint = "; for class numbers use loss='sparse_categorical_crossentropy'"
+        wanted = ", ".join(map(str, (rows, *targets.shape)))
+        raise ShapeError(f"{where}: expected ({wanted}), the shape of the output, received {array.shape}{hint}")
+    array = array.astype(dtype, copy=False)
+    check_finite(array, where)
+    if isinstance(loss, Hinge):
+        array = _as_signs(array, where)
+    return np.ascontiguousarray(array).reshape(rows, -1)
+
+
+def _as_labels(array: np.ndarray, rows: int, classes: int, loss: Loss, where: str, dtype: str) -> np.ndarray:
+    name = type(loss).__name__
+    if array.shape not in ((rows,), (rows, 1)):
+        hint = "; for one-hot rows use loss='categorical_crossentropy'" if array.shape == (rows, classes) else ""
+        raise ShapeError(f"{where}: {name} expected class numbers ({rows},), received {array.shape}{hint}")
+    if array.dtype.kind == "f" and not np.array_equal(array, np.floor(array)):
+        raise DTypeError(f"{where}: {name} expected whole class numbers, received {array.dtype} with fractions")
+    if array.size and (array.min() < 0 or array.max() >= classes):
+        bad = int(np.flatnonzero((array.reshape(-1) < 0) | (array.reshape(-1) >= classes))[0])
+        raise DataError(
+            f"{where}: expected class numbers from 0 to {classes - 1}, the model's outputs, "
+            f"received {array.reshape(-1)[bad]} in row {bad}; give the last layer more units or mend the labels"
+        )
+    if classes > 2**24 and dtype == "float32":
+        raise DataError(f"{where}: more than 2**24 classes need a float64 model, received {classes}")
+    return np.ascontiguousarray(array.reshape(rows, 1).astype(dtype))
+
+
+def _as_signs(array: np.ndarray, where: str) -> np.ndarray:
+    """0/1 targets as -1/1."""
+    values = np.unique(array)
+    if np.isin(values, (-1, 1)).all():
+        return array
+    if np.isin(values, (0, 1)).all():
+        return 2 * array - 1
+    raise DataError(f"{where}: Hinge expected targets of -1 and 1 or of 0 and 1, received {values[:5]}")
+
+
+def as_weights(weight, rows: int, where: str, dtype: str) -> np.ndarray:
+    """Sample weights (rows,) of T, 0 or more."""
+    array = np.asarray(weight)
+    if array.dtype.kind not in "buif":
+        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    if array.shape not in ((rows,), (rows, 1)):
+        raise ShapeError(f"{where}: expected ({rows},), one weight a row, received {array.shape}")
+    array = np.ascontiguousarray(array.reshape(rows).astype(dtype, copy=False))
+    check_finite(array, where)
+    if array.size and array.min() < 0:
+        raise DataError(f"{where}: expected weights of 0 or more, received {array.min()}")
+    return array
+
+
+def class_weights(class_weight, y: np.ndarray, targets: Targets, where: str) -> np.ndarray:
+    """Sample weights (rows,) from {class: weight}; classes that are not named weigh 1."""
+    if not isinstance(class_weight, dict) or not all(hasattr(k, "__index__") for k in class_weight):
+        raise DTypeError(f"{where}: expected a dict {{class number: weight}}, received {class_weight!r}")
+    classes = max(2, targets.classes)
+    table = np.ones(classes)
+    for label, weight in class_weight.items():
+        if not 0 <= int(label) < classes:
+            raise DataError(f"{where}: expected classes from 0 to {classes - 1}, received {label!r}")
+        table[int(label)] = weight
+    labels = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
+    return table[labels.astype(np.int64)]
+
+
+def check_count(value, where: str, low: int = 1) -> int:
+    """A whole number of at least `low`. Raises HyperparameterError."""
+    if not hasattr(value, "__index__") or isinstance(value, bool) or int(value) < low:
+        raise HyperparameterError(f"{where}: expected a whole number of {low} or more, received {value!r}")
+    return int(value)
+
+
+class DataLoader:
+    """Batches of arrays for a manual loop.
+
+    Args:
+        x, y: arrays of equal length; y may be left out.
+        batch_size: rows of a batch; the last one may be smaller.
+        shuffle: a new order in each pass, from the seed and the number of the pass.
+        seed: of the shuffling.
+        drop_last: leave out a smaller last batch.
+    Raises:
+        DataError: lengths that differ, or no rows.
+
+    >>> import numpy as np
+    >>> [len(x) for x, y in DataLoader(np.zeros((10, 3)), np.zeros(10), batch_size=4)]
+    [4, 4, 2]
+    """
+
+    def __init__(self, x, y=None, batch_size: int = 32, *, shuffle=False, seed: int | None = None, drop_last=False):
+        self.x = np.asarray(x)
+        self.y = None if y is None else np.asarray(y)
+        self.batch_size = check_count(batch_size, "DataLoader: batch_size")
+        if self.x.ndim == 0 or not len(self.x):
+            raise DataError(f"DataLoader: expected x with at least one row, received shape {self.x.shape}")
+        if self.y is not None and (self.y.ndim == 0 or len(self.y) != len(self.x)):
+            raise DataError(f"DataLoader: expected y of {len(self.x)} rows like x, received shape {self.y.shape}")
+        self.shuffle, self.drop_last, self.passes = bool(shuffle), bool(drop_last), 0
+        self.seed = seeding.next_seed() if seed is None else seeding.check_seed(seed)
+
+    def __len__(self) -> int:
+        """Batches of a pass."""
+        full, rest = divmod(len(self.x), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator:
+        order = seeding.shuffled(self.seed, self.passes, len(self.x)) if self.shuffle else None
+        self.passes += 1
+        for batch in range(len(self)):
+            rows: slice | np.ndarray = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+            rows = rows if order is None else order[rows]
+            yield self.x[rows] if self.y is None else (self.x[rows], self.y[rows])

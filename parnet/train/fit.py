@@ -1,0 +1,200 @@
+"""`fit`: epochs of batches, run by the session in stretches of about a tenth of a second. Stage: train.
+
+Between two stretches Python shows progress, calls callbacks and hears Ctrl-C; within one it is never entered.
+Must not know: files, layers' insides.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import seeding
+from ..errors import NonFiniteLossError, ParnetWarning
+from ..executors.base import Feed, waited_share
+from ..executors.link import Program
+from ..kernels import library
+from ..plan.plan import Request
+from ..strategy import Strategy
+from .callbacks import CallbackList
+from .diagnose import first_non_finite
+from .evaluate import Measurement, measure
+from .history import History, Timing
+from .progress import Display
+from .session import Session
+
+#: seconds of one stretch of batches
+STRETCH_S = 0.1
+
+
+@dataclass
+class Rows:
+    """A checked set of samples: inputs, targets (rows, width) of T, sample weights or None."""
+
+    x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass
+class Job:
+    """Everything `fit` was asked to do, checked.
+
+    Attributes:
+        request: of the training plan.
+        strategy: how it runs.
+        training, validation: the samples.
+        epochs, initial_epoch, steps: as given; steps are batches of an epoch.
+        shuffle: a new order in each epoch.
+    """
+
+    request: Request
+    strategy: Strategy
+    training: Rows
+    validation: Rows | None
+    epochs: int
+    initial_epoch: int
+    steps: int
+    shuffle: bool
+    compute_s: float = 0.0
+    wait_s: float = 0.0
+    epochs_s: list[float] = field(default_factory=list)
+
+
+def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, display: Display) -> None:
+    """Train; see `Model.fit`. Leaves the history's timing filled in, also when interrupted."""
+    session: Session = model.session
+    compiled = library.compile_seconds
+    program = session.fitted(job.request, job.strategy)
+    compile_s = library.compile_seconds - compiled
+    epoch, done = job.initial_epoch, _Progress()
+    try:
+        with display:
+            callbacks.on_train_begin()
+            display.begin()
+            for epoch in range(job.initial_epoch, job.epochs):
+                done = _Progress()
+                _run_epoch(model, job, program, callbacks, display, epoch, done)
+                if model.stop_training:
+                    break
+    except KeyboardInterrupt:
+        display.interrupted(epoch, done.rows)
+        raise
+    finally:
+        history.timing = Timing(
+            tuple(job.epochs_s), job.compute_s, job.wait_s, 0.0, compile_s, min(len(job.training), done.total)
+        )
+        session.close()
+        callbacks.on_train_end()
+
+
+@dataclass
+class _Progress:
+    """How far an epoch has got."""
+
+    batches: int = 0
+    rows: int = 0
+    total: int = 0
+
+
+def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int, done: _Progress) -> None:
+    begun = time.perf_counter()
+    callbacks.on_epoch_begin(epoch)
+    display.epoch_begin(epoch)
+    feed = _feed(model, job, program, epoch)
+    done.total = feed.total
+    session: Session = model.session
+    session.start(program, feed)
+    logs = _run_batches(model, job, program, feed, callbacks, display, done)
+    job.wait_s += waited_share(program) * job.compute_s
+    if program.stopped():
+        _report_non_finite(model, program, feed, callbacks, epoch, done)
+        logs["loss"] = float("nan")
+    elif job.validation is not None:
+        logs |= {f"val_{k}": v for k, v in validate(model, job).items()}
+    job.epochs_s.append(time.perf_counter() - begun)
+    callbacks.on_epoch_end(epoch, logs)
+    display.epoch_end(epoch, job.epochs_s[-1], logs)
+
+
+def _feed(model, job: Job, program: Program, epoch: int) -> Feed:
+    """The arrays of one epoch."""
+    rows, batch, rule = len(job.training), job.request.batch, model.optimizer
+    order = seeding.shuffled(model.session.seed, epoch, rows) if job.shuffle else None
+    return Feed(
+        job.training.x,
+        min(rows, job.steps * batch),
+        y=job.training.y,
+        weight=job.training.weight,
+        order=order,
+        rates=rule.rates(np.arange(rule.iterations, rule.iterations + job.steps)),
+        sums=np.zeros(program.plan.sums),
+        losses=np.zeros(job.steps),
+        epoch=epoch,
+        seed=model.session.seed,
+    )
+
+
+def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, display, done: _Progress) -> dict:
+    """All batches of an epoch, stretch by stretch. Returns the logs."""
+    stretch, batch = (1 if callbacks.wants_batches else 4), job.request.batch
+    rates = feed.rates
+    while done.batches < job.steps and not (callbacks.wants_batches and model.stop_training):
+        last = min(job.steps, done.batches + stretch)
+        if callbacks.wants_batches:
+            callbacks.on_train_batch_begin(done.batches)
+        begun = time.perf_counter()
+        model.session.run(program, done.batches, last)
+        seconds = time.perf_counter() - begun
+        job.compute_s += seconds
+        if program.stopped():
+            break
+        model.optimizer.iterations += last - done.batches
+        done.rows = min(feed.total, last * batch)
+        if callbacks.wants_batches:
+            callbacks.on_train_batch_end(done.batches, _logs(model, program, feed, done.rows))
+            if rates is not None:  # a callback may have set the rate
+                rates[last:] = model.optimizer.rates(
+                    np.arange(model.optimizer.iterations, model.optimizer.iterations + job.steps - last)
+                )
+        else:
+            stretch = max(1, min(4 * stretch, int(stretch * STRETCH_S / max(seconds, 1e-6))))
+        done.batches = last
+        display.update(done.rows, _logs(model, program, feed, done.rows))
+    return _logs(model, program, feed, max(1, done.rows))
+
+
+def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
+    """Loss and metrics of the epoch so far."""
+    return Measurement(feed.sums, rows, model.metrics, program.plan.metric_slots).results()
+
+
+def validate(model, job: Job) -> dict:
+    """Loss and metrics of the validation data."""
+    rows = job.validation
+    return measure(model, rows.x, rows.y, rows.weight, job.request.batch, job.strategy).results() if rows else {}
+
+
+def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:
+    """The loss is not finite: say where, and stop. The weights are those from before that step."""
+    losses = feed.losses[done.batches :]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    step = done.batches + (int(bad[0]) if bad.size else 0)
+    model.optimizer.iterations += step - done.batches
+    message = (
+        f"fit: the loss became {feed.losses[step]} in epoch {epoch + 1}, step {step + 1} "
+        f"(update {model.optimizer.iterations + 1}); {first_non_finite(program)}. The weights are those before that step. "
+        f"Lower the learning rate (now {model.optimizer.learning_rate:g}), clip gradients (clipnorm=1.0), or check the data"
+    )
+    if any(getattr(c, "handles_non_finite_loss", False) for c in callbacks.callbacks):
+        warnings.warn(message, ParnetWarning, stacklevel=5)
+        model.stop_training = True
+        return
+    raise NonFiniteLossError(message)

@@ -1,0 +1,111 @@
+"""Gradients against finite differences. Stage: train. Must not know: callbacks, files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import losses
+from ..errors import ParnetError
+from ..strategy import Serial
+from .session import Session
+
+
+class GradientError(ParnetError, AssertionError):
+    """A gradient that differs from the finite difference."""
+
+
+@dataclass(frozen=True)
+class GradientReport:
+    """What a check found.
+
+    Attributes:
+        entries: numbers compared.
+        worst: the largest relative error.
+        where: the entry it was found at.
+    """
+
+    entries: int
+    worst: float
+    where: str
+
+
+def check_gradients(
+    model: Any, loss, x, y, *, entries: int = 200, step: float = 1e-5, tolerance: float = 1e-6, seed: int = 0
+) -> GradientReport:
+    """Compare a model's gradients with central differences, in float64, on a copy of its weights.
+
+    The error of an entry is |g - d| / max(|g|, |d|, 1e-3 of the array's largest gradient). Kinks (relu at 0, max) within
+    `step` of a value make it meaningless; other inputs mend that.
+
+    Args:
+        model: with its input shape known; its weights are not changed.
+        loss: name or object.
+        x, y: a small batch.
+        entries: numbers of each array that are compared, drawn with `seed`.
+        step: of the difference.
+        tolerance: of the largest relative error.
+    Returns:
+        the report.
+    Raises:
+        GradientError: names the worst entry, its gradient and its difference.
+    """
+    loss, session = losses.get(loss), _copy(model)
+    value = _loss(session, loss, x, y)
+    session.backward(session.forward_ticket)
+    gradients = session.store.gradients.copy()
+    rng, report, values = np.random.default_rng(seed), GradientReport(0, 0.0, "nothing"), (0.0, 0.0)
+    for placed in session.network.placed.values():
+        if not placed.trainable:
+            continue
+        own = gradients[placed.offset : placed.offset + placed.size]
+        floor = max(1e-3 * float(np.abs(own).max(initial=0.0)), 1e-8 * max(1.0, abs(value)))
+        chosen = rng.permutation(placed.size)[:entries]
+        for index in chosen:
+            difference = _difference(session, loss, x, y, placed.offset + int(index), step)
+            error = abs(own[index] - difference) / max(abs(own[index]), abs(difference), floor)
+            if not error <= report.worst:
+                place = tuple(int(i) for i in np.unravel_index(index, placed.weight.shape))
+                report = GradientReport(report.entries, float(error), f"{placed.key}{list(place)}")
+                values = (float(own[index]), difference)
+        report = GradientReport(report.entries + len(chosen), report.worst, report.where)
+    if not report.worst <= tolerance:
+        raise GradientError(
+            f"check_gradients: expected a relative error of at most {tolerance:g}, received {report.worst:.3g} at "
+            f"{report.where}: gradient {values[0]:.9g}, finite difference {values[1]:.9g}; see its layer's backward"
+        )
+    return report
+
+
+def _copy(model: Any) -> Session:
+    """A float64 session with the model's weights."""
+    source: Session = model.session
+    session = Session(source.network, source.seed, "float64")
+    session.strategy = Serial()
+    session.store.parameters[:] = source.store.parameters
+    session.store.state[:] = source.store.state
+    return session
+
+
+def _loss(session: Session, loss: losses.Loss, x, y) -> float:
+    """The loss of the batch; the same random numbers and moving averages each time."""
+    state = session.store.state.copy()
+    session.rewind()
+    output = session.forward(x, training=True)
+    value = session.loss(loss, output.ticket, y, None)
+    session.store.state[:] = state
+    return value
+
+
+def _difference(session: Session, loss: losses.Loss, x, y, index: int, step: float) -> float:
+    """The central difference by one weight."""
+    vector = session.store.parameters
+    before = vector[index]
+    vector[index] = before + step
+    high = _loss(session, loss, x, y)
+    vector[index] = before - step
+    low = _loss(session, loss, x, y)
+    vector[index] = before
+    return (high - low) / (2 * step)

@@ -1,0 +1,380 @@
+"""The session: one model's weights, its plans, and the verbs forward, backward, update. Stage: train.
+
+`fit`, `evaluate` and `predict` run whole stretches of batches through it; the manual loop drives it verb by verb. Both use the
+same plans, kernels and weights. Must not know: callbacks, progress, files.
+"""
+
+from __future__ import annotations
+
+import warnings
+import weakref
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .. import seeding
+from ..errors import ParnetWarning, StateError
+from ..executors.base import Executor, Feed
+from ..executors.link import Program
+from ..executors.memory import Store
+from ..losses import Loss
+from ..optimizers import Optimizer
+from ..plan.plan import Network, Plan, Request, make_plan
+from ..strategy import Auto, Strategy
+from .data import as_inputs, as_targets, as_weights
+
+#: linked plans kept for the next call of the same kind
+KEPT_PROGRAMS = 12
+
+
+@dataclass
+class _Manual:
+    """Where a manual loop stands.
+
+    Attributes:
+        ticket: number of the last forward pass.
+        rows: of its batch.
+        program: it ran on; None after a pass in inference mode.
+        feed: what it read.
+        loss: that the loop used last, so that the next forward pass uses its plan.
+        steps_since_zero: updates since `zero_grad`.
+        backwards: gradients that the next one is added to.
+    """
+
+    ticket: int = 0
+    rows: int = 0
+    program: Program | None = None
+    feed: Feed | None = None
+    loss: Loss | None = None
+    steps_since_zero: int = 0
+    backwards: int = 0
+    warned: bool = False
+
+
+class Session:
+    """See the module's docstring.
+
+    Args:
+        network: the model for the planner.
+        seed: of weights, shuffles and dropout.
+        dtype: "float32" or "float64".
+    """
+
+    def __init__(self, network: Network, seed: int, dtype: str = "float32"):
+        self.network, self.seed, self.dtype = network, seed, dtype
+        self.strategy: Strategy = Auto()
+        self._store: Store | None = None
+        self._programs: dict[tuple, Program] = {}
+        self._executors: dict[int, Executor] = {}
+        self._manual = _Manual()
+        weakref.finalize(self, _close_all, self._executors)
+
+    # -- weights --------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The weights; made and initialised at the first use."""
+        if self._store is None:
+            self._store = Store.of_sizes(self.network.sizes, self.dtype)
+            self._initialize()
+        return self._store
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the weights have been made yet."""
+        return self._store is not None
+
+    def _initialize(self) -> None:
+        for index, placed in enumerate(self.network.placed.values()):
+            rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
+            vector = self.store.region(placed.region)
+            values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
+            vector[placed.offset : placed.offset + placed.size] = np.asarray(values).reshape(-1)
+
+    @property
+    def has_gradients(self) -> bool:
+        """Whether the gradients mean anything."""
+        return self._manual.backwards > 0
+
+    # -- plans ----------------------------------------------------------------------------------
+
+    def program(self, request: Request) -> Program:
+        """The linked plan of a request; kept for the next time."""
+        key = self._key(request)
+        found = self._programs.pop(key, None)
+        if found is None:
+            plan = make_plan(self.network, request)
+            self._make_room(plan)
+            found = self._executor(request.threads).open(plan, self.store)
+        self._programs[key] = found
+        while len(self._programs) > KEPT_PROGRAMS:
+            self._programs.pop(next(iter(self._programs)))
+        return found
+
+    def _key(self, request: Request) -> tuple:
+        """Everything a plan depends on; the learning rate is not among it."""
+        optimizer = request.optimizer
+        rule = None
+        if optimizer is not None:
+            rule = tuple((k, repr(v)) for k, v in optimizer.get_config().items() if k != "learning_rate")
+            rule = (type(optimizer).__name__, *rule)
+        measures = (repr(request.loss), repr(request.metrics))
+        trainable = tuple(layer.trainable for layer in self.network.layers)
+        shape = (request.purpose, request.batch, request.data, request.dtype, request.threads, request.weighted)
+        return (*shape, *measures, rule, trainable)
+
+    def _make_room(self, plan: Plan) -> None:
+        request = plan.request
+        changed = False
+        if request.purpose in ("train", "manual", "update") and not len(self.store.gradients):
+            self.store.need_gradients()
+            changed = True
+        if request.optimizer is not None and len(self.store.slots) != plan.slot_size:
+            start = getattr(request.optimizer, "initial_accumulator_value", 0.0)
+            self.store.need_slots(plan.slot_size, start)
+            changed = True
+        if changed:
+            self._programs.clear()  # their tables hold the old addresses
+
+    def reset_slots(self) -> None:
+        """Forget what an optimizer kept."""
+        if self._store is not None:
+            self._store.need_slots(0)
+        self._programs.clear()
+
+    def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
+        """The program of a request on as many threads as the strategy gives it."""
+        estimate = make_plan(self.network, request).estimate_us()
+        threads = (strategy or self.strategy).threads_for(estimate)
+        return self.program(replace(request, threads=threads))
+
+    # -- running --------------------------------------------------------------------------------
+
+    def _executor(self, threads: int) -> Executor:
+        if threads not in self._executors:
+            self._executors[threads] = self.strategy.open(threads)
+        return self._executors[threads]
+
+    def start(self, program: Program, feed: Feed) -> None:
+        """Connect a feed to a program."""
+        self._executor(program.plan.request.threads).start(program, feed)
+
+    def run(self, program: Program, first: int, last: int, *phases: str) -> None:
+        """Batches first..last of the feed; all phases, or those named."""
+        steps = program.plan.span(*phases) if phases else None
+        self._executor(program.plan.request.threads).run(program, first, last, steps)
+
+    def close(self) -> None:
+        """End the threads; the next run starts them again."""
+        _close_all(self._executors)
+
+    # -- the manual loop ------------------------------------------------------------------------
+
+    def attach(self, optimizer: Optimizer) -> None:
+        """An optimizer was made with this model's parameters."""
+        self.reset_slots()
+
+    @property
+    def forward_ticket(self) -> int:
+        """Number of the last forward pass; keys its dropout."""
+        return self._manual.ticket
+
+    def rewind(self) -> None:
+        """The next forward pass draws the random numbers of the first."""
+        self._manual.ticket = 0
+
+    def forward(self, x, training: bool) -> Output:
+        """One batch through the model.
+
+        Args:
+            x: (rows, *input shape).
+            training: with dropout and batch statistics, ready for a loss and `backward`.
+        Returns:
+            the outputs (rows, *output shape), an array that remembers the pass.
+        """
+        array = as_inputs(x, self.network.shapes[0], "model(x)", self.dtype)
+        manual, rows = self._manual, len(array)
+        manual.ticket, manual.rows = manual.ticket + 1, rows
+        if not training:
+            manual.program = None
+            return Output.of(self.predict_batch(array), self, 0)
+        self._run_forward(array)
+        return Output.of(self._shown(), self, manual.ticket)
+
+    def _run_forward(self, array: np.ndarray) -> None:
+        manual = self._manual
+        capacity = manual.program.plan.request.batch if manual.program else 0
+        request = Request(
+            "manual", max(len(array), capacity), array.dtype.name, self.dtype, loss=manual.loss or _guess(self.network), weighted=True
+        )
+        manual.program = self.fitted(request)
+        sums = np.zeros(manual.program.plan.sums)
+        manual.feed = Feed(array, len(array), sums=sums, epoch=manual.ticket, seed=self.seed)
+        self.start(manual.program, manual.feed)
+        self.run(manual.program, 0, 1, "input", "forward")
+
+    def _shown(self) -> np.ndarray:
+        manual = self._manual
+        if manual.program is None:
+            raise StateError("session: no forward pass to show")
+        buffer = manual.program.plan.buffers["output/shown"]
+        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.shapes[-1]).copy()
+
+    def predict_batch(self, array: np.ndarray) -> np.ndarray:
+        """The outputs of a batch in inference mode."""
+        request = Request("predict", len(array), array.dtype.name, self.dtype)
+        program = self.fitted(request)
+        out = np.empty((len(array), *self.network.shapes[-1]), self.dtype)
+        self.start(program, Feed(array, len(array), out=out))
+        self.run(program, 0, 1)
+        return out
+
+    def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
+        """The loss of the last forward pass."""
+        manual = self._manual
+        if ticket != manual.ticket or manual.program is None or manual.feed is None:
+            raise StateError(
+                "loss: expected the output of the model's last forward pass in training mode, received an older one; "
+                "call the loss before the next model(x), and net.train() after net.eval()"
+            )
+        if manual.loss is None or repr(manual.loss) != repr(loss):
+            state = self.store.state.copy()  # moving averages must not move twice for one batch
+            manual.loss, x = loss, manual.feed.x
+            if repr(loss) != repr(manual.program.plan.request.loss):
+                self._run_forward(x)
+                self.store.state[:] = state
+        return self._run_loss(loss, target, sample_weight)
+
+    def _run_loss(self, loss: Loss, target, sample_weight) -> float:
+        manual = self._manual
+        program, feed = manual.program, manual.feed
+        if program is None or feed is None or program.plan.targets is None:
+            raise StateError("session: no forward pass to measure")
+        y = as_targets(target, manual.rows, program.plan.targets, loss, "loss: target", self.dtype)
+        weight = np.ones(manual.rows) if sample_weight is None else sample_weight
+        feed.weight = as_weights(weight, manual.rows, "loss: sample_weight", self.dtype)
+        feed.y = y
+        feed.sums[:] = 0
+        self.start(program, feed)
+        self.run(program, 0, 1, "loss")
+        return float(feed.losses[0])
+
+    def backward(self, ticket: int) -> None:
+        """Gradients of the last loss, added to those there are since `zero_gradients`."""
+        manual = self._manual
+        if ticket != manual.ticket or manual.program is None or manual.feed is None:
+            raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
+        if not any(p.trainable for p in self.network.placed.values()):
+            raise StateError("backward: the model has no trainable weights")
+        manual.feed.accumulate = manual.backwards > 0
+        self.start(manual.program, manual.feed)
+        self.run(manual.program, 0, 1, "backward")
+        manual.backwards += 1
+
+    def zero_gradients(self) -> None:
+        """The next backward pass starts from zero."""
+        self._manual.backwards = 0
+        self._manual.steps_since_zero = 0
+
+    def update(self, optimizer: Optimizer) -> None:
+        """One step of an optimizer on the gradients there are."""
+        manual = self._manual
+        if not self.has_gradients:
+            raise StateError("step: no gradients; call loss.backward() after zero_grad()")
+        manual.steps_since_zero += 1
+        if manual.steps_since_zero == 2 and not manual.warned:
+            manual.warned = True
+            warnings.warn(
+                "step: called again without zero_grad() since the last one, so old gradients count again; "
+                "call optimizer.zero_grad() before each backward()",
+                ParnetWarning,
+                stacklevel=4,
+            )
+        program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
+        rates = optimizer.rates(np.array([optimizer.iterations]))
+        self.start(program, Feed(np.zeros(1, self.dtype), 1, rates=rates))
+        self.run(program, 0, 1)
+        optimizer.iterations += 1
+
+
+def _close_all(executors: dict[int, Executor]) -> None:
+    for executor in executors.values():
+        executor.close()
+    executors.clear()
+
+
+def _guess(network: Network) -> Loss:
+    """The loss that a first forward pass is planned for, before the loop has shown its own."""
+    from .. import losses
+
+    return losses.get("sparse_categorical_crossentropy" if network.last_activation == "softmax" else "mse")
+
+
+class Output(np.ndarray):
+    """What `model(x)` returns: an array that a loss can trace back to its forward pass."""
+
+    session: Session | None
+    ticket: int
+
+    @classmethod
+    def of(cls, array: np.ndarray, session: Session, ticket: int) -> Output:
+        """The array with its origin."""
+        result = array.view(cls)
+        result.session, result.ticket = session, ticket
+        return result
+
+    def __array_finalize__(self, origin) -> None:
+        self.session, self.ticket = None, 0  # a slice or a sum of an output is no output
+
+
+@dataclass(frozen=True)
+class LossValue:
+    """The loss of one batch.
+
+    Attributes:
+        value: the mean over the batch.
+    """
+
+    value: float
+    session: Session | None = None
+    ticket: int = 0
+
+    def item(self) -> float:
+        """The loss as a float."""
+        return self.value
+
+    def __float__(self) -> float:
+        return self.value
+
+    def backward(self) -> None:
+        """Compute the gradients of all trainable weights; `layer.kernel.grad` reads them.
+
+        Raises:
+            StateError: the prediction did not come from a model in training mode.
+        """
+        if self.session is None:
+            raise StateError("backward: the prediction was a plain array; use the array that model(x) returned, unchanged")
+        self.session.backward(self.ticket)
+
+
+def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
+    """What `loss(prediction, target)` does; see `parnet.losses.Loss.__call__`."""
+    if isinstance(prediction, Output) and prediction.session is not None and prediction.ticket:
+        value = prediction.session.loss(loss, prediction.ticket, target, sample_weight)
+        return LossValue(value, prediction.session, prediction.ticket)
+    return LossValue(_plain_loss(loss, prediction, target, sample_weight))
+
+
+def _plain_loss(loss: Loss, prediction, target, sample_weight) -> float:
+    """The loss of a plain array: a model of no layers but the identity."""
+    from ..layers import Flatten
+
+    array = np.asarray(prediction)
+    dtype = "float64" if array.dtype == np.float64 else "float32"
+    identity = Flatten(name="identity")
+    network = Network.of([identity], array.shape[1:] or (1,))
+    session = Session(network, seed=0, dtype=dtype)
+    session.strategy = Auto()
+    output = session.forward(array.reshape(len(array), *network.shapes[0]), training=True)
+    return session.loss(loss, output.ticket, target, sample_weight)
+
