@@ -22,6 +22,16 @@ SCRATCH = 4096
 BARRIER_WORDS, STOP_WORD = 32, 24
 
 
+@dataclass(frozen=True)
+class Addresses:
+    """Addresses that every run needs, asked for once."""
+
+    tables: tuple[int, ...]
+    control: tuple[int, ...]
+    barrier: int
+    arena: int
+
+
 @dataclass
 class Program:
     """One plan, linked to one store.
@@ -34,6 +44,8 @@ class Program:
         tables: (parts, steps, TABLE_ROW) int64: kernel's address, parts, barrier, operands.
         control: (parts, control.WIDTH) int64.
         barrier: int64 words that the parts meet at.
+        addresses: of each part's table and control words, of the barrier and of the arena.
+        spans: phases -> run of steps, filled as they are asked for.
     """
 
     plan: Plan
@@ -43,6 +55,14 @@ class Program:
     tables: np.ndarray
     control: np.ndarray
     barrier: np.ndarray
+    addresses: Addresses
+    spans: dict[tuple[str, ...], tuple[int, int]]
+
+    def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
+        """The run of steps that belong to the phases; all steps for none."""
+        if phases not in self.spans:
+            self.spans[phases] = self.plan.span(*phases) if phases else (0, len(self.plan.steps))
+        return self.spans[phases]
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The rows of an arena buffer, shaped (rows, width), as a view."""
@@ -75,7 +95,13 @@ def link(plan: Plan, store: Store) -> Program:
     words[:, control.STOP] = barrier.ctypes.data + STOP_WORD * 8
     for part in range(parts):
         words[part, control.SCRATCH] = scratch[part].ctypes.data
-    return Program(plan, store, arena, scratch, tables, words, barrier)
+    addresses = Addresses(
+        tuple(tables[p].ctypes.data for p in range(parts)),
+        tuple(words[p].ctypes.data for p in range(parts)),
+        barrier.ctypes.data,
+        arena.ctypes.data,
+    )
+    return Program(plan, store, arena, scratch, tables, words, barrier, addresses, {})
 
 
 def _allocate(plan: Plan, dtype: str) -> np.ndarray:

@@ -24,4 +24,4 @@ class NullExecutor(Executor):
         self.calls.append(("start",))
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        self.calls.append(("run", first, last, steps or (0, len(program.plan.steps))))
+        self.calls.append(("run", first, last, steps or program.span(())))

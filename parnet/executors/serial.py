@@ -19,10 +19,11 @@ def native(name: str):
     return KERNEL(library.address(name, "float32"))
 
 
-def write_job(op: np.ndarray, program: Program, part: int, first: int, last: int, steps: tuple[int, int]) -> None:
+def job_words(program: Program, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
     """The operands of `loop.run` for one part."""
-    table = program.tables[part].ctypes.data + steps[0] * TABLE_ROW * 8
-    op[:6] = (table, steps[1] - steps[0], first, last, program.barrier.ctypes.data, program.arena.ctypes.data)
+    where = program.addresses
+    table = where.tables[part] + steps[0] * TABLE_ROW * 8
+    return (table, steps[1] - steps[0], first, last, where.barrier, where.arena)
 
 
 class SerialExecutor(Executor):
@@ -32,8 +33,9 @@ class SerialExecutor(Executor):
 
     def __init__(self) -> None:
         self._loop = native("loop.run")
-        self._op = np.zeros(8, np.int64)
+        self._op = np.zeros(6, np.int64)
+        self._op_address = self._op.ctypes.data
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        write_job(self._op, program, 0, first, last, steps or (0, len(program.plan.steps)))
-        self._loop(self._op.ctypes.data, program.control.ctypes.data, None, 0, 1)
+        self._op[:] = job_words(program, 0, first, last, steps or program.span(()))
+        self._loop(self._op_address, program.addresses.control[0], None, 0, 1)

@@ -18,7 +18,7 @@ from ..errors import HyperparameterError, ResourceError
 from .base import Executor
 from .link import Program
 from .memory import aligned_zeros
-from .serial import native, write_job
+from .serial import job_words, native
 
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
@@ -64,6 +64,7 @@ class ThreadsExecutor(Executor):
         self.threads = threads
         self._run, self._serve = native("loop.run"), native("loop.serve")
         self._jobs = aligned_zeros(threads * 16, np.int64).reshape(threads, 16)
+        self._job_addresses = [job.ctypes.data for job in self._jobs]
         self._mailbox = aligned_zeros(MAILBOX_FIRST + MAILBOX_STRIDE * (threads + 1), np.int64)
         self._serve_op = np.array([self._mailbox.ctypes.data, IDLE_SPINS], np.int64)
         self._wake = [threading.Semaphore(1) for _ in range(threads)]
@@ -100,19 +101,18 @@ class ThreadsExecutor(Executor):
             self._serve(self._serve_op.ctypes.data, None, None, part, self.threads)
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        span = steps or (0, len(program.plan.steps))
+        span = steps or program.span(())
         parts = min(self.threads, program.plan.request.threads)
         for part in range(parts):
-            write_job(self._jobs[part], program, part, first, last, span)
+            self._jobs[part, :6] = job_words(program, part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
-            self._mailbox[mine + 2] = self._jobs[part].ctypes.data
-            self._mailbox[mine + 3] = program.control[part].ctypes.data
-            self._mailbox[mine + 4] = parts
+            words = (self._job_addresses[part], program.addresses.control[part], parts)
+            self._mailbox[mine + 2 : mine + 5] = words
         self._mailbox[0] += 1
         for part in range(1, self.threads):
             if self._mailbox[MAILBOX_FIRST + MAILBOX_STRIDE * part]:
                 self._wake[part].release()
-        self._run(self._jobs[0].ctypes.data, program.control[0].ctypes.data, None, 0, parts)
+        self._run(self._job_addresses[0], program.addresses.control[0], None, 0, parts)
 
     def close(self) -> None:
         self._closing = True

@@ -18,7 +18,7 @@ from ..losses import Loss
 from ..metrics import Metric
 from ..optimizers import Optimizer
 from .builder import Builder, Placed, gather_steps, place_weights
-from .layout import lifetimes, place
+from .layout import lifetimes, place, stages
 from .objective import Targets, add_loss, add_penalties, metric_slots
 from .schedule import Slot, cost_us, schedule
 from .update import add_updates, slot_size
@@ -164,9 +164,10 @@ def _finish(build, request, steps, output, targets, slots, sums, network) -> Pla
     """Places, parts and barriers."""
     lasting = frozenset(build.buffers) if request.purpose == "manual" else frozenset()
     buffers = dict(build.buffers)
-    offsets, size = place(buffers, lifetimes(steps, lasting), request.batch, request.threads)
-    extra = slot_size(network.sizes["parameters"], request.optimizer) if request.optimizer else 0
     cut = schedule(steps, request.batch, request.threads)
+    alive = lifetimes(steps, stages(cut, request.threads), lasting)
+    offsets, size = place(buffers, alive, request.batch, request.threads)
+    extra = slot_size(network.sizes["parameters"], request.optimizer) if request.optimizer else 0
     source = buffers["input/x"]
     places = {key: placed.offset for key, placed in network.placed.items()}
     return Plan(request, steps, cut, buffers, offsets, size, source, output, targets, slots, sums, extra, places)

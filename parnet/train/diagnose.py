@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..executors.link import Program
-from ..plan.layout import lifetimes
+from ..plan.layout import lifetimes, stages
 
 
 def first_non_finite(program: Program) -> str:
@@ -15,11 +15,12 @@ def first_non_finite(program: Program) -> str:
         if not np.isfinite(vector[first : first + size]).all():
             return f"the weights {key} are not finite"
     tally = next((i for i, s in enumerate(plan.steps) if s.kernel == "loss.tally"), 0)
-    spans = lifetimes(plan.steps, frozenset())
+    stage = stages(plan.slots, plan.request.threads)
+    alive = lifetimes(plan.steps, stage, frozenset())
     for step in plan.steps[:tally]:
         for access in step.accesses:
             name = access.buffer.name
-            if not access.writes or not access.buffer.per_row or spans.get(name, (0, 0))[1] < tally:
+            if not access.writes or not access.buffer.per_row or stage[tally] not in alive.get(name, ()):
                 continue
             values = program.view(plan.buffers[name], 1)
             if not np.isfinite(values).all():

@@ -10,6 +10,8 @@ from html import escape
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
+
 from .callbacks import Callback
 
 
@@ -71,7 +73,7 @@ class History(Callback):
         """Record the epoch and its metrics."""
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
-            self.history.setdefault(name, []).append(float(value))
+            self.history.setdefault(name, []).append(value if isinstance(value, np.ndarray) else float(value))
 
     def __repr__(self) -> str:
         last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())

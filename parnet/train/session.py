@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 import weakref
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class _Manual:
         loss: that the loop used last, so that the next forward pass uses its plan.
         steps_since_zero: updates since `zero_grad`.
         backwards: gradients that the next one is added to.
+        key: what `program` depends on besides its request.
+        updater: the program of the last update, behind what it depends on.
     """
 
     ticket: int = 0
@@ -48,6 +51,8 @@ class _Manual:
     loss: Loss | None = None
     steps_since_zero: int = 0
     backwards: int = 0
+    key: tuple = ()
+    updater: tuple[tuple, Program] | None = None
     warned: bool = False
 
 
@@ -66,6 +71,8 @@ class Session:
         self._store: Store | None = None
         self._programs: dict[tuple, Program] = {}
         self._executors: dict[int, Executor] = {}
+        self._made = 0
+        self._threads: dict[tuple, int] = {}
         self._manual = _Manual()
         weakref.finalize(self, _close_all, self._executors)
 
@@ -113,15 +120,9 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        optimizer = request.optimizer
-        rule = None
-        if optimizer is not None:
-            rule = tuple((k, repr(v)) for k, v in optimizer.get_config().items() if k != "learning_rate")
-            rule = (type(optimizer).__name__, *rule)
-        measures = (repr(request.loss), repr(request.metrics))
-        trainable = tuple(layer.trainable for layer in self.network.layers)
+        trainable = self._trainable()
         shape = (request.purpose, request.batch, request.data, request.dtype, request.threads, request.weighted)
-        return (*shape, *measures, rule, trainable)
+        return (*shape, _rule(request.optimizer), _text(request.loss), _text(request.metrics), trainable)
 
     def _make_room(self, plan: Plan) -> None:
         request = plan.request
@@ -134,18 +135,27 @@ class Session:
             self.store.need_slots(plan.slot_size, start)
             changed = True
         if changed:
-            self._programs.clear()  # their tables hold the old addresses
+            self._forget_programs()
 
     def reset_slots(self) -> None:
         """Forget what an optimizer kept."""
         if self._store is not None:
             self._store.need_slots(0)
+        self._forget_programs()
+
+    def _forget_programs(self) -> None:
+        """Their tables hold addresses of vectors that have been made anew."""
         self._programs.clear()
+        self._made += 1
 
     def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
         """The program of a request on as many threads as the strategy gives it."""
-        estimate = make_plan(self.network, request).estimate_us()
-        threads = (strategy or self.strategy).threads_for(estimate)
+        strategy = strategy or self.strategy
+        key = (strategy, self._key(request))
+        threads = self._threads.get(key)
+        if threads is None:
+            plan = make_plan(self.network, request)
+            threads = self._threads[key] = strategy.threads_for(plan.estimate_us())
         return self.program(replace(request, threads=threads))
 
     # -- running --------------------------------------------------------------------------------
@@ -161,8 +171,7 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        steps = program.plan.span(*phases) if phases else None
-        self._executor(program.plan.request.threads).run(program, first, last, steps)
+        self._executor(program.plan.request.threads).run(program, first, last, program.span(phases))
 
     def close(self) -> None:
         """End the threads; the next run starts them again."""
@@ -203,15 +212,28 @@ class Session:
 
     def _run_forward(self, array: np.ndarray) -> None:
         manual = self._manual
-        capacity = manual.program.plan.request.batch if manual.program else 0
-        request = Request(
-            "manual", max(len(array), capacity), array.dtype.name, self.dtype, loss=manual.loss or _guess(self.network), weighted=True
-        )
-        manual.program = self.fitted(request)
+        manual.program = self._manual_program(array)
         sums = np.zeros(manual.program.plan.sums)
         manual.feed = Feed(array, len(array), sums=sums, epoch=manual.ticket, seed=self.seed)
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "input", "forward")
+
+    def _manual_program(self, array: np.ndarray) -> Program:
+        """The program of the last pass where it still fits, else a new one; batches may shrink but not grow."""
+        manual, capacity = self._manual, 0
+        old, loss = manual.program, manual.loss or _guess(self.network)
+        if old is not None and manual.key == self._trainable():
+            request = old.plan.request
+            capacity = request.batch
+            if len(array) <= capacity and request.data == array.dtype.name and request.loss is loss:
+                return old
+        manual.key = self._trainable()
+        rows = max(len(array), capacity)
+        return self.fitted(Request("manual", rows, array.dtype.name, self.dtype, loss=loss, weighted=True))
+
+    def _trainable(self) -> tuple:
+        """What an open program depends on besides its request."""
+        return (self._made, *(layer.trainable for layer in self.network.layers))
 
     def _shown(self) -> np.ndarray:
         manual = self._manual
@@ -237,10 +259,10 @@ class Session:
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
-        if manual.loss is None or repr(manual.loss) != repr(loss):
+        if manual.loss is None or _text(manual.loss) != _text(loss):
             state = self.store.state.copy()  # moving averages must not move twice for one batch
             manual.loss, x = loss, manual.feed.x
-            if repr(loss) != repr(manual.program.plan.request.loss):
+            if _text(loss) != _text(manual.program.plan.request.loss):
                 self._run_forward(x)
                 self.store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
@@ -290,11 +312,33 @@ class Session:
                 ParnetWarning,
                 stacklevel=4,
             )
-        program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
+        program = self._updater(optimizer)
         rates = optimizer.rates(np.array([optimizer.iterations]))
-        self.start(program, Feed(np.zeros(1, self.dtype), 1, rates=rates))
+        self.start(program, Feed(rates, 1, rates=rates))
         self.run(program, 0, 1)
         optimizer.iterations += 1
+
+    def _updater(self, optimizer: Optimizer) -> Program:
+        """The program of an optimizer's step."""
+        key = (_rule(optimizer), self._trainable())
+        if self._manual.updater is None or self._manual.updater[0] != key:
+            program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
+            self._manual.updater = ((_rule(optimizer), self._trainable()), program)
+        return self._manual.updater[1]
+
+
+@lru_cache(maxsize=64)
+def _text(thing) -> str:
+    """A loss or metrics as a key; they do not change once made."""
+    return repr(thing)
+
+
+def _rule(optimizer: Optimizer | None) -> tuple:
+    """An optimizer as a key: its kind and numbers, not its rate."""
+    if optimizer is None:
+        return ()
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
+    return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips)
 
 
 def _close_all(executors: dict[int, Executor]) -> None:
