@@ -178,7 +178,7 @@ class Sequential:
 
     def count_params(self) -> int:
         """Numbers in all weights, trainable or not."""
-        return sum(p.size for p in self.session.network.placed.values())
+        return sum(p.count for p in self.session.network.placed.values())
 
     def explain(self, batch_size: int = 32, threads: int = 1) -> str:
         """The plan of a training step as a table; see `Plan.explain`."""

@@ -18,8 +18,8 @@ def summary(model: Any) -> str:
     widths = [max(len(row[i]) for row in rows) + 3 for i in range(3)]
     line = "_" * sum(widths)
     body = ["".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-    total = sum(p.size for p in network.placed.values())
-    trainable = sum(p.size for p in network.placed.values() if p.trainable)
+    total = sum(p.count for p in network.placed.values())
+    trainable = sum(p.count for p in network.placed.values() if p.trainable)
     item = 4 if model.dtype == "float32" else 8
     return "\n".join(
         [

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import ResourceError, StateError
 from ..kernels import control, library
-from ..kernels.step import TABLE_ROW, Buffer
+from ..kernels.step import TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
 from .memory import Store, aligned_zeros
@@ -65,9 +65,9 @@ class Program:
         return self.spans[phases]
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
-        """The rows of an arena buffer, shaped (rows, width), as a view."""
-        first = self.plan.offsets[buffer.name]
-        return self.arena[first : first + rows * buffer.width].reshape(rows, buffer.width)
+        """The first rows of an arena buffer, shaped (rows, width), as a view."""
+        first, stride = self.plan.offsets[buffer.name], row_stride(buffer.width)
+        return self.arena[first : first + rows * stride].reshape(rows, stride)[:, : buffer.width]
 
     def stopped(self) -> bool:
         """Whether the loss has raised the stop flag."""
@@ -125,7 +125,7 @@ def _word(operand, part: int, plan: Plan, store: Store, arena: np.ndarray) -> in
     if buffer.region == "arena":
         place = plan.offsets[buffer.name] + further
         if buffer.copies:
-            place += part * align(buffer.width * plan.request.batch)
+            place += part * align(row_stride(buffer.width) * plan.request.batch)
         return place
     vector = store.region(buffer.region)
     offset = _offset(buffer, plan) + further

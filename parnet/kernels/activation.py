@@ -12,7 +12,7 @@ from . import maths
 from .control import ROWS
 from .declare import Kernel, device
 from .intrinsics import at, float_word, lanes, larger, like
-from .share import rectangle
+from .share import rectangle, stride_of, whole
 
 
 def forward_kernel(name: str, formula) -> Kernel:
@@ -24,13 +24,13 @@ def forward_kernel(name: str, formula) -> Kernel:
     formula = device(formula)
 
     def run(op, ctl, mem, part, parts):
-        alpha, width = float_word(mem, op[5]), op[4]
+        alpha, width, stride = float_word(mem, op[5]), op[4], stride_of(op[4])
         for which in range(2):
             r0, r1, c0, c1 = rectangle(op[6], which, ctl[ROWS], width, lanes(mem), part, parts)
-            n = c1 - c0
+            n = whole(c1 - c0, lanes(mem))
             bias = at(mem, op[1] + c0)
             for i in range(r0, r1):
-                x, y = at(mem, op[0] + i * width + c0), at(mem, op[3] + i * width + c0)
+                x, y = at(mem, op[0] + i * stride + c0), at(mem, op[3] + i * stride + c0)
                 if op[2]:
                     for j in range(n):
                         x[j] += bias[j]
@@ -53,13 +53,13 @@ def backward_kernel(name: str, derivative) -> Kernel:
     derivative = device(derivative)
 
     def run(op, ctl, mem, part, parts):
-        alpha, width = float_word(mem, op[4]), op[3]
+        alpha, width, stride = float_word(mem, op[4]), op[3], stride_of(op[3])
         for which in range(2):
             r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
             for i in range(r0, r1):
-                spot = i * width + c0
+                spot = i * stride + c0
                 x, y, dy = at(mem, op[0] + spot), at(mem, op[1] + spot), at(mem, op[2] + spot)
-                for j in range(c1 - c0):
+                for j in range(whole(c1 - c0, lanes(mem))):
                     dy[j] *= derivative(x[j], y[j], alpha)
 
     run.__doc__ = backward_kernel.__doc__

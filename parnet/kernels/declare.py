@@ -17,6 +17,7 @@ that drops NaN or infinity is set. `error_model="numpy"`: Python's check of each
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -83,13 +84,33 @@ def compile_object(item: Kernel, dtype: str) -> tuple[bytes, str]:
     words = types.CPointer(types.int64)
     signature = types.void(words, words, types.CPointer(number), types.int64, types.int64)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _left_to_us():
             warnings.simplefilter("ignore", NumbaWarning)
             compiled = cfunc(signature, **FLAGS)(item.function)
             text = compiled.inspect_llvm()
     except NumbaError as error:
         raise KernelError(f"kernel {item.name} for {dtype} does not compile: {error}") from error
     return emit(text, compiled.native_name), compiled.native_name
+
+
+@contextlib.contextmanager
+def _left_to_us():
+    """Numba leaves the vectorising to `emit`, which knows the target in use.
+
+    With Numba's own choices a run of 48 numbers is one round of 4 x 8 lanes and 16 single steps: 4.6 us for the sigmoid of
+    32 x 100, against 1.1.
+    """
+    from numba.core import config
+
+    names = {"LOOP_VECTORIZE": 0, "SLP_VECTORIZE": 0, "OPT": config._OptLevel("0")}
+    before = {name: getattr(config, name) for name in names}
+    for name, value in names.items():
+        setattr(config, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(config, name, value)
 
 
 def target_machine():
@@ -102,10 +123,19 @@ def target_machine():
 
 
 def emit(text: str, entry: str) -> bytes:
-    """An object file of LLVM text in which only `entry` can be seen from outside."""
+    """An object file of LLVM text in which only `entry` can be seen from outside.
+
+    Loops become vectors as wide as the target's, one at a time: rows are short, and a loop that takes four vectors a round
+    leaves more to single steps than it saves.
+    """
     module = llvm.parse_assembly(text)
     for function in module.functions:
         if not function.is_declaration and function.name != entry:
             function.linkage = "internal"
     machine = target_machine()
+    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning.loop_vectorization, tuning.slp_vectorization, tuning.loop_interleaving = True, False, False
+    tuning.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
     return machine.emit_object(module)

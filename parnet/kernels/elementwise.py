@@ -5,7 +5,7 @@ from __future__ import annotations
 from .control import ROWS
 from .declare import kernel
 from .intrinsics import at, float_word, lanes
-from .share import rectangle
+from .share import rectangle, stride_of, whole
 
 
 @kernel
@@ -14,10 +14,10 @@ def scale(op, ctl, mem, part, parts):
 
     op: x, y, width, scale, offset, share.   Owner: as shared.
     """
-    width, factor, offset = op[2], float_word(mem, op[3]), float_word(mem, op[4])
+    width, stride, factor, offset = op[2], stride_of(op[2]), float_word(mem, op[3]), float_word(mem, op[4])
     for which in range(2):
         r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
         for i in range(r0, r1):
-            x, y = at(mem, op[0] + i * width + c0), at(mem, op[1] + i * width + c0)
-            for j in range(c1 - c0):
+            x, y = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
+            for j in range(whole(c1 - c0, lanes(mem))):
                 y[j] = x[j] * factor + offset

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .control import FIRST, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float32_at, float64_at, float_word, int64_at, lanes, like, pointer_at, prefetch, uint8_at
-from .share import TILE_ROWS, cut, rectangle
+from .share import TILE_ROWS, cut, rectangle, stride_of
 
 AHEAD = 8  # rows
 CACHE_LINE = 64  # bytes
@@ -41,12 +41,12 @@ def _gather_kernel(name, data_at, size):
     """
 
     def run(op, ctl, mem, part, parts):
-        width, scale, shift = op[1], float_word(mem, op[2]), float_word(mem, op[3])
+        width, stride, scale, shift = op[1], stride_of(op[1]), float_word(mem, op[2]), float_word(mem, op[3])
         data = data_at(ctl[X])
         first, last, c0, c1 = rectangle(op[4], 0, ctl[ROWS], width, lanes(mem), part, parts)
         for i in range(first, last):
             ask_ahead(ctl, data, width, c0, c1, CACHE_LINE // size, i)
-            row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * width + c0)
+            row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * stride + c0)
             for j in range(c1 - c0):
                 out[j] = like(mem, row[j]) * scale + shift
 
@@ -61,9 +61,9 @@ float64 = _gather_kernel("gather.float64", float64_at, 8)
 
 @device
 def copy_rows(ctl, data, out, width, first, last):
-    """out[i] = data[row of i] for rows of `width` numbers."""
+    """out[i] = data[row of i] for rows of `width` numbers; the data lie without padding."""
     for i in range(first, last):
-        row, spot = at(data, source_row(ctl, i) * width), at(out, i * width)
+        row, spot = at(data, source_row(ctl, i) * width), at(out, i * stride_of(width))
         for j in range(width):
             spot[j] = row[j]
 
@@ -79,15 +79,18 @@ def targets(op, ctl, mem, part, parts):
 def weights(op, ctl, mem, part, parts):
     """op: w (rows,) written.   Owner: rows."""
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
-    copy_rows(ctl, pointer_at(mem, ctl[WEIGHT]), at(mem, op[0]), 1, first, last)
+    out, data = at(mem, op[0]), pointer_at(mem, ctl[WEIGHT])
+    for i in range(first, last):
+        out[i] = data[source_row(ctl, i)]
 
 
 @kernel
 def output(op, ctl, mem, part, parts):
     """The rows of a prediction leave the arena.   op: y (rows, width), width.   Owner: rows."""
     width = op[1]
-    out = at(pointer_at(mem, ctl[OUT]), ctl[FIRST] * width)
-    y = at(mem, op[0])
+    stride = stride_of(width)
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
-    for i in range(first * width, last * width):
-        out[i] = y[i]
+    for i in range(first, last):
+        out, y = at(pointer_at(mem, ctl[OUT]), (ctl[FIRST] + i) * width), at(mem, op[0] + i * stride)
+        for j in range(width):
+            out[j] = y[j]

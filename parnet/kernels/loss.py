@@ -15,7 +15,7 @@ from .control import LOSSES, ROWS, STEP, STOP, SUMS
 from .declare import Kernel, device, kernel
 from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, larger, like
 from .maths import exp, sigmoid
-from .share import TILE_ROWS, cut
+from .share import TILE_ROWS, cut, stride_of
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
@@ -29,12 +29,12 @@ def _row_loss(name, formula) -> Kernel:
     formula = device(formula)
 
     def run(op, ctl, mem, part, parts):
-        width, targets, rows = op[4], op[9], ctl[ROWS]
+        width, stride, t_stride, rows = op[4], stride_of(op[4]), stride_of(op[9]), ctl[ROWS]
         parameter = float_word(mem, op[8])
         first, last = cut(rows, TILE_ROWS, part, parts)
         for i in range(first, last):
             weight = at(mem, op[5])[i] if op[6] else like(mem, 1)
-            p, t, d = at(mem, op[0] + i * width), at(mem, op[1] + i * targets), at(mem, op[3] + i * width)
+            p, t, d = at(mem, op[0] + i * stride), at(mem, op[1] + i * t_stride), at(mem, op[3] + i * stride)
             loss = formula(p, t, d, width, weight / like(mem, rows), op[7], parameter)
             at(mem, op[2])[i] = weight * loss
 
@@ -205,10 +205,10 @@ hinge = _row_loss("hinge", _hinge)
 @kernel
 def softmax(op, ctl, mem, part, parts):
     """x (rows, width) -> y (rows, width) written, each row summing to 1.   op: x, y, width.   Owner: rows."""
-    width = op[2]
+    width, stride = op[2], stride_of(op[2])
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
-        x, y = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
+        x, y = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride)
         if op[0] != op[1]:
             for j in range(width):
                 y[j] = x[j]
@@ -218,10 +218,10 @@ def softmax(op, ctl, mem, part, parts):
 @kernel
 def softmax_grad(op, ctl, mem, part, parts):
     """dy (rows, width) becomes y (dy - sum dy y).   op: y, dy, width.   Owner: rows."""
-    width = op[2]
+    width, stride = op[2], stride_of(op[2])
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
-        y, dy = at(mem, op[0] + i * width), at(mem, op[1] + i * width)
+        y, dy = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride)
         total = like(mem, 0)
         for j in range(width):
             total += dy[j] * y[j]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from .control import ROWS, SUMS
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float64_at, float_word, like
-from .share import TILE_ROWS, cut
+from .share import TILE_ROWS, cut, stride_of
 
 
 @device
@@ -29,7 +29,7 @@ def _row_metric(name, formula) -> Kernel:
         width, targets, parameter = op[3], op[4], float_word(mem, op[5])
         first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
         for i in range(first, last):
-            p, t = at(mem, op[0] + i * width), at(mem, op[1] + i * targets)
+            p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
             at(mem, op[2])[i] = formula(p, t, width, targets, parameter)
 
     run.__doc__ = __doc__
@@ -91,7 +91,7 @@ def confusion(op, ctl, mem, part, parts):
     width, targets, threshold = op[2], op[3], float_word(mem, op[5])
     counts, classes = float64_at(ctl[SUMS]), max(width, 2)
     for i in range(ctl[ROWS]):
-        p, t = at(mem, op[0] + i * width), at(mem, op[1] + i * targets)
+        p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
         predicted = largest(p, width) if width > 1 else int(p[0] > threshold)
         true = int(t[0]) if targets == 1 else largest(t, width)
         counts[op[4] + true * classes + predicted] += 1.0

@@ -11,7 +11,7 @@ from .control import EPOCH, ROWS, SEED
 from .declare import device, kernel
 from .gather import source_row
 from .intrinsics import at, float_word, lanes, like
-from .share import rectangle
+from .share import rectangle, stride_of, whole
 
 MASK = 0xFFFFFFFF
 MULTIPLY_0, MULTIPLY_1 = 0xD2511F53, 0xCD9E8D57
@@ -35,14 +35,14 @@ def dropout(op, ctl, mem, part, parts):
 
     op: x, y, mask, width, rate, layer, share.   Owner: as shared. Source: Srivastava et al. 2014, section 4, inverted.
     """
-    width, rate, layer = op[3], float_word(mem, op[4]), op[5]
+    width, stride, rate, layer = op[3], stride_of(op[3]), float_word(mem, op[4]), op[5]
     threshold = int(rate * like(mem, 4294967296.0))
     keep = like(mem, 1) / (like(mem, 1) - rate)
     k0, k1 = ctl[SEED] & MASK, (ctl[SEED] >> 32) & MASK
     for which in range(2):
         r0, r1, c0, c1 = rectangle(op[6], which, ctl[ROWS], width, lanes(mem), part, parts)
         for i in range(r0, r1):
-            x, y, mask = at(mem, op[0] + i * width), at(mem, op[1] + i * width), at(mem, op[2] + i * width)
+            x, y, mask = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride), at(mem, op[2] + i * stride)
             sample = source_row(ctl, i)
             for j in range(c0, c1, 4):
                 words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
@@ -55,10 +55,10 @@ def dropout(op, ctl, mem, part, parts):
 @kernel
 def dropout_grad(op, ctl, mem, part, parts):
     """dy (rows, width) *= mask.   op: mask, dy, width, share.   Owner: as shared."""
-    width = op[2]
+    width, stride = op[2], stride_of(op[2])
     for which in range(2):
         r0, r1, c0, c1 = rectangle(op[3], which, ctl[ROWS], width, lanes(mem), part, parts)
         for i in range(r0, r1):
-            mask, dy = at(mem, op[0] + i * width + c0), at(mem, op[1] + i * width + c0)
-            for j in range(c1 - c0):
+            mask, dy = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
+            for j in range(whole(c1 - c0, lanes(mem))):
                 dy[j] *= mask[j]

@@ -12,29 +12,29 @@ from .declare import device, kernel
 from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
 from .product import gradient_mode
 from .reduce import CHUNK, deliver, sum_rows
-from .share import cut
+from .share import cut, stride_of, whole
 
 
 @device
-def normalise(rows, x, y, width, mean, inverse, gamma, beta, n):
+def normalise(rows, x, y, stride, mean, inverse, gamma, beta, n):
     """y[i, j] = (x[i, j] - mean[j]) * inverse[j] * gamma[j] + beta[j]."""
     for i in range(rows):
-        source, out = at(x, i * width), at(y, i * width)
-        for j in range(n):
+        source, out = at(x, i * stride), at(y, i * stride)
+        for j in range(whole(n, lanes(x))):
             out[j] = (source[j] - mean[j]) * (inverse[j] * gamma[j]) + beta[j]
 
 
 @device
-def statistics(rows, x, width, mean, inverse, variance, epsilon, n):
+def statistics(rows, x, stride, mean, inverse, variance, epsilon, n):
     """Mean, biased variance and 1 / sqrt(variance + epsilon) of n columns; two passes, as the variance needs."""
     count = like(x, rows)
-    sum_rows(rows, x, width, mean, n)
+    sum_rows(rows, x, stride, mean, n)
     for j in range(n):
         mean[j] /= count
         variance[j] = like(x, 0)
     for i in range(rows):
-        row = at(x, i * width)
-        for j in range(n):
+        row = at(x, i * stride)
+        for j in range(whole(n, lanes(x))):
             variance[j] += (row[j] - mean[j]) * (row[j] - mean[j])
     for j in range(n):
         variance[j] /= count
@@ -60,9 +60,9 @@ def batch_forward(op, ctl, mem, part, parts):
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         x, mean, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j)
-        statistics(ctl[ROWS], x, width, mean, inverse, variance, epsilon, n)
+        statistics(ctl[ROWS], x, stride_of(width), mean, inverse, variance, epsilon, n)
         gamma, beta = at(mem, op[2] + j), at(mem, op[3] + j)
-        normalise(ctl[ROWS], x, at(mem, op[1] + j), width, mean, inverse, gamma, beta, n)
+        normalise(ctl[ROWS], x, at(mem, op[1] + j), stride_of(width), mean, inverse, gamma, beta, n)
         move(at(mem, op[6] + j), mean, momentum, n)
         move(at(mem, op[7] + j), variance, momentum, n)
 
@@ -82,7 +82,7 @@ def batch_inference(op, ctl, mem, part, parts):
         for q in range(n):
             inverse[q] = like(mem, 1) / square_root(variance[q] + epsilon)
         mean, gamma, beta = at(mem, op[4] + j), at(mem, op[2] + j), at(mem, op[3] + j)
-        normalise(ctl[ROWS], at(mem, op[0] + j), at(mem, op[1] + j), width, mean, inverse, gamma, beta, n)
+        normalise(ctl[ROWS], at(mem, op[0] + j), at(mem, op[1] + j), stride_of(width), mean, inverse, gamma, beta, n)
 
 
 @kernel
@@ -94,7 +94,7 @@ def batch_backward(op, ctl, mem, part, parts):
 
     op: x, dy, mean, inverse, gamma, dgamma, dbeta, C, dx wanted, update.   Owner: columns.
     """
-    width, wanted, rows = op[7], op[8], ctl[ROWS]
+    width, stride, wanted, rows = op[7], stride_of(op[7]), op[8], ctl[ROWS]
     mode, scale = gradient_mode(ctl, mem, op[9])
     dbeta = pointer_at(mem, ctl[SCRATCH])
     dgamma, a, b = at(dbeta, CHUNK), at(dbeta, 2 * CHUNK), at(dbeta, 3 * CHUNK)
@@ -103,25 +103,27 @@ def batch_backward(op, ctl, mem, part, parts):
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         x, dy, mean, inverse = at(mem, op[0] + j), at(mem, op[1] + j), at(mem, op[2] + j), at(mem, op[3] + j)
-        sum_rows(rows, dy, width, dbeta, n)
+        sum_rows(rows, dy, stride, dbeta, n)
         for q in range(n):
             dgamma[q] = like(mem, 0)
         for i in range(rows):
-            row, source = at(dy, i * width), at(x, i * width)
-            for q in range(n):
+            row, source = at(dy, i * stride), at(x, i * stride)
+            for q in range(whole(n, lanes(mem))):
                 dgamma[q] += row[q] * (source[q] - mean[q])
         gamma = at(mem, op[4] + j)
         for q in range(n):
             dgamma[q] *= inverse[q]
             a[q] = gamma[q] * inverse[q]
             b[q] = inverse[q] * dgamma[q] / count
-        if wanted:
-            for i in range(rows):
-                row, source = at(dy, i * width), at(x, i * width)
-                for q in range(n):
-                    row[q] = a[q] * (row[q] - dbeta[q] / count - (source[q] - mean[q]) * b[q])
         deliver(at(mem, op[5] + j), dgamma, n, mode, scale)
         deliver(at(mem, op[6] + j), dbeta, n, mode, scale)
+        for q in range(n):
+            dbeta[q] /= count
+        if wanted:
+            for i in range(rows):
+                row, source = at(dy, i * stride), at(x, i * stride)
+                for q in range(whole(n, lanes(mem))):
+                    row[q] = a[q] * (row[q] - dbeta[q] - (source[q] - mean[q]) * b[q])
 
 
 @kernel
@@ -139,6 +141,6 @@ def frozen_backward(op, ctl, mem, part, parts):
         for q in range(n):
             factor[q] = gamma[q] / square_root(variance[q] + epsilon)
         for i in range(ctl[ROWS]):
-            row = at(dy, i * width)
-            for q in range(n):
+            row = at(dy, i * stride_of(width))
+            for q in range(whole(n, lanes(mem))):
                 row[q] *= factor[q]

@@ -11,11 +11,11 @@ Must not know: layers.
 
 from __future__ import annotations
 
-from .step import TILES
 from .control import ACCUMULATE, RATES, RATES_PER_STEP, ROWS, SCRATCH, STEP
 from .declare import device, kernel
 from .intrinsics import at, float64_at, lanes, like, pointer_at
-from .share import TILE_ROWS, TILE_VECTORS, cut, rectangle
+from .share import TILE_ROWS, TILE_VECTORS, cut, rectangle, stride_of
+from .step import TILES
 from .target import simd
 from .tile import ADD, CONTINUE, STORE, make_tile
 
@@ -82,10 +82,11 @@ def forward(op, ctl, mem, part, parts):
     op: x, w, y, K, F, share.   Owner: columns of y, or rows where there are few columns.
     """
     x, w, y, depth, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
+    x_row, y_row = stride_of(depth), stride_of(width)
     for which in range(2):
         r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
         if r0 < r1 and c0 < c1:
-            blocked(r0, r1, c0, c1, depth, x, depth, 1, w, width, y, width, STORE, like(mem, 0))
+            blocked(r0, r1, c0, c1, depth, x, x_row, 1, w, y_row, y, y_row, STORE, like(mem, 0))
 
 
 @device
@@ -106,24 +107,26 @@ def weight_gradient(op, ctl, mem, part, parts):
     """
     x, dy, dw, height, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     mode, scale = gradient_mode(ctl, mem, op[5])
+    x_row, row = stride_of(height), stride_of(width)
     for which in range(2):
         r0, r1, c0, c1 = rectangle(TILES, which, height, width, lanes(mem), part, parts)
         if r0 < r1 and c0 < c1:
-            tiles(r0, r1, c0, c1, ctl[ROWS], x, 1, height, dy, width, dw, width, mode, scale)
+            tiles(r0, r1, c0, c1, ctl[ROWS], x, 1, x_row, dy, row, dw, row, mode, scale)
 
 
 @kernel
 def transpose(op, ctl, mem, part, parts):
-    """x (rows, width) -> y (width, rows) written, the leading dimension of y being the full batch.
+    """x (rows, width) -> y (width, rows) written, its rows as far apart as those of a full batch.
 
     op: x, y, width, batch.   Owner: columns of x.
     """
-    x, y, width, batch = at(mem, op[0]), at(mem, op[1]), op[2], op[3]
+    x, y, width = at(mem, op[0]), at(mem, op[1]), op[2]
+    x_row, y_row = stride_of(width), stride_of(op[3])
     first, last = cut(width, lanes(mem), part, parts)
     for j in range(first, last):
-        row = at(y, j * batch)
+        row = at(y, j * y_row)
         for i in range(ctl[ROWS]):
-            row[i] = x[i * width + j]
+            row[i] = x[i * x_row + j]
 
 
 @kernel
@@ -133,7 +136,8 @@ def input_gradient(op, ctl, mem, part, parts):
     op: w, dyt, dx, K, F, batch.   Owner: columns of dx, in runs of a vector.
     A block of lanes x rows sums is made in the part's scratch memory and goes from there to dx.
     """
-    w, dyt, dx, height, depth, batch = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4], op[5]
+    w, dyt, dx, height, depth = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
+    w_row, dx_row, dyt_row = stride_of(depth), stride_of(height), stride_of(op[5])
     block, rows, run = pointer_at(mem, ctl[SCRATCH]), ctl[ROWS], lanes(mem)
     first, last = cut(height, run, part, parts)
     span = TILE_VECTORS * run
@@ -141,8 +145,8 @@ def input_gradient(op, ctl, mem, part, parts):
         high = min(run, last - j)
         for i in range(0, rows, span):
             wide = min(span, rows - i)
-            tiles(0, high, 0, wide, depth, at(w, j * depth), depth, 1, at(dyt, i), batch, block, span, STORE, like(mem, 0))
+            tiles(0, high, 0, wide, depth, at(w, j * w_row), w_row, 1, at(dyt, i), dyt_row, block, span, STORE, like(mem, 0))
             for r in range(wide):
-                out, source = at(dx, (i + r) * height + j), at(block, r)
+                out, source = at(dx, (i + r) * dx_row + j), at(block, r)
                 for q in range(high):
                     out[q] = source[q * span]

@@ -10,7 +10,7 @@ from .control import ROWS, SCRATCH
 from .declare import device, kernel
 from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
 from .product import gradient_mode
-from .share import cut
+from .share import cut, stride_of, whole
 from .tile import ADD
 
 BLOCK = 4096
@@ -19,12 +19,13 @@ CHUNK = 512
 
 
 @device
-def sum_rows(rows, x, width, sums, n):
+def sum_rows(rows, x, stride, sums, n):
     """sums[j] = sum over i of x[i, j] for j < n, rows in rising order."""
+    n = whole(n, lanes(x))
     for j in range(n):
         sums[j] = x[j]
     for i in range(1, rows):
-        row = at(x, i * width)
+        row = at(x, i * stride)
         for j in range(n):
             sums[j] += row[j]
 
@@ -52,7 +53,7 @@ def bias_gradient(op, ctl, mem, part, parts):
     first, last = cut(width, lanes(mem), part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
-        sum_rows(ctl[ROWS], at(dy, j), width, sums, n)
+        sum_rows(ctl[ROWS], at(dy, j), stride_of(width), sums, n)
         deliver(at(db, j), sums, n, mode, scale)
 
 

@@ -10,10 +10,11 @@ are added: results do not depend on the number of parts. Must not know: threads.
 
 from __future__ import annotations
 
-from .step import COLUMNS, ROWS_SHARED
 from .declare import device
+from .step import COLUMNS, ROWS_SHARED, row_stride
 from .tile import tile_rows, tile_vectors
 
+stride_of = device(row_stride)
 TILE_ROWS = tile_rows()
 TILE_VECTORS = tile_vectors()
 
@@ -25,6 +26,12 @@ def cut(n, grain, part, parts):
     first = grains * part // parts * grain
     last = grains * (part + 1) // parts * grain
     return min(first, n), min(last, n)
+
+
+@device
+def whole(n, lanes):
+    """n rounded up to whole vectors: a loop over them may reach into the padding of a row, and leaves no single steps."""
+    return (n + lanes - 1) // lanes * lanes
 
 
 @device
@@ -43,8 +50,8 @@ def rectangle(share, which, rows, width, lanes, part, parts):
     if share == ROWS_SHARED:
         first, last = cut(rows, TILE_ROWS, part, parts)
         return first, last, 0, width * (1 - which)
-    whole = (width + lanes - 1) // lanes // parts * lanes
+    own = (width + lanes - 1) // lanes // parts * lanes
     if which == 0:
-        return 0, rows, min(part * whole, width), min((part + 1) * whole, width)
+        return 0, rows, min(part * own, width), min((part + 1) * own, width)
     first, last = cut(rows, TILE_ROWS, part, parts)
-    return first, last, min(parts * whole, width), width
+    return first, last, min(parts * own, width), width

@@ -24,6 +24,19 @@ TABLE_ROW, EVERYONE = 24, -1
 SHARE_NAMES = {TILES: "tiles", COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat", EACH: "each"}
 
 
+#: numbers that the rows of a matrix are padded to: a whole number of cache lines and of vectors
+LINE = 16
+
+
+def row_stride(width):
+    """Numbers from one row of a matrix to the next.
+
+    The padding keeps parts that own neighbouring columns from writing to one cache line, lets every row start at a line, and
+    lets elementwise loops run over whole vectors. In weights and gradients it is always 0; in activations it may hold anything.
+    """
+    return (width + LINE - 1) // LINE * LINE
+
+
 @dataclass(frozen=True)
 class Buffer:
     """A run of numbers in one region of memory; the plan's layout gives it its place.
@@ -32,7 +45,7 @@ class Buffer:
         name: unique in its plan, "dense_1/y".
         region: "arena" (activations), "parameters", "gradients", "slots" (the optimizer's), "state" (moving averages).
         width: numbers a row when per_row, else numbers in all.
-        per_row: one row a sample of the batch.
+        per_row: one row a sample of the batch, `row_stride(width)` apart.
         shape: for per_row the shape of one sample, else the whole shape.
         copies: each part has its own copy.
     """

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from ..errors import StateError
-from ..kernels.step import COLUMNS, EACH, ROWS_SHARED, TILES, Access, Buffer, Step, number, writes_own
+from ..kernels.step import COLUMNS, EACH, ROWS_SHARED, TILES, Access, Buffer, Step, number, row_stride, writes_own
 from ..layers.base import Layer, Shape, Weight, count
 
 
@@ -25,7 +27,19 @@ class Placed:
 
     @property
     def size(self) -> int:
+        """Elements it takes: rows of a matrix are padded, see `row_stride`."""
+        *rows, width = self.weight.shape
+        return count(tuple(rows)) * row_stride(width) if rows else width
+
+    @property
+    def count(self) -> int:
+        """Numbers in it."""
         return count(self.weight.shape)
+
+    def view(self, vector: np.ndarray) -> np.ndarray:
+        """The weight as a view of its region's vector."""
+        own, (*rows, width) = vector[self.offset : self.offset + self.size], self.weight.shape
+        return own.reshape(*rows, row_stride(width))[..., :width] if rows else own
 
 
 #: weights start at multiples of this many elements, a cache line or more
@@ -53,7 +67,7 @@ def place_weights(layers: tuple[Layer, ...], shapes: tuple[Shape, ...]) -> tuple
             region = "parameters" if weight.trainable else "state"
             key = f"{layer.name}/{weight.name}"
             placed[key] = Placed(key, weight, region, sizes[region], weight.trainable and layer.trainable)
-            sizes[region] += align(count(weight.shape))
+            sizes[region] += align(placed[key].size)
     return placed, sizes
 
 
@@ -107,7 +121,7 @@ class Builder:
 
     def turned(self, name: str, width: int) -> Buffer:
         """A buffer (width, batch): a batch with its features as rows."""
-        return self._add(Buffer(f"{self.label}/{name}", "arena", width, per_row=True, shape=(width,)))
+        return self.fixed(name, width * row_stride(self.batch))
 
     def fixed(self, name: str, width: int) -> Buffer:
         """A buffer of `width` numbers, whatever the batch."""

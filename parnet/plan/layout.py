@@ -6,7 +6,7 @@ memory only when no stage uses both, or lies between the first and last use of b
 
 from __future__ import annotations
 
-from ..kernels.step import Buffer, Step
+from ..kernels.step import Buffer, Step, row_stride
 from .builder import align
 from .schedule import NO_BARRIER, Slot
 
@@ -38,7 +38,7 @@ def lifetimes(steps: tuple[Step, ...], stage: list[int], lasting: frozenset[str]
 
 def size_of(buffer: Buffer, batch: int, parts: int) -> int:
     """Elements a buffer takes, all copies included, each rounded up to a cache line."""
-    size = align(buffer.width * (batch if buffer.per_row else 1))
+    size = align(row_stride(buffer.width) * batch if buffer.per_row else buffer.width)
     return size * (parts if buffer.copies else 1)
 
 

@@ -60,9 +60,9 @@ def add_loss(
     build.phase = "loss"
     build.enter(len(network.layers), "loss")
     target_width = 1 if loss.labels else width
-    target, row_loss = build.rows("target", (target_width,)), build.rows("row_loss", (1,))
+    target, row_loss = build.rows("target", (target_width,)), build.fixed("row_loss", build.batch)
     gradient = build.rows("gradient", network.shapes[-1])
-    weight = build.rows("weight", (1,))
+    weight = build.fixed("weight", build.batch)
     if loss.labels and len(network.shapes[-1]) != 1:
         raise ShapeError(f"{type(loss).__name__}: expected an output (batch, classes), received {network.shapes[-1]}")
     _row_step(build, "gather.targets", (target, target_width), writes_own(target), 8.0 * target_width)
@@ -100,7 +100,7 @@ def _add_metrics(build: Builder, request: Request, output: Buffer, target: Buffe
             accesses = reads(output, target)
             build.step(kernel, operands, accesses, ONE, (1,), bytes=8.0 * output.width)
             continue
-        value = build.rows(f"metric_{index}", (1,))
+        value = build.fixed(f"metric_{index}", build.batch)
         operands = (output, target, value, output.width, target.width, number(metric.parameter))
         _row_step(build, kernel, operands, reads_own(output, target) + writes_own(value), 8.0 * output.width)
         values.append((value, slot))

@@ -61,15 +61,16 @@ def check_gradients(
     for placed in session.network.placed.values():
         if not placed.trainable:
             continue
-        own = gradients[placed.offset : placed.offset + placed.size]
+        own = placed.view(gradients).reshape(-1)
+        weights = placed.view(session.store.parameters)
         floor = max(1e-3 * float(np.abs(own).max(initial=0.0)), rounding)
-        chosen = rng.permutation(placed.size)[:entries]
+        chosen = rng.permutation(placed.count)[:entries]
         for index in chosen:
-            difference = _difference(session, loss, x, y, placed.offset + int(index), step)
+            entry = tuple(int(i) for i in np.unravel_index(index, placed.weight.shape))
+            difference = _difference(session, loss, x, y, weights, entry, step)
             error = abs(own[index] - difference) / max(abs(own[index]), abs(difference), floor)
             if not error <= report.worst:
-                place = tuple(int(i) for i in np.unravel_index(index, placed.weight.shape))
-                report = GradientReport(report.entries, float(error), f"{placed.key}{list(place)}")
+                report = GradientReport(report.entries, float(error), f"{placed.key}{list(entry)}")
                 values = (float(own[index]), difference)
         report = GradientReport(report.entries + len(chosen), report.worst, report.where)
     if not report.worst <= tolerance:
@@ -100,12 +101,11 @@ def _loss(session: Session, loss: losses.Loss, x, y) -> float:
     return value
 
 
-def _difference(session: Session, loss: losses.Loss, x, y, index: int, step: float) -> float:
+def _difference(session: Session, loss: losses.Loss, x, y, weights, entry, step: float) -> float:
     """The five-point central difference by one weight: error of fourth order in the step."""
-    vector = session.store.parameters
-    before, losses_at = vector[index], {}
+    before, losses_at = weights[entry], {}
     for k in (-2, -1, 1, 2):
-        vector[index] = before + k * step
+        weights[entry] = before + k * step
         losses_at[k] = _loss(session, loss, x, y)
-    vector[index] = before
+    weights[entry] = before
     return (8 * (losses_at[1] - losses_at[-1]) - (losses_at[2] - losses_at[-2])) / (12 * step)

@@ -1,0 +1,164 @@
+"""The command line: `parnet demo`, `parnet train`, `parnet info`. Stage: outermost, on top of everything.
+
+| module       | what it does                                                        |
+|--------------|---------------------------------------------------------------------|
+| `demo`       | trains on digits or MNIST, then times one epoch serially and shared |
+| `train`      | trains a built-in network or a user's own on arrays from a file     |
+| `networks`   | the built-in networks, and how a user's own is read from its file   |
+| `info`       | the machine, the versions and the settings                          |
+| `measure`    | what `info` measures: products, copies, barriers                    |
+
+Exit codes: 0 done; 1 the demo's weights differ; 2 wrong use, said in one line; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from .._version import __version__
+from ..errors import ParnetError, ParnetWarning
+
+WRONG_USE, INTERRUPTED = 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the words after `parnet`; those of the process by default.
+    Returns:
+        the exit code.
+    Raises:
+        SystemExit: by argparse, for `--help`, `--version` and options it does not know.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return WRONG_USE
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(arguments)
+        except BrokenPipeError:  # `parnet info | head`: nobody reads on
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (ParnetError, OSError) as error:
+            print(f"parnet: error: {' '.join(str(error).split())}", file=sys.stderr)
+            return WRONG_USE
+        except KeyboardInterrupt:
+            print("parnet: interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """The command's module is imported only now."""
+    if arguments.command == "demo":
+        from .demo import demo
+
+        code = demo(arguments.data, arguments.epochs, arguments.output, arguments.threads)
+    elif arguments.command == "train":
+        from .train import train
+
+        code = train(arguments)
+    else:
+        from .info import info
+
+        code = info(arguments.json)
+    sys.stdout.flush()
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="parnet", description="A small deep-learning engine for CPUs.", allow_abbrev=False
+    )
+    parser.suggest_on_error = True  # type: ignore[attr-defined]  # from Python 3.14 on; without effect before
+    parser.add_argument("--version", action="version", version=f"parnet {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_demo(
+        _command(
+            commands, "demo", "train a small network on handwritten digits, and compare threads with serial"
+        )
+    )
+    _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
+    info = _command(
+        commands, "info", "show versions, processor, settings, and what is measured on this machine"
+    )
+    info.add_argument("--json", action="store_true", help="print JSON for programs")
+    return parser
+
+
+def _command(commands, name: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
+    )
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--data",
+        default="digits",
+        choices=("digits", "mnist"),
+        help="digits comes with scikit-learn, mnist is downloaded once",
+    )
+    add("--epochs", type=int, metavar="N", help="epochs to train (default: 15 for digits, 10 for mnist)")
+    add(
+        "--output",
+        default="history.png",
+        metavar="FILE",
+        help="where the learning curves go: .png, .pdf or .svg",
+    )
+    add("--threads", type=int, metavar="N", help="threads to use (default: all usable cores)")
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        help="mlp, mlp-selu, or path/to/file.py:function, a function that returns a Sequential",
+    )
+    add(
+        "--data",
+        required=True,
+        metavar="FILE",
+        help="npz file with x_train and y_train (and x_test, y_test), or x and y",
+    )
+    add("--epochs", type=int, default=10, metavar="N")
+    add("--batch-size", type=int, default=32, metavar="N")
+    add("--strategy", metavar="NAME", help="auto (the default), serial or threads; the numbers are the same")
+    add("--threads", type=int, metavar="N", help="threads to use; means --strategy threads")
+    add("--optimizer", metavar="NAME", help="sgd, adam, ... (default: the network's own, else sgd)")
+    add(
+        "--lr",
+        type=float,
+        metavar="RATE",
+        help="learning rate (default: the network's own, else the optimizer's)",
+    )
+    add("--loss", metavar="NAME", help="default: what the targets call for")
+    add(
+        "--validation-split", type=float, default=0.0, metavar="SHARE", help="share of the rows, from the end"
+    )
+    add("--save", metavar="FILE", help="where the trained model goes, such as out.parnet; after Ctrl-C too")
+    add("--seed", type=int, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)")
+    add(
+        "--verbose",
+        default="auto",
+        choices=("auto", "0", "1", "2"),
+        help="0 nothing, 1 a bar, 2 a line an epoch",
+    )
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """parnet's own warnings in one line; those of others as Python shows them."""
+    if issubclass(category, ParnetWarning):
+        print(f"parnet: warning: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))

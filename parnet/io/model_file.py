@@ -1,0 +1,216 @@
+"""Models to files and back. Stage: io, on top. Must not know: zips, plans, kernels.
+
+A saved model has all that training needs to go on as if it had never stopped: weights, moving averages, the
+optimizer's slots and its count of updates, the learning rate, the seed.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..errors import ParnetWarning, ShapeError
+from ..executors.memory import Store
+from ..layers.base import Shape
+from ..model import Sequential
+from ..plan.builder import Placed
+from ..plan.update import slot_size
+from .archive import Archive, reading, write
+from .describe import NONE, build, describe_model, describe_training
+from .fields import damaged
+
+Path = str | os.PathLike[str]
+
+SLOTS = "optimizer/slots.npy"
+
+__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+
+
+# -- saving -------------------------------------------------------------------------------------
+
+
+def save_model(model: Sequential, path: Path) -> None:
+    """Write a model with everything that `load_model` needs to go on with it.
+
+    Args:
+        model: built, compiled or not.
+        path: of the file, taken as it is; an older file there is replaced as a whole or not at all.
+    Raises:
+        StateError: the model's input shape is not known.
+        HyperparameterError: a layer, loss, metric or optimizer could not be loaded again.
+        OSError: the file cannot be written; the older one is still there.
+    """
+    where = f"{model.name}.save"
+    weights, slots = _weights(model), _packed_slots(model)
+    document = {"model": describe_model(model, where), "training": describe_training(model, where)}
+    write(path, where, document, weights if slots is None else [*weights, (SLOTS, slots)])
+
+
+def save_weights(model: Sequential, path: Path) -> None:
+    """Write weights and moving averages alone; for arguments and errors see `save_model`."""
+    write(path, f"{model.name}.save_weights", {"model": None, "training": None}, _weights(model))
+
+
+def _member(key: str) -> str:
+    """The weight "dense/kernel" as a member of the file."""
+    return f"weights/{key}.npy"
+
+
+def _weights(model: Sequential) -> Iterator[tuple[str, np.ndarray]]:
+    """Members and arrays, copied one at a time. An unbuilt model is refused now, before a file is opened."""
+    weights = model.weights
+    return ((_member(p.name), p.numpy()) for p in weights)
+
+
+# -- the optimizer's slots ----------------------------------------------------------------------
+
+
+def _columns(model: Sequential) -> list[tuple[Placed, slice]]:
+    """The weights that have slots, and their columns in the file's array: side by side, no padding."""
+    result: list[tuple[Placed, slice]] = []
+    first = 0
+    for placed in model.session.network.placed.values():
+        if placed.region == "parameters":
+            result.append((placed, slice(first, first + placed.count)))
+            first += placed.count
+    return result
+
+
+def _slot_table(model: Sequential, store: Store) -> np.ndarray | None:
+    """The store's slots (slots, P) as a view; None where the optimizer keeps nothing, or nothing yet."""
+    rule = model.optimizer
+    if rule is None or not len(store.slots) or len(store.slots) != slot_size(len(store.parameters), rule):
+        return None
+    return store.slots.reshape(rule.slots, -1)
+
+
+def _packed_slots(model: Sequential) -> np.ndarray | None:
+    """A copy of the slots (slots, numbers in all weights)."""
+    table = _slot_table(model, model.session.store)
+    if table is None:
+        return None
+    return np.stack([np.concatenate([p.view(row).reshape(-1) for p, _ in _columns(model)]) for row in table])
+
+
+def _unpack_slots(model: Sequential, store: Store, packed: np.ndarray) -> None:
+    """The reverse of `_packed_slots`; the padding gets what the optimizer starts from."""
+    rule = model.optimizer
+    if rule is not None:
+        start = getattr(rule, "initial_accumulator_value", 0.0)
+        store.need_slots(slot_size(len(store.parameters), rule), start)
+    table = _slot_table(model, store)
+    if table is not None:
+        for placed, columns in _columns(model):
+            for row, values in zip(table, packed[:, columns], strict=True):
+                placed.view(row)[...] = values.reshape(placed.weight.shape)
+
+
+# -- loading ------------------------------------------------------------------------------------
+
+
+def load_model(path: Path) -> Sequential:
+    """The model of a file that `save_model` wrote. No code from the file is run.
+
+    Args:
+        path: of the file.
+    Returns:
+        the model, compiled if it was; `fit(..., initial_epoch=epochs done)` goes on exactly where it stopped.
+    Raises:
+        FileFormatError: the file is damaged, no model file, or of a later version.
+        UnknownNameError: it names a class or activation that is neither parnet's nor defined in this session.
+        OSError: the file is not there or cannot be read.
+    """
+    with reading(path) as archive:
+        lines, training = archive.parts(model=(dict, NONE), training=(dict, NONE))
+        if lines is None:
+            cure = "build the model and call its load_weights(path)"
+            raise damaged(archive.name, "a whole model", "weights alone", cure)
+        model = build(lines, training, f"{archive.name}: model.json")
+        _expect(archive, model)
+        arrays = {name: archive.array(name) for name in archive.entries}
+    session = model.session
+    # set, not made by session.store, which would first draw all weights from their initializers
+    session._store = store = Store.of_sizes(session.network.sizes, session.dtype)
+    for parameter in model.weights:
+        parameter.assign(arrays[_member(parameter.name)])
+    if SLOTS in arrays:
+        _unpack_slots(model, store, arrays[SLOTS])
+    return model
+
+
+def _expect(archive: Archive, model: Sequential) -> None:
+    """The file lists the arrays that its own layers and optimizer imply, and no others."""
+    expected: dict[str, Shape] = {_member(p.name): p.shape for p in model.weights}
+    if SLOTS in archive.entries and model.optimizer is not None and model.optimizer.slots:
+        expected[SLOTS] = (model.optimizer.slots, sum(placed.count for placed, _ in _columns(model)))
+    dtype = f"<f{np.dtype(model.dtype).itemsize}"
+    for name in dict.fromkeys([*expected, *archive.entries]):
+        wanted, entry = expected.get(name), archive.entries.get(name)
+        if wanted is None or entry is None or (dtype, wanted) != (entry.dtype, entry.shape):
+            implied = "no such array" if wanted is None else f"{dtype} {wanted}"
+            received = "no such array" if entry is None else f"{entry.dtype} {entry.shape}"
+            raise damaged(
+                f"{archive.name}: {name}", f"{implied}, as the model in model.json has it", received
+            )
+
+
+# -- weights alone ------------------------------------------------------------------------------
+
+
+def load_weights(model: Sequential, path: Path, strict: bool = True) -> None:
+    """Read weights from a file of `save_model` or `save_weights`; all are checked before one is replaced.
+
+    Args:
+        model: built. The state of its optimizer stays as it is.
+        path: of the file; float32 and float64 are converted into each other.
+        strict: each array of the model and of the file must have its counterpart, of the same "layer/weight"
+            and shape. Else those that do are read, and one ParnetWarning names the others.
+    Raises:
+        ShapeError: the file's arrays do not fit the model. Nothing is changed then.
+        FileFormatError: the file is damaged or no file of parnet. Nothing is changed then.
+        StateError: the model's input shape is not known.
+        OSError: the file is not there or cannot be read.
+    """
+    mine = {_member(p.name): p for p in model.weights}
+    where = f"{model.name}.load_weights"
+    with reading(path) as archive:
+        theirs = {name: entry.shape for name, entry in archive.entries.items() if name != SLOTS}
+        fits = [name for name, p in mine.items() if theirs.get(name) == p.shape]
+        problems = _problems({name: p.shape for name, p in mine.items()}, theirs)
+        if strict and problems:
+            raise ShapeError(
+                f"{where}: expected the arrays of this model, received {archive.name} with {problems}; "
+                "load into a model of the same layers, or pass strict=False to read only what fits"
+            )
+        with np.errstate(over="ignore"):
+            arrays = {name: archive.array(name).astype(model.dtype, copy=False) for name in fits}
+    for name, array in arrays.items():
+        mine[name].assign(array)
+    if problems:
+        message = (
+            f"{where}: read {len(fits)} of {len(mine)} arrays of the model; {archive.name} has {problems}"
+        )
+        warnings.warn(message, ParnetWarning, stacklevel=3)
+
+
+def _problems(mine: dict[str, Shape], theirs: dict[str, Shape]) -> str:
+    """How a file's arrays differ from a model's, or an empty text."""
+    missing = [_key(n) for n in mine if n not in theirs]
+    extra = [_key(n) for n in theirs if n not in mine]
+    other = [f"{_key(n)} {theirs[n]} for {s}" for n, s in mine.items() if n in theirs and theirs[n] != s]
+    if (missing or extra) and list(mine.values()) == list(theirs.values()):
+        pairs = [f"{_key(b)} for {_key(a)}" for a, b in zip(mine, theirs, strict=True) if a != b]
+        return f"the same shapes in the same order under other names ({_few(pairs)}; name the layers alike)"
+    kinds = (("none of the name", missing), ("others", extra), ("other shapes", other))
+    return "; ".join(f"{kind}: {_few(names)}" for kind, names in kinds if names)
+
+
+def _key(member: str) -> str:
+    return member.removeprefix("weights/").removesuffix(".npy")
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
