@@ -1,4 +1,7 @@
-"""`parnet info`: versions, processor, threads, folders, speeds, extras. Stage: outermost. Must not know: models."""
+"""`parnet info`: versions, processor, threads, folders, speeds, extras. Stage: outermost.
+
+Must not know: models.
+"""
 
 from __future__ import annotations
 

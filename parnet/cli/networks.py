@@ -1,4 +1,4 @@
-"""The networks that `parnet train` and `parnet demo` know by name, and those of a user's file. Stage: outermost.
+"""The networks that `parnet train` and `demo` know by name, and those of a user's file. Stage: outermost.
 
 Must not know: command lines, files of data.
 """
@@ -61,7 +61,7 @@ def build(name: str, x: np.ndarray, y: np.ndarray) -> Sequential:
 
     Args:
         name: a built-in one, or `path/to/file.py:function`.
-        x, y: what it will be trained on; whole numbers above 1 in x are brought to 0..1 by the built-in networks.
+        x, y: what it will be trained on; a built-in network brings x of whole numbers to 0..1.
     Raises:
         UnknownNameError: no such network, file or function.
         StateError: the function wants arguments, or returns something else.
@@ -84,8 +84,8 @@ def _classes(name: str, y: np.ndarray) -> int:
         return y.shape[1]
     if y.dtype.kind not in "bui" or y.size == 0 or int(y.min()) < 0:
         raise DataError(
-            f"{name}: expected class numbers 0, 1, 2, ... or one-hot rows as targets, received an array {y.shape} of "
-            f"{y.dtype}; write a network of your own for them: {FROM_FILE}"
+            f"{name}: expected class numbers 0, 1, 2, ... or one-hot rows as targets, "
+            f"received an array {y.shape} of {y.dtype}; write a network of your own for them: {FROM_FILE}"
         )
     return int(y.max()) + 1
 
@@ -96,7 +96,7 @@ def _scale(x: np.ndarray) -> float:
 
 
 def _function(path: Path, name: str) -> Callable[[], Sequential]:
-    """The function of a user's file, which is run for it, with its folder on the path as Python does for scripts."""
+    """The function of a user's file, which is run with its folder on the path, as Python runs a script."""
     if not path.is_file():
         raise UnknownNameError(f"model: expected a Python file, received {str(path)!r}, which does not exist")
     spec = importlib.util.spec_from_file_location(f"_parnet_user_{path.stem}", path)

@@ -1,4 +1,7 @@
-"""`parnet train`: a network, the arrays of an npz file, and `fit`. Stage: outermost. Must not know: layers."""
+"""`parnet train`: a network, the arrays of an npz file, and `fit`. Stage: outermost.
+
+Must not know: layers.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,8 @@ def choose_strategy(name: str | None, threads: int | None) -> how.Strategy:
     """The strategy of `--strategy` and `--threads`.
 
     Raises:
-        UnknownNameError, HyperparameterError, ResourceError: no such strategy or number; or serial on N threads.
+        UnknownNameError: no such strategy.
+        HyperparameterError, ResourceError: no such number of threads; or serial on N threads.
     """
     if threads is None:
         return how.get(name or "auto")
@@ -172,7 +176,7 @@ def _chosen(path: str, content: Mapping[str, np.ndarray]) -> Arrays:
             return Arrays(*_pair(path, content, x, y), test)
     raise FileFormatError(
         f"{path}: expected the arrays x_train and y_train (and x_test, y_test), or x and y, "
-        f"received {', '.join(sorted(content)) or 'an empty file'}; save them with numpy.savez(path, x=..., y=...)"
+        f"received {', '.join(sorted(content)) or 'an empty file'}; use numpy.savez(path, x=..., y=...)"
     )
 
 

@@ -25,21 +25,19 @@ def forward_kernel(name: str, formula) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         alpha, width, stride = float_word(mem, op[5]), op[4], stride_of(op[4])
-        for which in range(2):
-            r0, r1, c0, c1 = rectangle(op[6], which, ctl[ROWS], width, lanes(mem), part, parts)
-            n = whole(c1 - c0, lanes(mem))
-            bias = at(mem, op[1] + c0)
-            for i in range(r0, r1):
-                x, y = at(mem, op[0] + i * stride + c0), at(mem, op[3] + i * stride + c0)
-                if op[2]:
-                    for j in range(n):
-                        x[j] += bias[j]
-                if op[0] == op[3]:  # one pointer: given two to the same place, LLVM's overlap check rejects vectors
-                    for j in range(n):
-                        y[j] = formula(y[j], alpha)
-                else:
-                    for j in range(n):
-                        y[j] = formula(x[j], alpha)
+        r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, lanes(mem), part, parts)
+        n, bias = whole(c1 - c0, lanes(mem)), at(mem, op[1] + c0)
+        for i in range(r0, r1):
+            x, y = at(mem, op[0] + i * stride + c0), at(mem, op[3] + i * stride + c0)
+            if op[2]:
+                for j in range(n):
+                    x[j] += bias[j]
+            if op[0] == op[3]:  # one pointer: given two to the same place, LLVM's overlap check rejects vectors
+                for j in range(n):
+                    y[j] = formula(y[j], alpha)
+            else:
+                for j in range(n):
+                    y[j] = formula(x[j], alpha)
 
     run.__doc__ = forward_kernel.__doc__
     return Kernel(name, run)
@@ -54,13 +52,12 @@ def backward_kernel(name: str, derivative) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         alpha, width, stride = float_word(mem, op[4]), op[3], stride_of(op[3])
-        for which in range(2):
-            r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
-            for i in range(r0, r1):
-                spot = i * stride + c0
-                x, y, dy = at(mem, op[0] + spot), at(mem, op[1] + spot), at(mem, op[2] + spot)
-                for j in range(whole(c1 - c0, lanes(mem))):
-                    dy[j] *= derivative(x[j], y[j], alpha)
+        r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, lanes(mem), part, parts)
+        for i in range(r0, r1):
+            spot = i * stride + c0
+            x, y, dy = at(mem, op[0] + spot), at(mem, op[1] + spot), at(mem, op[2] + spot)
+            for j in range(whole(c1 - c0, lanes(mem))):
+                dy[j] *= derivative(x[j], y[j], alpha)
 
     run.__doc__ = backward_kernel.__doc__
     return Kernel(name, run)

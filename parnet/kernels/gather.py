@@ -43,7 +43,7 @@ def _gather_kernel(name, data_at, size):
     def run(op, ctl, mem, part, parts):
         width, stride, scale, shift = op[1], stride_of(op[1]), float_word(mem, op[2]), float_word(mem, op[3])
         data = data_at(ctl[X])
-        first, last, c0, c1 = rectangle(op[4], 0, ctl[ROWS], width, lanes(mem), part, parts)
+        first, last, c0, c1 = rectangle(op[4], ctl[ROWS], width, lanes(mem), part, parts)
         for i in range(first, last):
             ask_ahead(ctl, data, width, c0, c1, CACHE_LINE // size, i)
             row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * stride + c0)

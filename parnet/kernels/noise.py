@@ -39,26 +39,24 @@ def dropout(op, ctl, mem, part, parts):
     threshold = int(rate * like(mem, 4294967296.0))
     keep = like(mem, 1) / (like(mem, 1) - rate)
     k0, k1 = ctl[SEED] & MASK, (ctl[SEED] >> 32) & MASK
-    for which in range(2):
-        r0, r1, c0, c1 = rectangle(op[6], which, ctl[ROWS], width, lanes(mem), part, parts)
-        for i in range(r0, r1):
-            x, y, mask = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride), at(mem, op[2] + i * stride)
-            sample = source_row(ctl, i)
-            for j in range(c0, c1, 4):
-                words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
-                for q in range(min(4, c1 - j)):
-                    factor = keep if words[q] >= threshold else like(mem, 0)
-                    mask[j + q] = factor
-                    y[j + q] = x[j + q] * factor
+    r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, lanes(mem), part, parts)
+    for i in range(r0, r1):
+        x, y, mask = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride), at(mem, op[2] + i * stride)
+        sample = source_row(ctl, i)
+        for j in range(c0, c1, 4):
+            words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
+            for q in range(min(4, c1 - j)):
+                factor = keep if words[q] >= threshold else like(mem, 0)
+                mask[j + q] = factor
+                y[j + q] = x[j + q] * factor
 
 
 @kernel
 def dropout_grad(op, ctl, mem, part, parts):
     """dy (rows, width) *= mask.   op: mask, dy, width, share.   Owner: as shared."""
     width, stride = op[2], stride_of(op[2])
-    for which in range(2):
-        r0, r1, c0, c1 = rectangle(op[3], which, ctl[ROWS], width, lanes(mem), part, parts)
-        for i in range(r0, r1):
-            mask, dy = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
-            for j in range(whole(c1 - c0, lanes(mem))):
-                dy[j] *= mask[j]
+    r0, r1, c0, c1 = rectangle(op[3], ctl[ROWS], width, lanes(mem), part, parts)
+    for i in range(r0, r1):
+        mask, dy = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
+        for j in range(whole(c1 - c0, lanes(mem))):
+            dy[j] *= mask[j]

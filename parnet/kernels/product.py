@@ -15,9 +15,8 @@ from .control import ACCUMULATE, RATES, RATES_PER_STEP, ROWS, SCRATCH, STEP
 from .declare import device, kernel
 from .intrinsics import at, float64_at, lanes, like, pointer_at
 from .share import TILE_ROWS, TILE_VECTORS, cut, rectangle, stride_of
-from .step import TILES
 from .target import simd
-from .tile import ADD, CONTINUE, STORE, make_tile
+from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
 
 MASK_ALWAYS = simd() == "avx512"  # there a masked load costs what a plain one does, and half of the tiles do not exist
 DEPTH = 192  # of a block of k: 192 x 48 numbers of B, 36 KB, are used by all row tiles before the next are fetched
@@ -83,10 +82,8 @@ def forward(op, ctl, mem, part, parts):
     """
     x, w, y, depth, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     x_row, y_row = stride_of(depth), stride_of(width)
-    for which in range(2):
-        r0, r1, c0, c1 = rectangle(op[5], which, ctl[ROWS], width, lanes(mem), part, parts)
-        if r0 < r1 and c0 < c1:
-            blocked(r0, r1, c0, c1, depth, x, x_row, 1, w, y_row, y, y_row, STORE, like(mem, 0))
+    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, lanes(mem), part, parts)
+    blocked(r0, r1, c0, c1, depth, x, x_row, 1, w, y_row, y, y_row, STORE, like(mem, 0))
 
 
 @device
@@ -103,15 +100,28 @@ def gradient_mode(ctl, mem, update):
 def weight_gradient(op, ctl, mem, part, parts):
     """x (rows, K), dy (rows, F) -> dw (K, F) written or added to, or w (K, F) updated; FLOPs 2 rows K F.
 
-    op: x, dy, dw, K, F, update (1: dw is w, and w += -rate * gradient).   Owner: columns of dw.
+    op: x, dy, dw, K, F, update (1: dw is w, and w += -rate * gradient), share.   Owner: columns or rows of
+    dw.
     """
     x, dy, dw, height, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     mode, scale = gradient_mode(ctl, mem, op[5])
     x_row, row = stride_of(height), stride_of(width)
-    for which in range(2):
-        r0, r1, c0, c1 = rectangle(TILES, which, height, width, lanes(mem), part, parts)
-        if r0 < r1 and c0 < c1:
-            tiles(r0, r1, c0, c1, ctl[ROWS], x, 1, x_row, dy, row, dw, row, mode, scale)
+    r0, r1, c0, c1 = rectangle(op[6], height, width, lanes(mem), part, parts)
+    tiles(r0, r1, c0, c1, ctl[ROWS], x, 1, x_row, dy, row, dw, row, mode, scale)
+
+
+@device
+def turn(source, source_row, out, out_row, rows, columns):
+    """out (columns, rows) = source (rows, columns) transposed: whole blocks in registers, the rest one by one."""
+    run = lanes(source)
+    for i in range(0, rows, run):
+        for j in range(0, columns, run):
+            if i + run <= rows and j + run <= columns:
+                transpose_block(at(source, i * source_row + j), source_row, at(out, j * out_row + i), out_row)
+            else:
+                for r in range(i, min(i + run, rows)):
+                    for q in range(j, min(j + run, columns)):
+                        out[q * out_row + r] = source[r * source_row + q]
 
 
 @kernel
@@ -123,10 +133,7 @@ def transpose(op, ctl, mem, part, parts):
     x, y, width = at(mem, op[0]), at(mem, op[1]), op[2]
     x_row, y_row = stride_of(width), stride_of(op[3])
     first, last = cut(width, lanes(mem), part, parts)
-    for j in range(first, last):
-        row = at(y, j * y_row)
-        for i in range(ctl[ROWS]):
-            row[i] = x[i * x_row + j]
+    turn(at(x, first), x_row, at(y, first * y_row), y_row, ctl[ROWS], last - first)
 
 
 @kernel
@@ -146,7 +153,4 @@ def input_gradient(op, ctl, mem, part, parts):
         for i in range(0, rows, span):
             wide = min(span, rows - i)
             tiles(0, high, 0, wide, depth, at(w, j * w_row), w_row, 1, at(dyt, i), dyt_row, block, span, STORE, like(mem, 0))
-            for r in range(wide):
-                out, source = at(dx, (i + r) * dx_row + j), at(block, r)
-                for q in range(high):
-                    out[q] = source[q * span]
+            turn(block, span, at(dx, i * dx_row + j), dx_row, high, wide)

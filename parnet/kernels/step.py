@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 
 #: how a step's work is cut into parts, see `parnet.kernels.share`
-TILES, COLUMNS, ROWS_SHARED = 0, 1, 2
+COLUMNS, ROWS_SHARED = 1, 2
 #: the step is small or sequential: one part does all of it
 ONE = 3
 #: a run of numbers cut into equal pieces (updates of long vectors)
@@ -21,7 +21,7 @@ EACH = 5
 #: words of a step in the native loop's table, and the number of parts that stands for EACH
 TABLE_ROW, EVERYONE = 24, -1
 
-SHARE_NAMES = {TILES: "tiles", COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat", EACH: "each"}
+SHARE_NAMES = {COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat", EACH: "each"}
 
 
 #: numbers that the rows of a matrix are padded to: a whole number of cache lines and of vectors
@@ -80,7 +80,7 @@ class Step:
         kernel: its name, "product.forward".
         operands: op words: a Buffer (its place), a (Buffer, numbers further) pair, or an int.
         accesses: what it reads and writes, for barriers and lifetimes.
-        share: how its work is cut (TILES, ...).
+        share: how its work is cut (COLUMNS, ...).
         extent: the sizes that the cut depends on; two steps of equal share and extent are cut alike.
             A size of -1 stands for the rows of the batch.
         flops, bytes: cost for one row of the batch (per_row) or in all.

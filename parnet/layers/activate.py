@@ -6,11 +6,11 @@ Must not know: which layer calls.
 from __future__ import annotations
 
 from ..activations import Activation, softmax
-from ..kernels.step import COLUMNS, ROWS_SHARED, TILES, Buffer, number, reads, reads_own, writes_own
+from ..kernels.step import COLUMNS, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
 from .base import Build
 
 
-def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int = TILES) -> Buffer:
+def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int = COLUMNS) -> Buffer:
     """y = activation(z + bias), over z where the derivative allows it."""
     if activation is softmax:
         if bias is not None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from .. import activations, initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, ROWS_SHARED, TILES, Buffer, reads, reads_own, writes_own
+from ..kernels.step import COLUMNS, Buffer, reads, reads_own, writes_own
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
-
-#: up to this many outputs the rows of the batch are shared out: too few vectors of columns for several parts
-FEW_COLUMNS = 32
-
 
 class Dense(Layer):
     """Y = activation(X . W + b).
@@ -86,12 +82,12 @@ class Dense(Layer):
         return (self.units,)
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
-        y, share = build.rows("y", (self.units,)), TILES if self.units > FEW_COLUMNS else ROWS_SHARED
+        y, share = build.rows("y", (self.units,)), build.product_share(self.units)
         kernel = build.weight("kernel")
         build.step(
             "product.forward",
             (x, kernel, y, x.width, self.units, share),
-            reads(x, kernel) + writes_own(y),
+            reads(x) + (reads_own(kernel) if share == COLUMNS else reads(kernel)) + writes_own(y),
             share,
             (-1, self.units),
             flops=2.0 * x.width * self.units,
@@ -131,15 +127,16 @@ class Dense(Layer):
         return dx
 
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer) -> None:
+        share = build.product_share(self.units)
         for name in ("kernel", "bias") if self.use_bias else ("kernel",):
             rides = build.rides(name)
             target = build.weight(name) if rides else build.gradient(name)
             if name == "kernel":
                 build.step(
                     "product.weight_gradient",
-                    (x, dy, target, x.width, self.units, int(rides)),
-                    reads(x, dy) + writes_own(target),
-                    TILES,
+                    (x, dy, target, x.width, self.units, int(rides), share),
+                    reads(x) + (reads_own(dy) if share == COLUMNS else reads(dy)) + writes_own(target),
+                    share,
                     (x.width, self.units),
                     flops=2.0 * x.width * self.units,
                     bytes=8.0,

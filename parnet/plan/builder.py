@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import StateError
-from ..kernels.step import COLUMNS, EACH, ROWS_SHARED, TILES, Access, Buffer, Step, number, row_stride, writes_own
+from ..kernels.step import COLUMNS, EACH, LINE, ROWS_SHARED, Access, Buffer, Step, number, row_stride, writes_own
 from ..layers.base import Layer, Shape, Weight, count
 
 
@@ -71,17 +71,25 @@ def place_weights(layers: tuple[Layer, ...], shapes: tuple[Shape, ...]) -> tuple
     return placed, sizes
 
 
+#: up to this many columns the rows are shared out: too few vectors for several parts
+FEW_COLUMNS = 32
+#: what decides between columns and rows: speed of a product on one core, and of lines that come from another core's cache
+WEIGHT_FLOPS_PER_US, MOVED_BYTES_PER_US = 100e3, 8e3
+
+
 @dataclass
 class Builder:
     """What a layer is handed to declare its work; see `parnet.layers.base.Build`.
 
     Attributes:
         batch: rows of a full batch.
+        threads: parts at most.
         placed: the model's weights.
         riding: keys of weights whose update rides on their gradient's step.
     """
 
     batch: int
+    threads: int
     placed: dict[str, Placed]
     riding: frozenset[str] = frozenset()
     steps: list[Step] = field(default_factory=list)
@@ -126,6 +134,20 @@ class Builder:
     def fixed(self, name: str, width: int) -> Buffer:
         """A buffer of `width` numbers, whatever the batch."""
         return self._add(Buffer(f"{self.label}/{name}", "arena", width, shape=(width,)))
+
+    def product_share(self, width: int) -> int:
+        """Who owns what of a product with that many columns.
+
+        Columns, so that a part's share of the weights stays in its cache, unless whole vectors of them cannot be shared evenly
+        and the batch is so large that moving the weights costs less than waiting for the part with one vector more.
+        """
+        if width <= FEW_COLUMNS:
+            return ROWS_SHARED
+        vectors, parts = -(-width // LINE), self.threads
+        worst = -(-vectors // parts) * parts / vectors
+        waiting = (worst - 1) * self.batch * 2 / (parts * WEIGHT_FLOPS_PER_US)
+        moving = 4 * (1 - 1 / parts) / MOVED_BYTES_PER_US
+        return ROWS_SHARED if waiting > moving else COLUMNS
 
     def keep(self, **buffers: Buffer) -> None:
         """Remember buffers from forward for backward."""
@@ -185,8 +207,8 @@ def gather_steps(build: Builder, kind: str, own_copy: bool) -> list[Step]:
     share = ROWS_SHARED
     if reader is not None and reader.share == COLUMNS:
         share = COLUMNS
-    elif reader is not None and reader.share == TILES and own_copy:
-        share = EACH
+        if reader.kernel.startswith("product.") and own_copy:
+            share = EACH
     if share == EACH:
         build.buffers[x.name] = replace(x, copies=True)
     cut = ROWS_SHARED if share == EACH else share

@@ -140,7 +140,7 @@ class Plan:
 
 def make_plan(network: Network, request: Request) -> Plan:
     """The plan of a network for a purpose. Pure: equal arguments give equal plans."""
-    build = Builder(request.batch, network.placed, riding=_riding(network, request))
+    build = Builder(request.batch, request.threads, network.placed, riding=_riding(network, request))
     if request.purpose == "update" and request.optimizer is not None:
         add_updates(build, network.placed, request.optimizer)
         nothing = Buffer("input/x", "arena", 0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, ONE, ROWS_SHARED, TILES, Step
+from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, ONE, ROWS_SHARED, Step
 
 #: cost model, one thread of a current core; only ratios to GRAIN_US matter
 FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
@@ -40,7 +40,9 @@ def cost_us(step: Step, rows: int) -> float:
 
 def cut_key(step: Step) -> tuple:
     """Steps of equal key and parts are cut alike: a part touches the same rows or columns in each of them."""
-    return (ROWS_SHARED, step.extent[0]) if step.share == ROWS_SHARED else (step.share, step.extent)
+    if step.share == ROWS_SHARED:
+        return (ROWS_SHARED, step.extent[0])
+    return (COLUMNS, step.extent[-1]) if step.share == COLUMNS else (step.share, step.extent)
 
 
 def pieces(step: Step, rows: int) -> int:
@@ -50,8 +52,6 @@ def pieces(step: Step, rows: int) -> int:
         return -(-extent[0] // 8)
     if step.share == COLUMNS:
         return -(-extent[-1] // 16)
-    if step.share == TILES:
-        return max(-(-extent[0] // 8), extent[-1] // 16)
     return -(-extent[0] // 64) if step.share == FLAT else 1
 
 
