@@ -4,6 +4,7 @@ from . import activations, callbacks, datasets, initializers, layers, losses, me
 from . import schedules, strategy, viz
 from ._version import __version__
 from .errors import ParnetError, ParnetWarning
+from .io.model_file import load_model
 from .layers import Input
 from .model import Sequential
 from .seeding import set_seed
@@ -23,6 +24,7 @@ __all__ = [
     "datasets",
     "initializers",
     "layers",
+    "load_model",
     "losses",
     "metrics",
     "optimizers",

@@ -113,7 +113,8 @@ def get(identifier) -> Activation:
     if isinstance(identifier, dict):
         if not isinstance(identifier.get("name"), str) or not isinstance(identifier.get("alpha"), int | float):
             raise FileFormatError(f"activation: expected {{'name', 'alpha'}}, received {identifier!r}")
-        return get(identifier["name"]).with_alpha(identifier["alpha"])
+        found = get(identifier["name"])
+        return found if identifier["alpha"] == found.alpha else found.with_alpha(identifier["alpha"])
     if isinstance(identifier, str) and identifier.lower() in _known:
         return _known[identifier.lower()]
     raise unknown_name("activation", identifier, _known)

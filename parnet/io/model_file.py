@@ -92,7 +92,7 @@ def _packed_slots(model: Sequential) -> np.ndarray | None:
     table = _slot_table(model, model.session.store)
     if table is None:
         return None
-    return np.stack([np.concatenate([p.view(row).reshape(-1) for p, _ in _columns(model)]) for row in table])
+    return np.stack([np.concatenate([p.read(row).reshape(-1) for p, _ in _columns(model)]) for row in table])
 
 
 def _unpack_slots(model: Sequential, store: Store, packed: np.ndarray) -> None:
@@ -105,7 +105,7 @@ def _unpack_slots(model: Sequential, store: Store, packed: np.ndarray) -> None:
     if table is not None:
         for placed, columns in _columns(model):
             for row, values in zip(table, packed[:, columns], strict=True):
-                placed.view(row)[...] = values.reshape(placed.weight.shape)
+                placed.write(row, values.reshape(placed.weight.shape))
 
 
 # -- loading ------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ def forward_kernel(name: str, formula) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         alpha, width, stride = float_word(mem, op[5]), op[4], stride_of(op[4])
-        r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, lanes(mem), part, parts)
+        r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, part, parts)
         n, bias = whole(c1 - c0, lanes(mem)), at(mem, op[1] + c0)
         for i in range(r0, r1):
             x, y = at(mem, op[0] + i * stride + c0), at(mem, op[3] + i * stride + c0)
@@ -52,7 +52,7 @@ def backward_kernel(name: str, derivative) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         alpha, width, stride = float_word(mem, op[4]), op[3], stride_of(op[3])
-        r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, lanes(mem), part, parts)
+        r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
         for i in range(r0, r1):
             spot = i * stride + c0
             x, y, dy = at(mem, op[0] + spot), at(mem, op[1] + spot), at(mem, op[2] + spot)

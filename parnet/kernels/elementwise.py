@@ -15,7 +15,7 @@ def scale(op, ctl, mem, part, parts):
     op: x, y, width, scale, offset, share.   Owner: as shared.
     """
     width, stride, factor, offset = op[2], stride_of(op[2]), float_word(mem, op[3]), float_word(mem, op[4])
-    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, lanes(mem), part, parts)
+    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
         x, y = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
         for j in range(whole(c1 - c0, lanes(mem))):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from .control import FIRST, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
 from .declare import Kernel, device, kernel
-from .intrinsics import at, float32_at, float64_at, float_word, int64_at, lanes, like, pointer_at, prefetch, uint8_at
+from .intrinsics import at, float32_at, float64_at, float_word, int64_at, like, pointer_at, prefetch, uint8_at
 from .share import TILE_ROWS, cut, rectangle, stride_of
 
-AHEAD = 8  # rows
+AHEAD = 16  # rows
 CACHE_LINE = 64  # bytes
 
 
@@ -43,7 +43,7 @@ def _gather_kernel(name, data_at, size):
     def run(op, ctl, mem, part, parts):
         width, stride, scale, shift = op[1], stride_of(op[1]), float_word(mem, op[2]), float_word(mem, op[3])
         data = data_at(ctl[X])
-        first, last, c0, c1 = rectangle(op[4], ctl[ROWS], width, lanes(mem), part, parts)
+        first, last, c0, c1 = rectangle(op[4], ctl[ROWS], width, part, parts)
         for i in range(first, last):
             ask_ahead(ctl, data, width, c0, c1, CACHE_LINE // size, i)
             row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * stride + c0)

@@ -39,7 +39,7 @@ def dropout(op, ctl, mem, part, parts):
     threshold = int(rate * like(mem, 4294967296.0))
     keep = like(mem, 1) / (like(mem, 1) - rate)
     k0, k1 = ctl[SEED] & MASK, (ctl[SEED] >> 32) & MASK
-    r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, lanes(mem), part, parts)
+    r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
         x, y, mask = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride), at(mem, op[2] + i * stride)
         sample = source_row(ctl, i)
@@ -55,7 +55,7 @@ def dropout(op, ctl, mem, part, parts):
 def dropout_grad(op, ctl, mem, part, parts):
     """dy (rows, width) *= mask.   op: mask, dy, width, share.   Owner: as shared."""
     width, stride = op[2], stride_of(op[2])
-    r0, r1, c0, c1 = rectangle(op[3], ctl[ROWS], width, lanes(mem), part, parts)
+    r0, r1, c0, c1 = rectangle(op[3], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
         mask, dy = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
         for j in range(whole(c1 - c0, lanes(mem))):

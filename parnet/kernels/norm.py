@@ -12,7 +12,7 @@ from .declare import device, kernel
 from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
 from .product import gradient_mode
 from .reduce import CHUNK, deliver, sum_rows
-from .share import cut, stride_of, whole
+from .share import columns, stride_of, whole
 
 
 @device
@@ -56,7 +56,7 @@ def batch_forward(op, ctl, mem, part, parts):
     """
     width, epsilon, momentum = op[8], float_word(mem, op[9]), float_word(mem, op[10])
     variance = pointer_at(mem, ctl[SCRATCH])
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         x, mean, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j)
@@ -75,7 +75,7 @@ def batch_inference(op, ctl, mem, part, parts):
     """
     width, epsilon = op[6], float_word(mem, op[7])
     inverse = pointer_at(mem, ctl[SCRATCH])
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         variance = at(mem, op[5] + j)
@@ -99,7 +99,7 @@ def batch_backward(op, ctl, mem, part, parts):
     dbeta = pointer_at(mem, ctl[SCRATCH])
     dgamma, a, b = at(dbeta, CHUNK), at(dbeta, 2 * CHUNK), at(dbeta, 3 * CHUNK)
     count = like(mem, rows)
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         x, dy, mean, inverse = at(mem, op[0] + j), at(mem, op[1] + j), at(mem, op[2] + j), at(mem, op[3] + j)
@@ -134,7 +134,7 @@ def frozen_backward(op, ctl, mem, part, parts):
     """
     width, epsilon = op[3], float_word(mem, op[4])
     factor = pointer_at(mem, ctl[SCRATCH])
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         dy, gamma, variance = at(mem, op[0] + j), at(mem, op[1] + j), at(mem, op[2] + j)

@@ -2,8 +2,8 @@
 
 All three are the tile of `tile.py`; they differ in strides, in who owns what and in what becomes of the sums:
 
-    forward          Y (rows, F)  = X (rows, K) . W (K, F)        columns owned: a part's columns of W stay in its cache
-    weight gradient  dW (K, F)    = X^T . dY                      the same columns
+    forward          Y (rows, F)  = X (rows, K) . W (K, F)        columns owned: a part's panels of W stay in its cache
+    weight gradient  dW (K, F)    = X^T . dY                      the same panels
     input gradient   dX (rows, K) = dY . W^T                      K owned; computed as dX^T = W . dY^T, so that W is
                                                                   read as it lies, and transposed on the way out
 Must not know: layers.
@@ -14,12 +14,18 @@ from __future__ import annotations
 from .control import ACCUMULATE, RATES, RATES_PER_STEP, ROWS, SCRATCH, STEP
 from .declare import device, kernel
 from .intrinsics import at, float64_at, lanes, like, pointer_at
-from .share import TILE_ROWS, TILE_VECTORS, cut, rectangle, stride_of
+from .dot import dot_rows, make_dots
+from .share import TILE_ROWS, TILE_VECTORS, columns, rectangle, stride_of
+from .step import LINE, NARROW, PANEL
 from .target import simd
 from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
 
 MASK_ALWAYS = simd() == "avx512"  # there a masked load costs what a plain one does, and half of the tiles do not exist
-DEPTH = 192  # of a block of k: 192 x 48 numbers of B, 36 KB, are used by all row tiles before the next are fetched
+dots, DOT_ROWS = make_dots(NARROW), dot_rows()
+#: of a block of k: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the next are fetched
+DEPTH = 128
+#: rows of A that are used by all panels before the next are fetched: with k = 784, 200 KB
+ROW_BLOCK = 64
 
 one_masked, two_masked, three_masked = make_tile(1, True), make_tile(2, True), make_tile(min(3, TILE_VECTORS), True)
 one, two, three = make_tile(1, False), make_tile(2, False), make_tile(min(3, TILE_VECTORS), False)
@@ -60,30 +66,39 @@ def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, 
 
 
 @device
-def blocked(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale):
-    """The same, k in blocks: the chain of sums goes on from block to block, so the bits are those of `tiles`."""
-    if mode == ADD or k <= DEPTH:
-        tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale)
-        return
-    step = TILE_VECTORS * lanes(c)
-    for j in range(column, columns, step):
-        for first in range(0, k, DEPTH):
-            depth, now = min(DEPTH, k - first), STORE if first == 0 else CONTINUE
-            last = min(j + step, columns)
-            a_at, b_at = at(a, first * a_k), at(b, first * b_k)
-            tiles(row, rows, j, last, depth, a_at, a_row, a_k, b_at, b_k, c, c_row, now, scale)
+def is_narrow(width, column):
+    """Whether the panel that starts at `column` is stored transposed."""
+    return column > 0 and width - column <= NARROW
+
+
+@device
+def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row):
+    """Y = X . panel, k in blocks that stay in the cache; the chain of sums goes on, so the bits are those of one block."""
+    for first in range(0, k, DEPTH):
+        depth, mode = min(DEPTH, k - first), STORE if first == 0 else CONTINUE
+        b_row = stride_of(wide)
+        tiles(row, rows, 0, wide, depth, at(x, first), x_row, 1, at(panel, first * b_row), b_row, y, y_row, mode, like(y, 0))
 
 
 @kernel
 def forward(op, ctl, mem, part, parts):
-    """x (rows, K), w (K, F) -> y (rows, F) written; FLOPs 2 rows K F.
+    """x (rows, K), w (K, F) in panels -> y (rows, F) written; FLOPs 2 rows K F.
 
     op: x, w, y, K, F, share.   Owner: columns of y, or rows where there are few columns.
     """
-    x, w, y, depth, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
-    x_row, y_row = stride_of(depth), stride_of(width)
-    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, lanes(mem), part, parts)
-    blocked(r0, r1, c0, c1, depth, x, x_row, 1, w, y_row, y, y_row, STORE, like(mem, 0))
+    x, w, y, k, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
+    x_row, y_row = stride_of(k), stride_of(width)
+    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
+    for row in range(r0, r1, ROW_BLOCK):
+        rows = min(row + ROW_BLOCK, r1)
+        for c in range(c0, c1, PANEL):
+            panel, wide = at(w, c * k), min(PANEL, c1 - c)
+            if is_narrow(width, c):
+                for i in range(row, rows, DOT_ROWS):
+                    a, out = at(x, i * x_row), at(y, i * y_row + c)
+                    dots(k, a, x_row, panel, stride_of(k), out, y_row, min(rows - i, DOT_ROWS), wide)
+            else:
+                panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row)
 
 
 @device
@@ -98,16 +113,28 @@ def gradient_mode(ctl, mem, update):
 
 @kernel
 def weight_gradient(op, ctl, mem, part, parts):
-    """x (rows, K), dy (rows, F) -> dw (K, F) written or added to, or w (K, F) updated; FLOPs 2 rows K F.
+    """x (rows, K), dy (rows, F) -> dw (K, F) in panels written or added to, or w updated; FLOPs 2 rows K F.
 
-    op: x, dy, dw, K, F, update (1: dw is w, and w += -rate * gradient), share.   Owner: columns or rows of
-    dw.
+    op: x, dy, dw, K, F, update (1: dw is w, and w += -rate * gradient), share.   Owner: columns or rows of dw.
     """
     x, dy, dw, height, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     mode, scale = gradient_mode(ctl, mem, op[5])
-    x_row, row = stride_of(height), stride_of(width)
-    r0, r1, c0, c1 = rectangle(op[6], height, width, lanes(mem), part, parts)
-    tiles(r0, r1, c0, c1, ctl[ROWS], x, 1, x_row, dy, row, dw, row, mode, scale)
+    x_row, dy_row = stride_of(height), stride_of(width)
+    r0, r1, c0, c1 = rectangle(op[6], height, width, part, parts)
+    block = ctl[ROWS] if mode == ADD else ROW_BLOCK  # a sum that is added at its end cannot be made in pieces
+    for first in range(0, ctl[ROWS], block):
+        k, x_at, dy_at = min(block, ctl[ROWS] - first), at(x, first * x_row), at(dy, first * dy_row)
+        now = CONTINUE if first else mode
+        for i in range(r0, r1, LINE):  # a line of x holds LINE features: all of it is used while it is in the cache
+            for c in range(c0, c1, PANEL):
+                panel, wide, high = at(dw, c * height), min(PANEL, c1 - c), min(i + LINE, r1)
+                if not is_narrow(width, c):
+                    row = stride_of(wide)
+                    tiles(i, high, 0, wide, k, x_at, 1, x_row, at(dy_at, c), dy_row, panel, row, now, scale)
+        narrow = width // PANEL * PANEL
+        if is_narrow(width, narrow) and narrow < c1:
+            panel = at(dw, narrow * height)
+            tiles(0, width - narrow, r0, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale)
 
 
 @device
@@ -132,25 +159,32 @@ def transpose(op, ctl, mem, part, parts):
     """
     x, y, width = at(mem, op[0]), at(mem, op[1]), op[2]
     x_row, y_row = stride_of(width), stride_of(op[3])
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     turn(at(x, first), x_row, at(y, first * y_row), y_row, ctl[ROWS], last - first)
 
 
 @kernel
 def input_gradient(op, ctl, mem, part, parts):
-    """w (K, F), dyt (F, batch) -> dx (rows, K) written; FLOPs 2 rows K F.
+    """w (K, F) in panels, dyt (F, batch) -> dx (rows, K) written; FLOPs 2 rows K F.
 
-    op: w, dyt, dx, K, F, batch.   Owner: columns of dx, in runs of a vector.
+    op: w, dyt, dx, K, F, batch.   Owner: columns of dx.
     A block of lanes x rows sums is made in the part's scratch memory and goes from there to dx.
     """
-    w, dyt, dx, height, depth = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
-    w_row, dx_row, dyt_row = stride_of(depth), stride_of(height), stride_of(op[5])
+    w, dyt, dx, height, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
+    dx_row, dyt_row = stride_of(height), stride_of(op[5])
     block, rows, run = pointer_at(mem, ctl[SCRATCH]), ctl[ROWS], lanes(mem)
-    first, last = cut(height, run, part, parts)
+    first, last = columns(height, part, parts)
     span = TILE_VECTORS * run
     for j in range(first, last, run):
         high = min(run, last - j)
         for i in range(0, rows, span):
             wide = min(span, rows - i)
-            tiles(0, high, 0, wide, depth, at(w, j * w_row), w_row, 1, at(dyt, i), dyt_row, block, span, STORE, like(mem, 0))
+            for c in range(0, width, PANEL):
+                panel, k, mode = at(w, c * height), min(PANEL, width - c), STORE if c == 0 else CONTINUE
+                b = at(dyt, c * dyt_row + i)
+                if is_narrow(width, c):
+                    a, a_row, a_k = at(panel, j), 1, stride_of(height)
+                else:
+                    a, a_row, a_k = at(panel, j * stride_of(k)), stride_of(k), 1
+                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, like(mem, 0))
             turn(block, span, at(dx, i * dx_row + j), dx_row, high, wide)

@@ -10,7 +10,7 @@ from .control import ROWS, SCRATCH
 from .declare import device, kernel
 from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
 from .product import gradient_mode
-from .share import cut, stride_of, whole
+from .share import columns, cut, stride_of, whole
 from .tile import ADD
 
 BLOCK = 4096
@@ -50,7 +50,7 @@ def bias_gradient(op, ctl, mem, part, parts):
     dy, db, width = at(mem, op[0]), at(mem, op[1]), op[2]
     sums = pointer_at(mem, ctl[SCRATCH])
     mode, scale = gradient_mode(ctl, mem, op[3])
-    first, last = cut(width, lanes(mem), part, parts)
+    first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
         sum_rows(ctl[ROWS], at(dy, j), stride_of(width), sums, n)

@@ -3,14 +3,14 @@
 Every element of an output belongs to exactly one part, and the cut never changes the order in which the terms of a sum
 are added: results do not depend on the number of parts. Must not know: threads.
 
-    COLUMNS   runs of whole vectors of columns, all rows
+    COLUMNS   runs of whole panels of columns, all rows
     ROWS      runs of rows in grains of a tile's rows, all columns
 """
 
 from __future__ import annotations
 
 from .declare import device
-from .step import COLUMNS, row_stride
+from .step import COLUMNS, NARROW, PANEL, row_stride
 from .tile import tile_rows, tile_vectors
 
 stride_of = device(row_stride)
@@ -34,10 +34,18 @@ def whole(n, lanes):
 
 
 @device
-def rectangle(share, rows, width, lanes, part, parts):
+def columns(width, part, parts):
+    """Part `part` of `width` columns in runs of whole panels; a narrow last panel goes with the one before it."""
+    panels = width // PANEL + (width % PANEL > NARROW)
+    first = min(panels * part // parts * PANEL, width)
+    return first, width if part == parts - 1 else min(panels * (part + 1) // parts * PANEL, width)
+
+
+@device
+def rectangle(share, rows, width, part, parts):
     """What a part owns of a rows x width matrix: first row, last row, first column, last column."""
     if share == COLUMNS:
-        first, last = cut(width, lanes, part, parts)
+        first, last = columns(width, part, parts)
         return 0, rows, first, last
     first, last = cut(rows, TILE_ROWS, part, parts)
     return first, last, 0, width

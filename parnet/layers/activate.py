@@ -5,14 +5,14 @@ Must not know: which layer calls.
 
 from __future__ import annotations
 
-from ..activations import Activation, softmax
+from ..activations import Activation
 from ..kernels.step import COLUMNS, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
 from .base import Build
 
 
 def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int = COLUMNS) -> Buffer:
     """y = activation(z + bias), over z where the derivative allows it."""
-    if activation is softmax:
+    if activation.name == "softmax":
         if bias is not None:
             activate(build, z, bias, _LINEAR, share)
         if not build.fused_output:
@@ -44,7 +44,7 @@ def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
     if build.fused_output or activation.name == "linear":
         return
     y, z = build.kept("activated"), build.kept("summed")
-    if activation is softmax or activation.name == "softmax":
+    if activation.name == "softmax":
         accesses = reads_own(y) + writes_own(dy)
         build.step("loss.softmax_grad", (y, dy, y.width), accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
         return

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import StateError
-from ..kernels.step import COLUMNS, EACH, LINE, ROWS_SHARED, Access, Buffer, Step, number, row_stride, writes_own
+from ..kernels.step import COLUMNS, EACH, NARROW, PANEL, ROWS_SHARED, Access, Buffer, Step, number, row_stride, writes_own
 from ..layers.base import Layer, Shape, Weight, count
 
 
@@ -27,19 +27,81 @@ class Placed:
 
     @property
     def size(self) -> int:
-        """Elements it takes: rows of a matrix are padded, see `row_stride`."""
-        *rows, width = self.weight.shape
-        return count(tuple(rows)) * row_stride(width) if rows else width
+        """Elements it takes, padding included."""
+        return sum(panel.size for panel in self.panels)
 
     @property
     def count(self) -> int:
         """Numbers in it."""
         return count(self.weight.shape)
 
-    def view(self, vector: np.ndarray) -> np.ndarray:
-        """The weight as a view of its region's vector."""
-        own, (*rows, width) = vector[self.offset : self.offset + self.size], self.weight.shape
-        return own.reshape(*rows, row_stride(width))[..., :width] if rows else own
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """How it lies: a vector as one run, a matrix as panels of columns; see `parnet.kernels.step.PANEL`."""
+        *rows, width = self.weight.shape
+        if not rows:
+            return (Panel(0, 0, width, 1, width, transposed=False),)
+        height, result = count(tuple(rows)), []
+        for column in range(0, width, PANEL):
+            wide = min(PANEL, width - column)
+            narrow = column > 0 and wide <= NARROW
+            result.append(Panel(column * height, column, wide, height, row_stride(height if narrow else wide), narrow))
+        return tuple(result)
+
+    def read(self, vector: np.ndarray) -> np.ndarray:
+        """A copy of the weight, in its shape, from its region's vector."""
+        if len(self.weight.shape) == 1:
+            return vector[self.offset : self.offset + self.size].copy()
+        result = np.empty((count(self.weight.shape[:-1]), self.weight.shape[-1]), vector.dtype)
+        for panel in self.panels:
+            result[:, panel.column : panel.column + panel.width] = panel.view(vector[self.offset :])
+        return result.reshape(self.weight.shape)
+
+    def write(self, vector: np.ndarray, values: np.ndarray) -> None:
+        """Put an array of the weight's shape into its region's vector."""
+        if len(self.weight.shape) == 1:
+            vector[self.offset : self.offset + self.size] = values
+            return
+        matrix = np.asarray(values).reshape(-1, self.weight.shape[-1])
+        for panel in self.panels:
+            panel.view(vector[self.offset :])[...] = matrix[:, panel.column : panel.column + panel.width]
+
+    def place(self, entry: tuple[int, ...]) -> int:
+        """Where one of its numbers lies in its region's vector."""
+        *rows, column = entry
+        panel = next(p for p in self.panels if p.column <= column < p.column + p.width)
+        row = int(np.ravel_multi_index(rows, self.weight.shape[:-1])) if rows else 0
+        major, minor = (column - panel.column, row) if panel.transposed else (row, column - panel.column)
+        return self.offset + panel.first + major * panel.stride + minor
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Some columns of a matrix of weights as one run of memory.
+
+    Attributes:
+        first: where it starts in the weight, elements.
+        column, width: which columns.
+        height: rows of the matrix.
+        stride: elements from one row to the next; when transposed from one column to the next.
+        transposed: its columns lie as rows.
+    """
+
+    first: int
+    column: int
+    width: int
+    height: int
+    stride: int
+    transposed: bool
+
+    @property
+    def size(self) -> int:
+        return self.stride * (self.width if self.transposed else self.height)
+
+    def view(self, weight: np.ndarray) -> np.ndarray:
+        """The panel as a view (height, width) of the weight's run."""
+        run = weight[self.first : self.first + self.size].reshape(-1, self.stride)
+        return run[:, : self.height].T if self.transposed else run[:, : self.width]
 
 
 #: weights start at multiples of this many elements, a cache line or more
@@ -138,13 +200,13 @@ class Builder:
     def product_share(self, width: int) -> int:
         """Who owns what of a product with that many columns.
 
-        Columns, so that a part's share of the weights stays in its cache, unless whole vectors of them cannot be shared evenly
-        and the batch is so large that moving the weights costs less than waiting for the part with one vector more.
+        Columns, so that a part's share of the weights stays in its cache, unless whole panels of them cannot be shared evenly
+        and the batch is so large that moving the weights costs less than waiting for the part with one panel more.
         """
         if width <= FEW_COLUMNS:
             return ROWS_SHARED
-        vectors, parts = -(-width // LINE), self.threads
-        worst = -(-vectors // parts) * parts / vectors
+        panels, parts = max(1, width // PANEL + (width % PANEL > NARROW)), self.threads
+        worst = -(-panels // parts) * parts * PANEL / width
         waiting = (worst - 1) * self.batch * 2 / (parts * WEIGHT_FLOPS_PER_US)
         moving = 4 * (1 - 1 / parts) / MOVED_BYTES_PER_US
         return ROWS_SHARED if waiting > moving else COLUMNS

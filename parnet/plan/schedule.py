@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, ONE, ROWS_SHARED, Step
+from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, NARROW, ONE, PANEL, ROWS_SHARED, Step
 
 #: cost model, one thread of a current core; only ratios to GRAIN_US matter
 FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
@@ -51,7 +51,7 @@ def pieces(step: Step, rows: int) -> int:
     if step.share == ROWS_SHARED:
         return -(-extent[0] // 8)
     if step.share == COLUMNS:
-        return -(-extent[-1] // 16)
+        return max(1, extent[-1] // PANEL + (extent[-1] % PANEL > NARROW))
     return -(-extent[0] // 64) if step.share == FLAT else 1
 
 

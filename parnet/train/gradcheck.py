@@ -61,13 +61,12 @@ def check_gradients(
     for placed in session.network.placed.values():
         if not placed.trainable:
             continue
-        own = placed.view(gradients).reshape(-1)
-        weights = placed.view(session.store.parameters)
+        own = placed.read(gradients).reshape(-1)
         floor = max(1e-3 * float(np.abs(own).max(initial=0.0)), rounding)
         chosen = rng.permutation(placed.count)[:entries]
         for index in chosen:
             entry = tuple(int(i) for i in np.unravel_index(index, placed.weight.shape))
-            difference = _difference(session, loss, x, y, weights, entry, step)
+            difference = _difference(session, loss, x, y, placed.place(entry), step)
             error = abs(own[index] - difference) / max(abs(own[index]), abs(difference), floor)
             if not error <= report.worst:
                 report = GradientReport(report.entries, float(error), f"{placed.key}{list(entry)}")
@@ -101,11 +100,12 @@ def _loss(session: Session, loss: losses.Loss, x, y) -> float:
     return value
 
 
-def _difference(session: Session, loss: losses.Loss, x, y, weights, entry, step: float) -> float:
+def _difference(session: Session, loss: losses.Loss, x, y, place: int, step: float) -> float:
     """The five-point central difference by one weight: error of fourth order in the step."""
-    before, losses_at = weights[entry], {}
+    weights = session.store.parameters
+    before, losses_at = weights[place], {}
     for k in (-2, -1, 1, 2):
-        weights[entry] = before + k * step
+        weights[place] = before + k * step
         losses_at[k] = _loss(session, loss, x, y)
-    weights[entry] = before
+    weights[place] = before
     return (8 * (losses_at[1] - losses_at[-1]) - (losses_at[2] - losses_at[-2])) / (12 * step)

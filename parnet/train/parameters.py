@@ -29,7 +29,7 @@ class Parameter:
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
-        return self._placed.view(self._session.store.region(self._placed.region)).copy()
+        return self._placed.read(self._session.store.region(self._placed.region))
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
@@ -45,7 +45,7 @@ class Parameter:
         store = self._session.store
         if not self._session.has_gradients or self._placed.region != "parameters" or not self.trainable:
             return np.zeros(self.shape, self._session.dtype)
-        return self._placed.view(store.gradients).copy()
+        return self._placed.read(store.gradients)
 
     def check(self, array) -> np.ndarray:
         """An array that fits. Raises ShapeError or DTypeError."""
@@ -58,7 +58,7 @@ class Parameter:
 
     def assign(self, array) -> None:
         """Replace the values. Raises ShapeError or DTypeError."""
-        self._placed.view(self._session.store.region(self._placed.region))[...] = self.check(array)
+        self._placed.write(self._session.store.region(self._placed.region), self.check(array))
 
     def __repr__(self) -> str:
         return f"Parameter({self.name}, shape={self.shape}, trainable={self.trainable})"

@@ -96,7 +96,7 @@ class Session:
             rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
             vector = self.store.region(placed.region)
             values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
-            placed.view(vector)[...] = np.asarray(values).reshape(placed.weight.shape)
+            placed.write(vector, np.asarray(values).reshape(placed.weight.shape))
 
     @property
     def has_gradients(self) -> bool:

@@ -1,0 +1,49 @@
+"""What parnet must reach, and whether a value does. Pure. Must not know: how anything is measured.
+
+A target is a text: "<= 0.45", ">= 1.3", "< 5" or "0.960 +- 0.004".
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+
+#: by what is measured; ratios of times are parnet / peer, ratios of rates parnet / OpenBLAS
+TARGETS = {
+    "N1 / fastest peer": "<= 0.45",
+    "N1 / torch eager": "<= 0.2",
+    "N2 / fastest peer": "<= 0.45",
+    "one thread / fastest peer": "< 1",
+    "two threads / one, batch 32": ">= 1.5",
+    "two threads / one, batch 512": ">= 1.8",
+    "N1 accuracy": "0.960 +- 0.004",
+    "N2 accuracy": ">= 0.972",
+    "loss beside Keras": "<= 1e-4",
+    "small product / OpenBLAS": ">= 1.3",
+    "large product / OpenBLAS": ">= 0.9",
+    "import over numba": "<= 0.1",
+    "first fit, empty cache": "< 15",
+    "first fit, full cache": "< 1.5",
+    "peak memory": "< 350",
+    "Python a step": "< 5",
+}
+
+_COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
+
+
+def meets(target: str, value: float) -> bool:
+    """Whether a value does what a target asks; a NaN never does.
+
+    Raises:
+        ValueError: the target is none of the forms above.
+    """
+    if math.isnan(value):
+        return False
+    if "+-" in target:
+        middle, distance = (float(part) for part in target.split("+-"))
+        return abs(value - middle) <= distance * (1 + 1e-12)
+    found = re.fullmatch(r"\s*(<=|>=|<|>)\s*(\S+)\s*", target)
+    if not found:
+        raise ValueError(f'target: expected "<= 0.45", ">= 1.3" or "0.960 +- 0.004", received {target!r}')
+    return bool(_COMPARE[found[1]](value, float(found[2])))
