@@ -1,7 +1,7 @@
 """Why a network needs a non-linearity: exclusive or.
 
-No line parts the true from the false points of XOR, so layers without an activation, together one straight line,
-can do no better than 3 of 4. A hidden layer of neurons that fire or not solves it.
+No line parts the true from the false points of XOR, so layers without an activation, which can only draw one,
+get at most 3 of 4 right. A hidden layer of neurons that fire or not solves it.
 """
 
 import numpy as np

@@ -70,7 +70,8 @@ class Sequential:
         self._session: Session | None = None
         self._range = InputRange()
         for layer in layers:
-            self.add(layer)
+            self._append(layer)
+        self._build()
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -81,20 +82,23 @@ class Sequential:
             ShapeError: it cannot take what comes before it.
             StateError: the model has weights already, or the layer is in a model already.
         """
-        if not isinstance(layer, Layer):
-            raise ShapeError(f"Sequential: expected a layer, received {layer!r}; layers are objects such as Dense(10)")
-        if self._session is not None and self._session.has_weights:
-            raise StateError("Sequential.add: the model has weights already; add all layers before using it")
-        if any(layer is other for other in self._layers):
-            raise StateError(f"Sequential: the layer {layer.label()} is in the model already; make a new one")
-        layer.name = self._free_name(layer)
-        self._layers.append(layer)
-        self._session = None
+        self._append(layer)
         try:
             self._build()
         except ShapeError:
             self._layers.pop()
             raise
+
+    def _append(self, layer: Layer) -> None:
+        if not isinstance(layer, Layer):
+            raise ShapeError(f"Sequential: expected a layer, received {layer!r}; layers are objects such as Dense(10)")
+        if self._session is not None and self._session.has_weights:
+            raise StateError("Sequential.add: the model has weights already; add all layers before using it")
+        if layer._values is not None or any(layer is other for other in self._layers):
+            raise StateError(f"Sequential: the layer {layer.label()} is in the model already; make a new one")
+        layer.name = self._free_name(layer)
+        self._layers.append(layer)
+        self._session = None
 
     def _free_name(self, layer: Layer) -> str:
         taken = {other.name for other in self._layers}
@@ -116,9 +120,11 @@ class Sequential:
             return
         network = Network.of(self._layers, shape)
         self._session = Session(network, self.seed, self.dtype)
+        own: dict[str, dict[str, Parameter]] = {str(layer.name): {} for layer in self._layers}
+        for key, placed in network.placed.items():
+            own[key.rsplit("/", 1)[0]][placed.weight.name] = Parameter(self._session, placed)
         for layer in self._layers:
-            own = [p for key, p in network.placed.items() if key.rsplit("/", 1)[0] == layer.name]
-            layer.bind({p.weight.name: Parameter(self._session, p) for p in own})
+            layer.bind(own[str(layer.name)])
 
     @property
     def layers(self) -> list[Layer]:
@@ -203,6 +209,7 @@ class Sequential:
 
     def parameters(self) -> Parameters:
         """The trainable weights, for the optimizer of a manual loop."""
+        self.session.refresh()
         return Parameters(self.session)
 
     def get_weights(self) -> list[np.ndarray]:
@@ -303,8 +310,10 @@ class Sequential:
             self.seed = seeding.check_seed(seed)
             if self._session is not None:
                 self._session.seed = self.seed
-        if self._session is not None and rule is not self.optimizer:
-            self._session.reset_slots()
+        if self._session is not None:
+            self._session.refresh()
+            if rule is not self.optimizer:
+                self._session.reset_slots()
         self.optimizer, self.loss, self.metrics = rule, loss, chosen
 
     def _check_compiled(self, where: str) -> None:

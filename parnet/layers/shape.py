@@ -65,7 +65,10 @@ class Reshape(_View):
 
     def __init__(self, target_shape, **base):
         super().__init__(**base)
-        self.target_shape = tuple(target_shape) if not isinstance(target_shape, int) else (target_shape,)
+        items = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
+        if not all(isinstance(n, int) and not isinstance(n, bool) and (n > 0 or n == -1) for n in items):
+            raise ShapeError(f"Reshape: expected whole numbers above 0, or one -1, received {target_shape!r}")
+        self.target_shape = items
 
     @staticmethod
     def examples() -> list[tuple[Reshape, Shape]]:

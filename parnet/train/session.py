@@ -103,6 +103,14 @@ class Session:
         """Whether the gradients mean anything."""
         return self._manual.backwards > 0
 
+    def refresh(self) -> None:
+        """Take notice of layers whose `trainable` was set after the model was built; weights stay where they are."""
+        placed = self.network.placed.values()
+        owner = {layer.name: layer for layer in self.network.layers}
+        if any(p.trainable != (p.weight.trainable and owner[p.key.rsplit("/", 1)[0]].trainable) for p in placed):
+            self.network = Network.of(self.network.layers, self.network.shapes[0])
+            self._forget_programs()
+
     # -- plans ----------------------------------------------------------------------------------
 
     def program(self, request: Request) -> Program:
