@@ -19,7 +19,7 @@ from .timing import Meter
 
 HERE = Path(__file__).parent
 #: seconds a measurement may take before it is given up
-LIMIT_S = 400
+LIMIT_S = 600
 _results = pytest.StashKey[files.Results]()
 
 

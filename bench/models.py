@@ -29,9 +29,7 @@ def _n2() -> list:
     return [norms[0], hidden[0], norms[1], hidden[1], norms[2], last]
 
 
-def compiled(
-    net: str, rate: float, seed: int | None = None, from_bytes: bool = False, metrics=()
-) -> pn.Sequential:
+def compiled(net: str, rate: float, seed: int | None = None, from_bytes: bool = False, metrics=()) -> pn.Sequential:
     """The network with plain SGD and the crossentropy of class numbers."""
     model = build(net, seed, from_bytes)
     model.compile(pn.optimizers.SGD(lr=rate), "sparse_categorical_crossentropy", metrics)

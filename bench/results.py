@@ -143,9 +143,7 @@ def newest(folder: Path = FOLDER) -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command; returns its exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.results", description="Print results, renew the README."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench.results", description="Print results, renew the README.")
     parser.add_argument("--file", type=Path, help="of results; the newest by default")
     parser.add_argument("--readme", type=Path, default=README)
     given = parser.parse_args(arguments)

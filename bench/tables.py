@@ -50,9 +50,7 @@ def text_table(records: Iterable[Record]) -> str:
     left = {0, 2, 6, 7, 8}
     lines = []
     for row in rows:
-        cells = [
-            t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))
-        ]
+        cells = [t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
@@ -88,8 +86,7 @@ def figures(content: dict) -> str:
     peers = "; ".join(f"{name}: {state}" for name, state in sorted(content["peers"].items()))
     lines += [
         "",
-        f"Medians, parnet and peer in turn. {place(content['machine'])}."
-        + (f" Peers: {peers}." if peers else ""),
+        f"Medians, parnet and peer in turn. {place(content['machine'])}." + (f" Peers: {peers}." if peers else ""),
     ]
     return "\n".join(lines)
 
@@ -103,7 +100,5 @@ def write_figures(readme: Path, table: str) -> None:
     text = readme.read_text()
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(
-            f"{readme.name}: expected {BEGIN} and {END}, once each; add them where the figures belong"
-        )
+        raise ValueError(f"{readme.name}: expected {BEGIN} and {END}, once each; add them where the figures belong")
     readme.write_text(pattern.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text))

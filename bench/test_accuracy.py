@@ -55,9 +55,7 @@ def test_first_epoch_beside_keras(record, results, mnist, tmp_path):
     x, y = mnist.scaled(spec.rows)[order], mnist.y_train[: spec.rows][order].astype(np.int64)
     model = compiled("N1", spec.rate, 0)
     weights = {f"w{i}": array for i, array in enumerate(model.get_weights())}
-    np.savez(
-        tmp_path / "given.npz", x=x.reshape(len(x), -1), y=y, batch=spec.batch, rate=spec.rate, **weights
-    )
+    np.savez(tmp_path / "given.npz", x=x.reshape(len(x), -1), y=y, batch=spec.batch, rate=spec.rate, **weights)
     ours = model.fit(x, y, batch_size=spec.batch, epochs=1, shuffle=False, verbose=0).history["loss"][0]
     theirs, state = keras_loss(python, tmp_path / "given.npz")
     results.peer("keras fit", state)

@@ -29,9 +29,7 @@ def child(task: str, cache: Path | None = None) -> dict:
     environment = os.environ | {"PYTHONPATH": str(ROOT)} | more
     start = time.monotonic()
     command = [sys.executable, "-m", "bench.child", task]
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.strip().splitlines()[-1]) | {"start": start}
 
@@ -105,9 +103,7 @@ def test_python_share(record, repeats, samples):
 def test_manual_loop(batch, record, repeats, results, sample_file):
     """A step of N1 beside PyTorch's: zero_grad, forward, loss, backward, step, item."""
     parnet = Worker("parnet", "", strategy.check_threads(None), "N1", sample_file)
-    peers = [
-        Worker("torch", "loop", n, "N1", sample_file, batch) for n in range(1, 1 + min(2, parnet.threads))
-    ]
+    peers = [Worker("torch", "loop", n, "N1", sample_file, batch) for n in range(1, 1 + min(2, parnet.threads))]
     with running([parnet, *peers]) as ready:
         assert parnet in ready, f"parnet's own worker failed: {parnet.failure}"
         contenders = {w.name: w.asking(f"loop-{batch}" if w is parnet else "") for w in ready}
@@ -121,6 +117,4 @@ def test_manual_loop(batch, record, repeats, results, sample_file):
     more = {"ratio": beside.get(best), "against": best}
     record(f"manual loop, N1, batch {batch}", timing.summarize(times[parnet.name]), "us/step", **more)
     for worker in kept:
-        record(
-            f"manual loop, N1, batch {batch}, {worker.name}", timing.summarize(times[worker.name]), "us/step"
-        )
+        record(f"manual loop, N1, batch {batch}, {worker.name}", timing.summarize(times[worker.name]), "us/step")

@@ -28,10 +28,12 @@ from .timing import Contender
 PEERS = Path(__file__).parent / "peers"
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"torch": "torch", "jax": "jax", "keras": "keras", "sklearn": "sklearn"}
-#: seconds for imports, compilation and the warm-up epoch; for one epoch; for ending
-READY_S, EPOCH_S, CLOSE_S = 150.0, 45.0, 10.0
+#: seconds for imports, of all and of each after the others; for the first epoch, with compilation; for one more
+READY_S, READY_LEAST_S, WARM_S, EPOCH_S = 90.0, 20.0, 90.0, 45.0
+#: seconds for ending
+CLOSE_S = 10.0
 #: seconds of epochs after which a slow contender sits out the rounds that are left; two it runs in any case
-BUDGET_S = 25.0
+BUDGET_S = 12.0
 #: seconds of rest before an epoch: threads of the contender before it spin on for a while after their work
 REST_S = 0.03
 
@@ -69,7 +71,7 @@ class Worker:
         threads: that its library may use; it is held on as many cores.
         net, data, batch: see `bench.peers.serve`; batch 0 is the network's.
         failure: why it is out of the race; empty while it is in.
-        version: of its library, once it is ready.
+        version: of its library, once that is loaded.
         asked, spent_s: epochs so far, and their seconds.
     """
 
@@ -148,13 +150,19 @@ class Worker:
         self.failure = reason
 
     def wait_ready(self, limit_s: float) -> bool:
-        """Whether it has warmed up."""
+        """Whether its library is loaded."""
         answer = self._answer(limit_s)
         if answer is not None:
             self.version = str(answer.get("ready", ""))
         return answer is not None
 
-    def ask(self, line: str = "") -> float:
+    def warm_up(self) -> bool:
+        """Whether it got through a first epoch."""
+        self.ask(limit_s=WARM_S)
+        self.asked, self.spent_s = 0, 0.0
+        return not self.failure
+
+    def ask(self, line: str = "", limit_s: float = EPOCH_S) -> float:
         """Microseconds a sample (or step) of one epoch; NaN where it is out, or sits this round out."""
         if self.failure or self._process is None or self._process.stdin is None:
             return math.nan
@@ -167,7 +175,7 @@ class Worker:
         except OSError:
             self._fail("")
             return math.nan
-        answer = self._answer(EPOCH_S)
+        answer = self._answer(limit_s)
         if answer is None:
             return math.nan
         self.asked, self.spent_s = self.asked + 1, self.spent_s + answer["seconds"]
@@ -211,12 +219,16 @@ def environment(library: str, threads: int) -> dict[str, str]:
 
 @contextmanager
 def running(workers: list[Worker]):
-    """All workers started at once and warmed up; ended afterwards. Yields those that are in the race."""
+    """All workers loaded at once and warmed up one by one; ended afterwards. Yields those in the race.
+
+    Warmed up at once, contenders of several spinning threads each took minutes.
+    """
     deadline = time.monotonic() + READY_S
     try:
         for worker in workers:
             worker.start()
-        yield [worker for worker in workers if worker.wait_ready(max(1.0, deadline - time.monotonic()))]
+        loaded = [w for w in workers if w.wait_ready(max(READY_LEAST_S, deadline - time.monotonic()))]
+        yield [worker for worker in loaded if worker.warm_up()]
     finally:
         for worker in workers:
             worker.close()

@@ -39,9 +39,7 @@ def main():
     print("gradient of the last batch, largest entry:")
     for parameter in (first.kernel, first.bias, last.kernel, last.bias):
         print(f"  {parameter.name:15} {abs(parameter.grad).max():.5f}")
-    report = pn.check_gradients(
-        net, loss_fn, x_train[:4], y_train[:4]
-    )  # against finite differences, in float64
+    report = pn.check_gradients(net, loss_fn, x_train[:4], y_train[:4])  # against finite differences, in float64
     print(f"gradients checked: {report.entries} entries, worst relative error {report.worst:.1e}")
 
 

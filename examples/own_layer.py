@@ -69,9 +69,7 @@ class Gain(L.Layer):
     def forward(self, build, x, training):
         y, gain = build.rows("y", x.shape), build.weight("gain")
         accesses = reads_own(x, gain) + writes_own(y)
-        build.step(
-            "user.gain_forward", (x, gain, y, x.width), accesses, COLUMNS, (-1, x.width), bytes=12.0 * x.width
-        )
+        build.step("user.gain_forward", (x, gain, y, x.width), accesses, COLUMNS, (-1, x.width), bytes=12.0 * x.width)
         build.keep(x=x)
         return y
 
@@ -85,9 +83,7 @@ class Gain(L.Layer):
 
 
 def network():
-    return pn.Sequential(
-        [L.Input((6,)), Gain(), L.Dense(64, activation=soft_sign), Gain(), L.Dense(1)], seed=0
-    )
+    return pn.Sequential([L.Input((6,)), Gain(), L.Dense(64, activation=soft_sign), Gain(), L.Dense(1)], seed=0)
 
 
 def main():

@@ -27,9 +27,7 @@ def main():
         ]
     )
     model.summary()
-    model.compile(
-        loss="sparse_categorical_crossentropy", optimizer=pn.optimizers.SGD(lr=lr), metrics=["accuracy"]
-    )
+    model.compile(loss="sparse_categorical_crossentropy", optimizer=pn.optimizers.SGD(lr=lr), metrics=["accuracy"])
     history = model.fit(
         x_train,
         y_train,

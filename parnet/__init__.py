@@ -1,7 +1,19 @@
 """parnet: a deep-learning engine for CPUs. Public names; no work is done at import."""
 
-from . import activations, callbacks, datasets, initializers, layers, losses, metrics, optimizers, regularizers
-from . import schedules, strategy, viz
+from . import (
+    activations,
+    callbacks,
+    datasets,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    regularizers,
+    schedules,
+    strategy,
+    viz,
+)
 from ._version import __version__
 from .errors import ParnetError, ParnetWarning
 from .io.model_file import load_model

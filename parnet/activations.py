@@ -1,9 +1,9 @@
 """Activations by name, as layers take them and callable alone. Stage: layers. Must not know: layers, plans.
 
-    pn.activations.sigmoid(x)               an array in, an array of the same shape out, by the kernel the layers use
-    L.Dense(100, activation="relu")         by name
-    cube = pn.activations.define("cube", lambda x, alpha: x * x * x, lambda x, y, alpha: x * x + x * x + x * x)
-    L.Dense(100, activation=cube)           a user's own, compiled from its scalar formula and derivative
+pn.activations.sigmoid(x)               an array in, an array of the same shape out, by the kernel the layers use
+L.Dense(100, activation="relu")         by name
+cube = pn.activations.define("cube", lambda x, alpha: x * x * x, lambda x, y, alpha: x * x + x * x + x * x)
+L.Dense(100, activation=cube)           a user's own, compiled from its scalar formula and derivative
 """
 
 from __future__ import annotations

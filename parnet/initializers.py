@@ -51,9 +51,7 @@ def _number(where: str, value: Any, low: float = -math.inf) -> float:
     if isinstance(value, Real) and math.isfinite(value) and float(value) >= low:
         return float(value)
     bound = "" if low == -math.inf else f" of at least {low:g}"
-    raise HyperparameterError(
-        f"{where}: expected a finite number{bound}, received {value!r}; pass such a number"
-    )
+    raise HyperparameterError(f"{where}: expected a finite number{bound}, received {value!r}; pass such a number")
 
 
 class Initializer(Configurable):
@@ -74,9 +72,7 @@ class Initializer(Configurable):
             )
         self.seed = None if seed is None else int(seed)
 
-    def __call__(
-        self, shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32
-    ) -> np.ndarray:
+    def __call__(self, shape: Sequence[int], rng: np.random.Generator, dtype: DTypeLike = np.float32) -> np.ndarray:
         """A new array of this shape and dtype; `rng` stays untouched where the initializer has a seed."""
         source = rng if self.seed is None else np.random.Generator(np.random.Philox(self.seed))
         return self.draw(tuple(shape), source).astype(dtype, copy=False)
@@ -206,9 +202,7 @@ class VarianceScaling(_Scaled):
         super().__init__(seed)
         self.scale = _number("VarianceScaling(scale)", scale, low=0)
         if self.scale == 0:
-            raise HyperparameterError(
-                "VarianceScaling(scale): expected a number above 0, received 0; use Zeros() for zeros"
-            )
+            raise HyperparameterError("VarianceScaling(scale): expected a number above 0, received 0; use Zeros() for zeros")
         if mode not in MODES:
             raise unknown_name("VarianceScaling(mode)", mode, MODES)
         self.mode = mode

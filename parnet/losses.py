@@ -46,7 +46,7 @@ class Loss(Configurable):
         Raises:
             ShapeError, DataError: targets that do not fit, see the message.
         """
-        from .train.session import loss_of
+        from .train.manual import loss_of
 
         return loss_of(self, prediction, target, sample_weight)
 

@@ -6,7 +6,6 @@ Must not know: kernels, steps, threads.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,20 +13,21 @@ import numpy as np
 
 from . import losses, metrics, optimizers, seeding
 from . import strategy as how
-from .errors import DataError, HyperparameterError, ParnetWarning, ShapeError, StateError, unknown_name
+from .errors import HyperparameterError, ShapeError, StateError, unknown_name
 from .layers import Input
 from .layers.base import Layer, Shape, check_shape
 from .plan.plan import Network, Request, make_plan
 from .registry import snake_case
 from .train import data
-from .train.callbacks import CallbackList
 from .train.evaluate import measure, predict
-from .train.fit import Job, Rows, run_fit
+from .train.fit import run_fit
 from .train.history import History
 from .train.parameters import Parameter, Parameters
+from .train.prepare import FitArguments, check_rows, prepare_fit
 from .train.progress import progress
-from .train.session import Output, Session
+from .train.session import Session
 from .train.single import train_on_rows
+from .train.values import Output
 from .train.watch import InputRange
 
 DTYPES = ("float32", "float64")
@@ -68,7 +68,7 @@ class Sequential:
         self.history: History | None = None
         self._layers: list[Layer] = []
         self._session: Session | None = None
-        self._range = InputRange()
+        self.input_range = InputRange()
         for layer in layers:
             self._append(layer)
         self._build()
@@ -361,91 +361,28 @@ class Sequential:
             KeyboardInterrupt: after saying how far it got; the model stays usable.
         """
         self._check_compiled("fit")
-        chosen = how.get(strategy)
-        batch_size = data.check_count(batch_size, "fit: batch_size")
-        epochs = data.check_count(epochs, "fit: epochs")
-        initial_epoch = data.check_count(initial_epoch, "fit: initial_epoch", low=0)
-        rows = self._rows(x, y, sample_weight, class_weight, "fit")
-        validation = self._validation(rows, validation_split, validation_data, x)
-        if validation is not None and validation_data is None:
-            rows = _head(rows, len(rows) - len(validation))
-        steps = self._steps(len(rows), batch_size, steps_per_epoch)
-        self._range.learn(rows.x)
-        request = Request(
-            "train",
-            min(batch_size, len(rows)),
-            rows.x.dtype.name,
-            self.dtype,
-            loss=self.loss,
-            metrics=self.metrics,
-            optimizer=self.optimizer,
-            weighted=rows.weight is not None,
+        job, display, hooks, history = prepare_fit(
+            self,
+            x,
+            y,
+            FitArguments(
+                batch_size,
+                epochs,
+                verbose,
+                callbacks,
+                validation_split,
+                validation_data,
+                bool(shuffle),
+                class_weight,
+                sample_weight,
+                initial_epoch,
+                steps_per_epoch,
+                how.get(strategy),
+            ),
         )
-        job = Job(request, chosen, rows, validation, epochs, initial_epoch, steps, bool(shuffle))
-        trained = min(len(rows), steps * batch_size)
-        display = progress(verbose, trained, 0 if validation is None else len(validation), epochs)
-        history = History()
-        given = [callbacks] if hasattr(callbacks, "on_epoch_end") else list(callbacks or ())
-        params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": verbose}
-        hooks = CallbackList([*given, history], self, params | {"metrics": ["loss", *(m.name for m in self.metrics)]})
         self.stop_training, self.history = False, history
         run_fit(self, job, hooks, history, display)
         return history
-
-    def _rows(self, x, y, sample_weight, class_weight, where: str) -> Rows:
-        """Checked samples."""
-        if y is None:
-            raise DataError(f"{where}: expected targets y, received None")
-        inputs = data.as_inputs(x, self.session.network.shapes[0], f"{where}: x", self.dtype)
-        targets = self._targets()
-        labels = data.as_targets(y, len(inputs), targets, self.loss, f"{where}: y", self.dtype)
-        weight = None
-        if sample_weight is not None:
-            weight = data.as_weights(sample_weight, len(inputs), f"{where}: sample_weight", self.dtype)
-        if class_weight is not None:
-            table = data.class_weights(class_weight, labels, targets, f"{where}: class_weight")
-            table = data.as_weights(table, len(inputs), f"{where}: class_weight", self.dtype)
-            weight = table if weight is None else weight * table
-        return Rows(inputs, labels, weight)
-
-    def _targets(self):
-        """What the targets must look like."""
-        plan = make_plan(self.session.network, Request("evaluate", 1, loss=self.loss, metrics=self.metrics))
-        return plan.targets
-
-    def _validation(self, rows: Rows, split: float, given: Any, x) -> Rows | None:
-        if given is not None:
-            if not isinstance(given, tuple | list) or len(given) not in (2, 3):
-                raise DataError(f"fit: expected validation_data (x, y) or (x, y, sample_weight), received {type(given)}")
-            if isinstance(given[0], np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(given[0][:1], x[:1]):
-                warnings.warn(
-                    "fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead",
-                    ParnetWarning,
-                    stacklevel=4,
-                )
-            return self._rows(given[0], given[1], given[2] if len(given) == 3 else None, None, "fit: validation_data")
-        if not (isinstance(split, int | float) and 0 <= split < 1):
-            raise HyperparameterError(f"fit: expected validation_split of at least 0 and below 1, received {split!r}")
-        if not split:
-            return None
-        held = len(rows) - int(len(rows) * (1 - split))
-        if not 0 < held < len(rows):
-            raise DataError(
-                f"fit: validation_split={split} of {len(rows)} rows leaves {len(rows) - held} to train on and {held} to "
-                "validate on; give more rows or another share"
-            )
-        return _tail(rows, len(rows) - held)
-
-    def _steps(self, rows: int, batch: int, wanted) -> int:
-        steps = -(-rows // batch)
-        if wanted is None:
-            return steps
-        wanted = data.check_count(wanted, "fit: steps_per_epoch")
-        if wanted > steps:
-            raise HyperparameterError(
-                f"fit: expected steps_per_epoch of at most {steps}, the batches that {rows} rows make, received {wanted}"
-            )
-        return wanted
 
     def evaluate(
         self, x, y=None, batch_size: int = 32, *, sample_weight=None, return_dict=False, verbose=0, strategy="auto"
@@ -457,9 +394,9 @@ class Sequential:
         """
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
-        rows = self._rows(x, y, sample_weight, None, "evaluate")
+        rows = check_rows(self, x, y, sample_weight, None, "evaluate")
         batch_size = data.check_count(batch_size, "evaluate: batch_size")
-        self._range.compare(rows.x, "evaluate")
+        self.input_range.compare(rows.x, "evaluate")
         display = progress(verbose, len(rows), training=False)
         begun = time.perf_counter()
         with display:
@@ -476,7 +413,7 @@ class Sequential:
         """Outputs (rows, *output shape) of a data set, in inference mode."""
         chosen = how.get(strategy)
         inputs = data.as_inputs(x, self.session.network.shapes[0], "predict: x", self.dtype, rows=0)
-        self._range.compare(inputs, "predict")
+        self.input_range.compare(inputs, "predict")
         result = predict(self, inputs, data.check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
         return result
@@ -484,7 +421,7 @@ class Sequential:
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):
         """One update with one batch. Returns what `evaluate` does, measured before the update."""
         self._check_compiled("train_on_batch")
-        rows = self._rows(x, y, sample_weight, class_weight, "train_on_batch")
+        rows = check_rows(self, x, y, sample_weight, class_weight, "train_on_batch")
         logs = train_on_rows(self, rows)
         if return_dict:
             return logs
@@ -497,12 +434,3 @@ class Sequential:
 
     def __repr__(self) -> str:
         return f"Sequential({self.name}, {len(self.layers)} layers)"
-
-
-def _head(rows: Rows, n: int) -> Rows:
-    return Rows(rows.x[:n], rows.y[:n], None if rows.weight is None else rows.weight[:n])
-
-
-def _tail(rows: Rows, n: int) -> Rows:
-    return Rows(rows.x[n:], rows.y[n:], None if rows.weight is None else rows.weight[n:])
-

@@ -74,9 +74,7 @@ class Registry(Generic[T]):
         """An object from what `dump` wrote."""
         name, arguments = config.get("class"), config.get("config", {})
         if not isinstance(name, str) or not isinstance(arguments, dict):
-            raise FileFormatError(
-                f"{self.kind}: expected {{'class': name, 'config': {{...}}}}, received {config!r}"
-            )
+            raise FileFormatError(f"{self.kind}: expected {{'class': name, 'config': {{...}}}}, received {config!r}")
         cls = self.find(name)
         try:
             return cls.from_config(arguments)  # type: ignore[attr-defined]

@@ -55,19 +55,10 @@ def get(identifier: Any) -> Schedule:
 
 def _number(where: str, value: Any, low: float = 0.0, high: float = math.inf, *, zero: bool = False) -> float:
     """The value as a float in (low, high], or in [low, high] where `zero` lets it be `low` itself."""
-    if (
-        isinstance(value, Real)
-        and math.isfinite(value)
-        and low <= float(value) <= high
-        and (zero or value != low)
-    ):
+    if isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high and (zero or value != low):
         return float(value)
-    bounds = f"{'of at least' if zero else 'above'} {low:g}" + (
-        f" and at most {high:g}" if high < math.inf else ""
-    )
-    raise HyperparameterError(
-        f"{where}: expected a finite number {bounds}, received {value!r}; pass such a number"
-    )
+    bounds = f"{'of at least' if zero else 'above'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
+    raise HyperparameterError(f"{where}: expected a finite number {bounds}, received {value!r}; pass such a number")
 
 
 @registry.add()
@@ -104,9 +95,7 @@ class ExponentialDecay(Schedule):
         HyperparameterError: an argument outside its range.
     """
 
-    def __init__(
-        self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False
-    ):
+    def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False):
         self.initial_learning_rate = _number("ExponentialDecay(initial_learning_rate)", initial_learning_rate)
         self.decay_steps = _number("ExponentialDecay(decay_steps)", decay_steps)
         self.decay_rate = _number("ExponentialDecay(decay_rate)", decay_rate)
@@ -114,9 +103,7 @@ class ExponentialDecay(Schedule):
 
     def rate(self, step):
         exponent = step / self.decay_steps
-        return self.initial_learning_rate * self.decay_rate ** (
-            np.floor(exponent) if self.staircase else exponent
-        )
+        return self.initial_learning_rate * self.decay_rate ** (np.floor(exponent) if self.staircase else exponent)
 
 
 @registry.add()

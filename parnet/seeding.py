@@ -1,7 +1,7 @@
 """Random numbers from seeds, never from time or place. Stage: beneath training. Must not know: models.
 
-Every stream is Philox keyed by (seed, purpose, ...): weights by layer and name, shuffles by epoch. The same seed gives the same
-numbers in every strategy. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+Every stream is Philox keyed by (seed, purpose, ...): weights by layer and name, shuffles by epoch. The same seed gives
+the same numbers in every strategy. Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def next_seed() -> int:
     if base is None:
         return secrets.randbits(62)
     _global["drawn"] = int(_global["drawn"] or 0) + 1
-    return int(np.random.SeedSequence([base, _global["drawn"]]).generate_state(1, np.uint64)[0] >> 2)
+    return int(np.random.SeedSequence([base, int(_global["drawn"])]).generate_state(1, np.uint64)[0] >> 2)
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:

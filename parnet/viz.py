@@ -66,9 +66,7 @@ def plot_history(
     curves = _curves(history)
     first = (getattr(history, "epoch", None) or [0])[0] + 1
     epochs = np.arange(first, first + len(next(iter(curves.values()))))
-    panels = sorted(
-        dict.fromkeys(name.removeprefix("val_") for name in curves), key=lambda name: name != "loss"
-    )
+    panels = sorted(dict.fromkeys(name.removeprefix("val_") for name in curves), key=lambda name: name != "loss")
     axes = _new_axes(len(panels)) if ax is None else np.array(ax, dtype=object).ravel().tolist()
     if len(axes) != len(panels):
         raise ShapeError(
@@ -135,18 +133,13 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, ND
         curves = {name: np.asarray(values, np.float64) for name, values in lists.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(
-            f"plot_history: expected what fit returned, or a dict of lists of numbers, "
-            f"received {lists!r} ({error})"
+            f"plot_history: expected what fit returned, or a dict of lists of numbers, received {lists!r} ({error})"
         ) from error
     shapes = {name: curve.shape for name, curve in curves.items()}
     if len(set(shapes.values())) > 1 or any(len(shape) != 1 for shape in shapes.values()):
-        raise DataError(
-            f"plot_history: expected one number an epoch under each name, received shapes {shapes}"
-        )
+        raise DataError(f"plot_history: expected one number an epoch under each name, received shapes {shapes}")
     if not any(curve.size for curve in curves.values()):
-        raise DataError(
-            f"plot_history: expected at least one epoch, received {lists!r}; train for an epoch first"
-        )
+        raise DataError(f"plot_history: expected at least one epoch, received {lists!r}; train for an epoch first")
     return curves
 
 
@@ -159,9 +152,7 @@ def _new_axes(count: int) -> list[Axes]:
     return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 
 
-def _draw_panel(
-    ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[str, NDArray[np.float64]]
-) -> None:
+def _draw_panel(ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[str, NDArray[np.float64]]) -> None:
     """One quantity, with its validation curve if there is one."""
     from matplotlib.ticker import FixedLocator, MaxNLocator
 

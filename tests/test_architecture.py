@@ -84,15 +84,8 @@ def is_module(dotted: str) -> bool:
 
 def imports(name: str, path: Path):
     """What a module imports from parnet: (dotted module, inside a function, line)."""
-    inside = {
-        child
-        for node in ast.walk(tree(path))
-        if isinstance(node, ast.FunctionDef)
-        for child in ast.walk(node)
-    }
-    places = {
-        (child.lineno, child.col_offset) for child in inside if isinstance(child, ast.Import | ast.ImportFrom)
-    }
+    inside = {child for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef) for child in ast.walk(node)}
+    places = {(child.lineno, child.col_offset) for child in inside if isinstance(child, ast.Import | ast.ImportFrom)}
     package = ["parnet", *Path(name).parent.parts]
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
@@ -128,18 +121,14 @@ def test_imports_point_downwards(name):
 
 
 def test_exemptions_are_needed():
-    used = {
-        (owner(name), top(module)) for name, path in files().items() for module, *_ in imports(name, path)
-    }
+    used = {(owner(name), top(module)) for name, path in files().items() for module, *_ in imports(name, path)}
     assert sorted(set(UPWARD) - used) == []
 
 
 def test_kernels_know_no_layer_plan_or_executor():
     for name, path in files().items():
         if owner(name) == "kernels":
-            assert {top(module) for module, *_ in imports(name, path)} <= {"errors", "config", "kernels"}, (
-                name
-            )
+            assert {top(module) for module, *_ in imports(name, path)} <= {"errors", "config", "kernels"}, name
 
 
 @pytest.mark.parametrize("name", files())
@@ -188,11 +177,7 @@ def kernel_names() -> dict[str, str]:
         ):
             continue
         for node in ast.walk(tree(path)):
-            if (
-                isinstance(node, ast.Constant)
-                and isinstance(node.value, str)
-                and pattern.fullmatch(node.value)
-            ):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and pattern.fullmatch(node.value):
                 found[node.value] = name
     return found
 
@@ -223,9 +208,7 @@ def test_exports_are_sorted_and_complete():
     assert all(hasattr(parnet, name) for name in parnet.__all__)
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in files() if name.endswith("__init__.py") and name != "cli/__init__.py"]
-)
+@pytest.mark.parametrize("name", [name for name in files() if name.endswith("__init__.py") and name != "cli/__init__.py"])
 def test_packages_export_what_exists(name):
     package = importlib.import_module(".".join(["parnet", *Path(name).parent.parts]))
     names = list(getattr(package, "__all__", ()))

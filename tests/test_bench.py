@@ -33,14 +33,8 @@ def filled(tmp_path):
     """A results file with a figure that reaches its target, one that does not, and one without."""
     made = Results(MACHINE, tmp_path / "2026-01-02-imaginary.json")
     made.add(Record.of("peak memory", "startup", 400.0, "MiB", "peak memory", note="made up"))
-    made.add(
-        Record.of(
-            "N1, parnet / fastest peer", "epochs", 0.4, "", "N1 / fastest peer", ratio=0.4, against="jax"
-        )
-    )
-    made.add(
-        Record.of("N1, one thread", "epochs", timing.summarize([2.0, 3.0, 4.0]), "us/sample", other_cpu=0.1)
-    )
+    made.add(Record.of("N1, parnet / fastest peer", "epochs", 0.4, "", "N1 / fastest peer", ratio=0.4, against="jax"))
+    made.add(Record.of("N1, one thread", "epochs", timing.summarize([2.0, 3.0, 4.0]), "us/sample", other_cpu=0.1))
     made.peer("jax scan, 1 thread", "jax 1.2.3")
     made.peer("keras fn, 1 thread", "not installed")
     return made
@@ -98,9 +92,7 @@ def test_every_target_can_be_read_and_others_are_refused():
 
 
 def test_target_of_a_ratio_is_held_against_the_ratio():
-    record = Record.of(
-        "forward", "products", 150.0, "GFLOP/s", "small product / OpenBLAS", ratio=1.2, against="OpenBLAS"
-    )
+    record = Record.of("forward", "products", 150.0, "GFLOP/s", "small product / OpenBLAS", ratio=1.2, against="OpenBLAS")
     assert record.target == ">= 1.3" and record.meets is False
 
 
@@ -221,9 +213,7 @@ def test_missing_peer_is_named_and_not_fatal(monkeypatch, tmp_path):
 def test_flag_collects_the_measurements_in_place_of_the_tests(flag):
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     given = ["--benchmark"] if flag else ["--ignore-glob=*/tests/test_[!b]*", "."]
-    done = subprocess.run(
-        [*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([*command, *given], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if "::" in line]
     assert lines and all(line.startswith("bench/" if flag else "tests/") for line in lines)

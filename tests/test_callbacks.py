@@ -95,9 +95,7 @@ def test_what_one_callback_adds_to_the_logs_reaches_the_later_ones():
     assert history.history["extra"] == [0.5, 1.5]
 
 
-@pytest.mark.parametrize(
-    "hook", ["on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"]
-)
+@pytest.mark.parametrize("hook", ["on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end"])
 @pytest.mark.parametrize("on_object", [True, False])
 def test_a_batch_hook_under_either_name_is_wanted_and_called(hook, on_object):
     seen = []
@@ -148,9 +146,7 @@ def test_an_empty_list_and_none_call_nobody():
         assert not hooks.callbacks and not hooks.wants_batches
 
 
-@pytest.mark.parametrize(
-    "wrong, advice", [(EarlyStopping, "EarlyStopping()"), (print, "Callback"), (3, "Callback")]
-)
+@pytest.mark.parametrize("wrong, advice", [(EarlyStopping, "EarlyStopping()"), (print, "Callback"), (3, "Callback")])
 def test_what_is_no_callback_is_refused_with_advice(wrong, advice):
     for callbacks in (wrong, [wrong]):
         with pytest.raises(HyperparameterError, match="expected Callback objects") as caught:
@@ -292,9 +288,7 @@ def test_early_stopping_refuses_senseless_arguments(make):
 
 
 def test_checkpoint_fills_epoch_and_metrics_into_the_path(tmp_path):
-    model, _ = run(
-        ModelCheckpoint(tmp_path / "runs" / "{epoch:02d}-{val_loss:.4f}.parnet"), losses(0.5, 0.25)
-    )
+    model, _ = run(ModelCheckpoint(tmp_path / "runs" / "{epoch:02d}-{val_loss:.4f}.parnet"), losses(0.5, 0.25))
     folder = tmp_path / "runs"
     assert folder.is_dir()
     assert model.saved == [

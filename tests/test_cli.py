@@ -80,9 +80,7 @@ def test_saved_model_gives_the_accuracy_that_was_printed(capsys, data, tmp_path)
 @pytest.mark.parametrize("name", ["mlp", "mlp-selu"])
 def test_same_command_gives_the_same_numbers_in_every_strategy(capsys, data, name):
     words = ("train", name, "--data", data, "--epochs", 2, "--verbose", 0)
-    runs = {
-        run(capsys, *words, *more) for more in ((), ("--strategy", "serial"), ("--threads", 1), ("--seed", 0))
-    }
+    runs = {run(capsys, *words, *more) for more in ((), ("--strategy", "serial"), ("--threads", 1), ("--seed", 0))}
     assert len(runs) == 1
     assert run(capsys, *words, "--seed", 1) not in runs
 
@@ -335,9 +333,7 @@ def test_info_says_the_same_to_people_and_to_programs(capsys):
 
 def process(*words, **environment) -> subprocess.CompletedProcess:
     environ = os.environ | {"PYTHONWARNINGS": "error"} | environment
-    return subprocess.run(
-        [*COMMAND, *map(str, words)], env=environ, capture_output=True, text=True, timeout=200
-    )
+    return subprocess.run([*COMMAND, *map(str, words)], env=environ, capture_output=True, text=True, timeout=200)
 
 
 def test_module_and_script_run():
@@ -373,9 +369,7 @@ def test_reader_that_leaves_early_is_no_error():
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
-            [*COMMAND, "info", "--json"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=200
-        )
+        done = subprocess.run([*COMMAND, "info", "--json"], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=200)
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")

@@ -32,12 +32,7 @@ ARRAYS = {
 
 def idx_bytes(array):
     """An IDX file as its author describes it, written without the engine's code."""
-    return (
-        b"\0\0\x08"
-        + bytes([array.ndim])
-        + b"".join(struct.pack(">I", n) for n in array.shape)
-        + array.tobytes()
-    )
+    return b"\0\0\x08" + bytes([array.ndim]) + b"".join(struct.pack(">I", n) for n in array.shape) + array.tobytes()
 
 
 def source(*files, url="http://127.0.0.1:9"):
@@ -166,9 +161,7 @@ def test_fashion_mnist_returns_what_keras_returns():
     folders = [folder for folder in (settings().data_dir, Path("/usr/share/datasets")) if folder]
     folder = next((f for f in folders if (f / "fashion-mnist").is_dir()), None)
     if folder is None:
-        pytest.skip(
-            "no fashion-mnist: set PARNET_DATA to its parent, or install Debian's dataset-fashion-mnist"
-        )
+        pytest.skip("no fashion-mnist: set PARNET_DATA to its parent, or install Debian's dataset-fashion-mnist")
     (x_train, y_train), (x_test, y_test) = fashion_mnist.load_data(folder)
     assert x_train.shape == (60000, 28, 28) and x_test.shape == (10000, 28, 28)
     assert y_train[:5].tolist() == [9, 0, 0, 3, 0] and y_test[:5].tolist() == [9, 2, 1, 1, 6]

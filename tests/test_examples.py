@@ -21,9 +21,7 @@ def run(name: str, folder: Path, *words: str, **environment: str) -> str:
     for package in NEEDS.get(name, ()):
         if find_spec(package) is None:
             pytest.skip(f"{package} is not installed")
-    environ = {
-        key: value for key, value in os.environ.items() if key not in ("PARNET_DATA", "DISPLAY", "MPLBACKEND")
-    }
+    environ = {key: value for key, value in os.environ.items() if key not in ("PARNET_DATA", "DISPLAY", "MPLBACKEND")}
     done = subprocess.run(
         [sys.executable, "-W", "error", FOLDER / f"{name}.py", *words],
         cwd=folder,

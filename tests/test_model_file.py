@@ -78,9 +78,7 @@ def test_every_layer_comes_back_with_its_arguments_and_arrays(name, number, dtyp
     model = pn.Sequential([L.Input(shape), layer, L.Flatten()], name="model of one", dtype=dtype, seed=5)
     rng = np.random.default_rng(3)
     odd = np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e30])
-    model.set_weights(
-        [np.resize(np.append(odd, rng.normal(size=a.size)), a.shape) for a in model.get_weights()]
-    )
+    model.set_weights([np.resize(np.append(odd, rng.normal(size=a.size)), a.shape) for a in model.get_weights()])
     model.save(tmp_path / "file")
     again = load_model(tmp_path / "file")
     assert [registry.dump(a) for a in again._layers] == [registry.dump(a) for a in model._layers]
@@ -99,9 +97,7 @@ def test_a_loaded_model_predicts_the_same(dtype, tmp_path):
 RULES = {
     "momentum": lambda: pn.optimizers.SGD(0.1, momentum=0.9),
     "adam": lambda: pn.optimizers.Adam(0.01, clipnorm=1.0),
-    "adamw on a schedule": lambda: pn.optimizers.AdamW(
-        pn.schedules.WarmUp(pn.schedules.CosineDecay(0.01, 9), 3)
-    ),
+    "adamw on a schedule": lambda: pn.optimizers.AdamW(pn.schedules.WarmUp(pn.schedules.CosineDecay(0.01, 9), 3)),
     "adagrad": lambda: pn.optimizers.Adagrad(0.1, initial_accumulator_value=0.5),
 }
 
@@ -110,9 +106,7 @@ RULES = {
 def test_training_goes_on_after_loading_as_if_it_had_not_stopped(rule, dtype, tmp_path):
     whole, half = network(dtype), network(dtype)
     for model in (whole, half):
-        model.compile(
-            RULES[rule](), "sparse_categorical_crossentropy", ["accuracy", pn.metrics.TopKAccuracy(2)]
-        )
+        model.compile(RULES[rule](), "sparse_categorical_crossentropy", ["accuracy", pn.metrics.TopKAccuracy(2)])
     train(whole, 0, 4)
     train(half, 0, 2)
     half.save(tmp_path / "file")
@@ -127,9 +121,7 @@ def test_training_goes_on_after_loading_as_if_it_had_not_stopped(rule, dtype, tm
 
 def test_compile_arguments_come_back(tmp_path):
     model = network()
-    model.compile(
-        pn.optimizers.RMSprop(0.125, rho=0.75, clipvalue=2.0), pn.losses.Huber(0.5), [pn.metrics.Recall(0.25)]
-    )
+    model.compile(pn.optimizers.RMSprop(0.125, rho=0.75, clipvalue=2.0), pn.losses.Huber(0.5), [pn.metrics.Recall(0.25)])
     model.save(tmp_path / "file")
     again = load_model(tmp_path / "file")
     found, given = (repr([m.optimizer, m.loss, m.metrics]) for m in (again, model))
@@ -241,10 +233,7 @@ def test_what_could_not_be_loaded_is_refused_when_saved(tmp_path, scope):
         model,
         *(pn.Sequential([L.Input((2,)), Odd(v)]) for v in (np.float32(1), {1, 2}, [1, "a"], math.nan)),
     ]
-    refused += [
-        pn.Sequential([L.Input((2,)), layer])
-        for layer in (Forgetful(1.0), L.Dense(2, kernel_initializer=Halves()))
-    ]
+    refused += [pn.Sequential([L.Input((2,)), layer]) for layer in (Forgetful(1.0), L.Dense(2, kernel_initializer=Halves()))]
     save_weights(network(), tmp_path / "file")
     before = (tmp_path / "file").read_bytes()
     for model in refused:
@@ -297,9 +286,7 @@ def test_weights_under_other_names_are_refused_with_the_pairs(tmp_path):
 
 
 def test_weights_of_other_shapes_are_refused_or_left_out_with_one_warning(tmp_path):
-    other = pn.Sequential(
-        [L.Input((4,)), L.Dense(8), L.Dense(5, name="dense_1"), L.Dense(2, name="more")], seed=9
-    )
+    other = pn.Sequential([L.Input((4,)), L.Dense(8), L.Dense(5, name="dense_1"), L.Dense(2, name="more")], seed=9)
     save_weights(other, tmp_path / "file")
     model, before = network(seed=2), network(seed=2).get_weights()
     named = (
@@ -383,9 +370,7 @@ def test_a_save_that_fails_at_the_end_leaves_the_old_file_and_nothing_else(call,
 def test_data_and_folder_reach_the_disk_around_the_rename(tmp_path, monkeypatch):
     calls, fsync, replace = [], os.fsync, os.replace
     kinds = {True: "folder", False: "file"}
-    monkeypatch.setattr(
-        os, "fsync", lambda fd: (calls.append(kinds[stat.S_ISDIR(os.fstat(fd).st_mode)]), fsync(fd))
-    )
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(kinds[stat.S_ISDIR(os.fstat(fd).st_mode)]), fsync(fd)))
     monkeypatch.setattr(os, "replace", lambda *a: (calls.append("rename"), replace(*a)))
     network().save(tmp_path / "file")
     assert calls == ["file", "rename", "folder"]
@@ -489,10 +474,7 @@ def test_killed_saves_leave_the_old_or_the_new_file_and_the_next_save_tidies_up(
 
 
 def test_an_interrupt_from_the_keyboard_leaves_nothing_behind(tmp_path):
-    script = (
-        KILLED.split("seen, leftovers")[0]
-        + "\nprint('ready', flush=True)\nwhile True:\n    models[1].save(path)\n"
-    )
+    script = KILLED.split("seen, leftovers")[0] + "\nprint('ready', flush=True)\nwhile True:\n    models[1].save(path)\n"
     command = [sys.executable, "-c", script, str(tmp_path / "file"), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
         child.stdout.readline()

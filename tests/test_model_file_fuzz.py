@@ -231,11 +231,7 @@ def test_a_file_made_wrong_is_refused_and_the_message_says_where(edit, whole, re
     document, members = unpacked(whole)
     change(document, members)
     error = read(packed(document, members))
-    kind = (
-        UnknownNameError
-        if edit.endswith("not known") or edit in ("a layer as a loss", "dtype")
-        else FileFormatError
-    )
+    kind = UnknownNameError if edit.endswith("not known") or edit in ("a layer as a loss", "dtype") else FileFormatError
     assert isinstance(error, FileFormatError | UnknownNameError)
     if edit != "dtype":
         assert type(error) is kind, error
@@ -297,9 +293,7 @@ def test_zips_of_other_programs_are_refused_with_their_members(read):
         archive.writestr("config.json", "{}")
         archive.writestr("model.weights.h5", b"")
     error = read(out.getvalue())
-    assert type(error) is FileFormatError and "expected a member model.json, received config.json" in str(
-        error
-    )
+    assert type(error) is FileFormatError and "expected a member model.json, received config.json" in str(error)
 
 
 def test_a_member_that_is_there_twice_is_refused(whole, read):
@@ -445,9 +439,7 @@ VALUES = st.recursive(
     SCALARS,
     lambda some: (
         st.lists(some, max_size=4)
-        | st.dictionaries(
-            st.text(max_size=5) | st.sampled_from(["class", "config", "name", "alpha"]), some, max_size=3
-        )
+        | st.dictionaries(st.text(max_size=5) | st.sampled_from(["class", "config", "name", "alpha"]), some, max_size=3)
     ),
     max_leaves=8,
 )
@@ -500,9 +492,7 @@ def test_any_description_that_registries_know_is_refused_or_changes_no_array(who
         "name",
     ]
     document, members = unpacked(whole)
-    spots = [
-        p for p in places(document) if p[-1] in ("config", "learning_rate", "kernel_initializer", "loss")
-    ]
+    spots = [p for p in places(document) if p[-1] in ("config", "learning_rate", "kernel_initializer", "loss")]
     for _ in range(120):
         changed = copy.deepcopy(document)
         config = {key: rng.choice(values) for key in rng.sample(keys, rng.randrange(3))}

@@ -17,8 +17,7 @@ LOGS = {"loss": 0.56434, "accuracy": 0.85421}
 END_LOGS = {**LOGS, "val_loss": 0.23108, "val_accuracy": 0.931}
 FIRST_LINE = "Train on 57000 samples, validate on 3000 samples\n"
 EPOCH_LINE = (
-    "Epoch 3/10 - 0.11s - 2.0us/sample - loss: 0.5643 - accuracy: 0.8542"
-    " - val_loss: 0.2311 - val_accuracy: 0.9310\n"
+    "Epoch 3/10 - 0.11s - 2.0us/sample - loss: 0.5643 - accuracy: 0.8542 - val_loss: 0.2311 - val_accuracy: 0.9310\n"
 )
 
 
@@ -85,9 +84,7 @@ def test_a_notebook_shows_a_bar(monkeypatch):
 
 def test_plain_ipython_counts_as_a_terminal_only(monkeypatch):
     for shell in (None, type("TerminalInteractiveShell", (), {})()):
-        monkeypatch.setitem(
-            sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell)
-        )
+        monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda shell=shell: shell))
         assert not module.in_notebook()
 
 

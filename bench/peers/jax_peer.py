@@ -29,9 +29,7 @@ def network(net: str):
 
         return dense, [], forward
 
-    weights = [
-        layer | {"gamma": jnp.ones(i), "beta": jnp.zeros(i)} for layer, i in zip(dense, widths, strict=False)
-    ]
+    weights = [layer | {"gamma": jnp.ones(i), "beta": jnp.zeros(i)} for layer, i in zip(dense, widths, strict=False)]
     state = [{"mean": jnp.zeros(i), "variance": jnp.ones(i)} for i in widths[:-1]]
 
     def move(old, new):
@@ -45,9 +43,7 @@ def network(net: str):
             x = (x - mean) * lax.rsqrt(variance + EPSILON) * layer["gamma"] + layer["beta"]
             x = x @ layer["w"] + layer["b"]
             x = jax.nn.selu(x) if index < 2 else x
-            moved.append(
-                {"mean": move(average["mean"], mean), "variance": move(average["variance"], variance)}
-            )
+            moved.append({"mean": move(average["mean"], mean), "variance": move(average["variance"], variance)})
         return x, moved
 
     return weights, state, forward
@@ -76,9 +72,7 @@ def main() -> None:
     def run(carry, x, y, order):
         def step(carry, rows):
             weights, state = carry
-            (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(
-                weights, state, x[rows], y[rows]
-            )
+            (value, state), gradients = jax.value_and_grad(loss, has_aux=True)(weights, state, x[rows], y[rows])
             weights = jax.tree.map(lambda w, g: w - task.spec.rate * g, weights, gradients)
             return (weights, state), value
 

@@ -29,9 +29,7 @@ def main() -> None:
     model = build("N1")
     model.set_weights([given[f"w{i}"] for i in range(4)])
     model.compile(keras.optimizers.SGD(float(given["rate"])), "sparse_categorical_crossentropy")
-    history = model.fit(
-        given["x"], given["y"], batch_size=int(given["batch"]), epochs=1, shuffle=False, verbose=0
-    )
+    history = model.fit(given["x"], given["y"], batch_size=int(given["batch"]), epochs=1, shuffle=False, verbose=0)
     json.dump({"loss": history.history["loss"][0], "library": f"keras {keras.__version__}"}, channel)
     channel.write("\n")
     channel.close()

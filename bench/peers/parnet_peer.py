@@ -51,9 +51,7 @@ def main() -> None:
         strategy, kind, batch = (variant or "serial-float32-32").split("-")
         how = pn.strategy.Serial() if strategy == "serial" else pn.strategy.Threads(2)
         with one_core(strategy == "serial"):
-            history = model(variant).fit(
-                images[kind], task.y, batch_size=int(batch), epochs=1, verbose=0, strategy=how
-            )
+            history = model(variant).fit(images[kind], task.y, batch_size=int(batch), epochs=1, verbose=0, strategy=how)
         return history.timing.epochs_s[0], len(task.x)
 
     serve(f"parnet {pn.__version__}", epoch, len(task.x))

@@ -2,10 +2,10 @@
 
     python SCRIPT NET --data FILE --variant NAME --threads T --cores 0,1 --batch B
 
-The script says {"ready": ...} after a warm-up epoch; for each line on standard input it runs one epoch and
-answers with a line {"seconds": ..., "count": ...}. So epochs of different libraries can be run in turn,
-none of them paying for imports or compilation. Needs NumPy alone. Must not know: any library, parnet among
-them.
+The script says {"ready": ...} once its library is loaded; for each line on standard input it runs one epoch
+and answers with a line {"seconds": ..., "count": ...}. So epochs of different libraries can be run in turn,
+none of them paying for imports, and the first, which compiles, can be left out. Needs NumPy alone. Must not
+know: any library, parnet among them.
 """
 
 from __future__ import annotations
@@ -67,13 +67,11 @@ def start() -> Task:
     with np.load(given.data) as file:
         x, y = file["x"][: spec.rows], file["y"][: spec.rows]
     x = x.reshape(len(x), -1).astype(np.float32) / 255
-    return Task(
-        given.net, spec, given.variant, given.threads, given.batch or spec.batch, x, y.astype(np.int64)
-    )
+    return Task(given.net, spec, given.variant, given.threads, given.batch or spec.batch, x, y.astype(np.int64))
 
 
 def serve(library: str, epoch: Callable[[str], object], count: int) -> None:
-    """Warm up, say so, and run an epoch for each line until the input ends.
+    """Say that all is loaded, then run an epoch for each line until the input ends.
 
     Args:
         library: its name and version.
@@ -82,7 +80,6 @@ def serve(library: str, epoch: Callable[[str], object], count: int) -> None:
     """
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
-    epoch("")
     _say(channel, ready=library)
     for line in sys.stdin:
         begun = time.perf_counter()

@@ -93,12 +93,8 @@ def compiled(task: Task, model, x, y):
     @torch.compile(dynamic=False)
     def step(weights, averages, inputs, labels):
         def loss(weights, averages):
-            moved = {
-                name: value.clone() for name, value in averages.items()
-            }  # a gradient may change no input
-            return cross_entropy(
-                torch.func.functional_call(model, (weights, moved), (inputs,)), labels
-            ), moved
+            moved = {name: value.clone() for name, value in averages.items()}  # a gradient may change no input
+            return cross_entropy(torch.func.functional_call(model, (weights, moved), (inputs,)), labels), moved
 
         gradients, moved = torch.func.grad(loss, has_aux=True)(weights, averages)
         for name, value in weights.items():

@@ -74,29 +74,19 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="parnet", description="A small deep-learning engine for CPUs.", allow_abbrev=False
-    )
+    parser = argparse.ArgumentParser(prog="parnet", description="A small deep-learning engine for CPUs.", allow_abbrev=False)
     parser.suggest_on_error = True  # type: ignore[attr-defined]  # from Python 3.14 on; without effect before
     parser.add_argument("--version", action="version", version=f"parnet {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_demo(
-        _command(
-            commands, "demo", "train a small network on handwritten digits, and compare threads with serial"
-        )
-    )
+    _add_demo(_command(commands, "demo", "train a small network on handwritten digits, and compare threads with serial"))
     _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
-    info = _command(
-        commands, "info", "show versions, processor, settings, and what is measured on this machine"
-    )
+    info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")
     info.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
 
 
 def _command(commands, name: str, text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False
-    )
+    parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
     return parser
 
 
@@ -143,9 +133,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="learning rate (default: the network's own, else the optimizer's)",
     )
     add("--loss", metavar="NAME", help="default: what the targets call for")
-    add(
-        "--validation-split", type=float, default=0.0, metavar="SHARE", help="share of the rows, from the end"
-    )
+    add("--validation-split", type=float, default=0.0, metavar="SHARE", help="share of the rows, from the end")
     add("--save", metavar="FILE", help="where the trained model goes, such as out.parnet; after Ctrl-C too")
     add("--seed", type=int, default=0, metavar="N", help="of weights, shuffles and dropout (default: 0)")
     add(

@@ -111,10 +111,7 @@ def _compare(task: Task, threads: int) -> bool:
         name = "serial" if count == 1 else f"{count} threads"
         print(f"  {name:<12}{1e3 * time_s:8.1f} ms {1e6 * time_s / len(task.training[0]):8.2f} us/sample")
     ratio = median[1] / median[threads]
-    print(
-        f"  {'ratio':<12}{ratio:8.2f}"
-        + ("" if ratio >= 1 else "    slower here: are the cores busy with other work?")
-    )
+    print(f"  {'ratio':<12}{ratio:8.2f}" + ("" if ratio >= 1 else "    slower here: are the cores busy with other work?"))
     verdict = "equal, bit for bit" if equal else "DIFFERENT, which is a bug in parnet; please report it"
     print(f"Weights of the two models after {REPEATS + 1} epochs: {verdict}")
     return equal

@@ -68,9 +68,7 @@ def info(as_json: bool) -> int:
         "backends": _backends(),
     }
     if as_json:
-        print(
-            json.dumps({name: {f.key: f.value for f in facts} for name, facts in sections.items()}, indent=2)
-        )
+        print(json.dumps({name: {f.key: f.value for f in facts} for name, facts in sections.items()}, indent=2))
         return 0
     width = max(len(fact.label) for facts in sections.values() for fact in facts) + 2
     for name, facts in sections.items():
@@ -156,9 +154,7 @@ def _folders() -> list[Fact]:
     data, cache = settings().data_dir, settings().cache_dir
     downloads = cache and str(cache / "datasets")
     return [
-        Fact(
-            "kernel_cache", "kernel cache", folder and str(folder), None if folder else "off (PARNET_CACHE)"
-        ),
+        Fact("kernel_cache", "kernel cache", folder and str(folder), None if folder else "off (PARNET_CACHE)"),
         Fact("kernels_cached", "kernels in it", count, f"{count}, {size / 1024:.0f} KiB"),
         Fact("data", "data (PARNET_DATA)", data and str(data), None if data else "not set"),
         Fact("downloads", "downloads", downloads, None if downloads else "not kept (PARNET_CACHE)"),
@@ -173,13 +169,9 @@ def _measured() -> list[Fact]:
     facts = [_speed("product_gflops_1_thread", "product, 1 thread", one, "GFLOP/s float32")]
     if threads > 1:
         several = measure.product_gflops(threads)
-        facts.append(
-            _speed("product_gflops_all_threads", f"product, {threads} threads", several, "GFLOP/s float32")
-        )
+        facts.append(_speed("product_gflops_all_threads", f"product, {threads} threads", several, "GFLOP/s float32"))
         facts.append(_speed("barrier_us", f"barrier, {threads} threads", measure.barrier_us(threads), "us"))
-    facts.append(
-        _speed("copy_gb_per_s", "memory copy, 1 thread", measure.copy_gb_per_s(), "GB/s read and written")
-    )
+    facts.append(_speed("copy_gb_per_s", "memory copy, 1 thread", measure.copy_gb_per_s(), "GB/s read and written"))
     return facts
 
 

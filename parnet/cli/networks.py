@@ -31,9 +31,7 @@ def mlp(input_shape: Shape, classes: int, scale: float = 1.0) -> Sequential:
         classes: outputs.
         scale: that the inputs are multiplied by, 1/255 for bytes.
     """
-    return Sequential(
-        [*_start(input_shape, scale), L.Dense(100, activation="sigmoid"), _end(classes)], name="mlp"
-    )
+    return Sequential([*_start(input_shape, scale), L.Dense(100, activation="sigmoid"), _end(classes)], name="mlp")
 
 
 def mlp_selu(input_shape: Shape, classes: int, scale: float = 1.0) -> Sequential:
@@ -116,9 +114,7 @@ def _call(name: str, function: Callable[[], Sequential]) -> Sequential:
     try:
         inspect.signature(function).bind()
     except TypeError as error:
-        raise StateError(
-            f"{name}: expected a function that needs no arguments, but calling it fails: {error}"
-        ) from None
+        raise StateError(f"{name}: expected a function that needs no arguments, but calling it fails: {error}") from None
     model = function()
     if not isinstance(model, Sequential):
         raise StateError(f"{name}: expected it to return a Sequential, received {type(model).__name__}")

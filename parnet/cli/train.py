@@ -87,9 +87,7 @@ def choose_strategy(name: str | None, threads: int | None) -> how.Strategy:
         return how.get(name or "auto")
     if name not in (None, "threads"):
         how.get(name)
-        raise HyperparameterError(
-            f"--threads: expected it with --strategy threads, received {threads} with {name}"
-        )
+        raise HyperparameterError(f"--threads: expected it with --strategy threads, received {threads} with {name}")
     return how.Threads(threads)
 
 
@@ -129,11 +127,7 @@ def _loss_for(model: Sequential, y: np.ndarray) -> str:
     """The usual loss for what the model's last activation gives."""
     last = model.session.network.last_activation
     if last == "softmax":
-        return (
-            "categorical_crossentropy"
-            if y.ndim == 2 and y.shape[1] > 1
-            else "sparse_categorical_crossentropy"
-        )
+        return "categorical_crossentropy" if y.ndim == 2 and y.shape[1] > 1 else "sparse_categorical_crossentropy"
     return "binary_crossentropy" if last == "sigmoid" else "mse"
 
 
@@ -147,32 +141,22 @@ def read_arrays(path: str) -> Arrays:
     try:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
-                raise FileFormatError(
-                    f"{path}: expected an npz file, as numpy.savez writes it, received another file"
-                )
+                raise FileFormatError(f"{path}: expected an npz file, as numpy.savez writes it, received another file")
             file.seek(0)
             with np.load(file, allow_pickle=False) as content:
                 return _chosen(path, content)
     except ParnetError:
         raise
     except OSError as error:
-        raise DatasetError(
-            f"--data: expected a file that can be read, received {path!r}: {error.strerror}"
-        ) from error
+        raise DatasetError(f"--data: expected a file that can be read, received {path!r}: {error.strerror}") from error
     except Exception as error:  # the parsers of zip, zlib and npy raise a dozen kinds
-        raise FileFormatError(
-            f"{path}: expected arrays of numbers in an npz file, received: {error}"
-        ) from error
+        raise FileFormatError(f"{path}: expected arrays of numbers in an npz file, received: {error}") from error
 
 
 def _chosen(path: str, content: Mapping[str, np.ndarray]) -> Arrays:
     for x, y in (("x_train", "y_train"), ("x", "y")):
         if x in content and y in content:
-            test = (
-                _pair(path, content, "x_test", "y_test")
-                if "x_test" in content and "y_test" in content
-                else None
-            )
+            test = _pair(path, content, "x_test", "y_test") if "x_test" in content and "y_test" in content else None
             return Arrays(*_pair(path, content, x, y), test)
     raise FileFormatError(
         f"{path}: expected the arrays x_train and y_train (and x_test, y_test), or x and y, "

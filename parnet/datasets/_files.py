@@ -139,17 +139,12 @@ def _read(source: ImageSource, path: Path, where: str, cure: str) -> Arrays:
     """The arrays of one file, checked. `where` and `cure` are for the messages."""
     stem = path.name.removesuffix(".gz")
     try:
-        arrays = (
-            {IDX_FILES[stem]: _parse_idx(path)} if stem in IDX_FILES else _parse_npz(path, source.digests)
-        )
+        arrays = {IDX_FILES[stem]: _parse_idx(path)} if stem in IDX_FILES else _parse_npz(path, source.digests)
     except PermissionError as error:
-        raise DatasetError(
-            f"{where}: expected a readable file, received: {error}; allow reading it"
-        ) from error
+        raise DatasetError(f"{where}: expected a readable file, received: {error}; allow reading it") from error
     except Exception as error:  # the parsers of zip, zlib, gzip and npy raise a dozen kinds
         raise FileFormatError(
-            f"{where}: expected {path.name} of {source.name}, received a damaged or another file "
-            f"({error}); {cure}"
+            f"{where}: expected {path.name} of {source.name}, received a damaged or another file ({error}); {cure}"
         ) from error
     for name, array in arrays.items():
         received = idx_digest(array) if array.dtype == np.uint8 else f"an array of type {array.dtype}"

@@ -86,9 +86,9 @@ def link(plan: Plan, store: Store) -> Program:
     tables = np.zeros((parts, len(plan.steps), TABLE_ROW), np.int64)
     for part in range(parts):
         for index, (step, slot) in enumerate(zip(plan.steps, plan.slots, strict=True)):
-            words = [_word(operand, part, plan, store, arena) for operand in step.operands]
+            operands = [_word(operand, part, plan, store, arena) for operand in step.operands]
             address = library.address(step.kernel, store.dtype)
-            tables[part, index, : 3 + len(words)] = [address, slot.parts, slot.barrier, *words]
+            tables[part, index, : 3 + len(operands)] = [address, slot.parts, slot.barrier, *operands]
     words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
     barrier = aligned_zeros(BARRIER_WORDS, np.int64)
     words[:, control.BATCH] = plan.request.batch

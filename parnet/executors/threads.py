@@ -1,4 +1,5 @@
-"""The threaded executor: our own pool of threads, each in the native loop. Stage: executors. Must not know: models, training.
+"""The threaded executor: our own pool of threads, each in the native loop. Stage: executors. Must not know: models,
+training.
 
 The calling thread is part 0. The others wait for work in native code, spinning for about a millisecond and sleeping after
 that, so that a run costs a fraction of a microsecond to start while the work keeps coming and nothing when it stops. All
@@ -76,9 +77,7 @@ class ThreadsExecutor(Executor):
         ready = [threading.Event() for _ in range(self.threads)]
         try:
             for part in range(1, self.threads):
-                helper = threading.Thread(
-                    target=self._help, args=(part, ready[part]), name=f"parnet-{part}", daemon=True
-                )
+                helper = threading.Thread(target=self._help, args=(part, ready[part]), name=f"parnet-{part}", daemon=True)
                 helper.start()
                 self._helpers.append(helper)
         except RuntimeError as error:

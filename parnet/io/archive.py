@@ -35,9 +35,7 @@ _MEMBER = re.compile(rf"({_WORD}/)*{_WORD}\.npy")
 _A_ZIP = "a zip of uncompressed members, as parnet writes it"
 
 
-def write(
-    path: str | os.PathLike[str], where: str, document: dict, arrays: Iterable[tuple[str, np.ndarray]]
-) -> None:
+def write(path: str | os.PathLike[str], where: str, document: dict, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
     """Write a file, or leave the old one as it was. Equal arguments give equal bytes.
 
     Args:
@@ -55,8 +53,7 @@ def write(
         for name, array in arrays:
             if not _MEMBER.fullmatch(name):
                 raise HyperparameterError(
-                    f"{where}: expected names such as weights/dense/kernel.npy, received {name}; "
-                    "rename the layer"
+                    f"{where}: expected names such as weights/dense/kernel.npy, received {name}; rename the layer"
                 )
             info = zipfile.ZipInfo(name)
             info.file_size = array.nbytes + HEADER_LIMIT  # tells the zip early if it needs 64-bit sizes
@@ -114,9 +111,7 @@ class Archive:
                     "use the file as parnet wrote it, not as another program has packed it",
                 )
         if sum(sizes.values()) > size:
-            raise damaged(
-                self.name, f"members of together at most {size} bytes, the file's size", "larger ones"
-            )
+            raise damaged(self.name, f"members of together at most {size} bytes, the file's size", "larger ones")
         return sizes
 
     def _read_document(self) -> dict[str, Any]:
@@ -134,9 +129,7 @@ class Archive:
         if type(version) is not int or version < 1:
             raise damaged(where, f"format version {VERSION}", repr(version))
         if version > VERSION:
-            raise damaged(
-                where, f"format version {VERSION}", f"{version}, written by parnet {writer}", "update parnet"
-            )
+            raise damaged(where, f"format version {VERSION}", f"{version}, written by parnet {writer}", "update parnet")
         return document
 
     def _read_entries(self) -> dict[str, Entry]:
@@ -149,9 +142,7 @@ class Archive:
         if odd := [name for name in entries if not _MEMBER.fullmatch(name)]:
             raise damaged(where, "names such as weights/dense/kernel.npy", odd)
         if odd := sorted(entries.keys() ^ self._sizes.keys()):
-            raise damaged(
-                self.name, f"the members that {DOCUMENT} lists", f"others or fewer: {', '.join(odd)}"
-            )
+            raise damaged(self.name, f"the members that {DOCUMENT} lists", f"others or fewer: {', '.join(odd)}")
         for name, entry in entries.items():
             header = self._sizes[name] - entry.size_bytes
             if not 0 < header <= HEADER_LIMIT:

@@ -67,9 +67,7 @@ def _destination(path: str | os.PathLike[str], where: str) -> str:
         message = f"{where}: expected the path of a file, received that of a folder; add a file's name"
         raise IsADirectoryError(errno.EISDIR, message, target)
     if os.path.exists(target) and not os.path.isfile(target):
-        message = (
-            f"{where}: expected the path of a file, received that of a device or pipe; give another path"
-        )
+        message = f"{where}: expected the path of a file, received that of a device or pipe; give another path"
         raise OSError(errno.EINVAL, message, target)
     if not os.path.isdir(os.path.dirname(target)):
         message = f"{where}: expected a path in a folder that exists; make the folder first"

@@ -29,12 +29,12 @@ def describe_model(model: Sequential, where: str) -> dict[str, Any]:
     Raises:
         HyperparameterError: a layer cannot be made again from its description.
     """
-    seen = model._range.seen
+    seen = model.input_range.seen
     return {
         "name": str(model.name),
         "dtype": model.dtype,
         "seed": model.seed,
-        "input_range": float(seen) if seen is not None and math.isfinite(seen) else None,
+        "inputinput_range": float(seen) if seen is not None and math.isfinite(seen) else None,
         "layers": [_dump(layers, layer, where) for layer in model._layers],
     }
 
@@ -81,13 +81,13 @@ def build(lines: Any, training: Any, where: str) -> Sequential:
         FileFormatError: the descriptions do not make a model.
         UnknownNameError: they name a class or activation that is neither parnet's nor defined here.
     """
-    kinds = {"name": str, "dtype": str, "seed": int, "input_range": (float, int, NONE), "layers": list}
+    kinds = {"name": str, "dtype": str, "seed": int, "inputinput_range": (float, int, NONE), "layers": list}
     name, dtype, seed, seen, described = take(lines, f"{where}: model", **kinds)
     made = [_load(layers, line, f"{where}: layer {i}") for i, line in enumerate(described)]
     with _building(f"{where}: model"):
         model = Sequential(made, name=name, dtype=dtype, seed=check_seed(seed))
         model.session  # noqa: B018  raises where no layer states the input's shape
-    model._range.seen = None if seen is None else float(seen)
+    model.input_range.seen = None if seen is None else float(seen)
     if training is not None:
         _compile(model, training, f"{where}: training")
     return model

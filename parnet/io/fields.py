@@ -29,9 +29,7 @@ _KINDS = {
 }
 
 
-def damaged(
-    where: str, expected: str, received: Any, cure: str = "use another copy of the file"
-) -> FileFormatError:
+def damaged(where: str, expected: str, received: Any, cure: str = "use another copy of the file") -> FileFormatError:
     """The error for a file that is not what it should be."""
     return FileFormatError(f"{where}: expected {expected}, received {clip(received)}; {cure}")
 

@@ -152,9 +152,7 @@ def _expect(archive: Archive, model: Sequential) -> None:
         if wanted is None or entry is None or (dtype, wanted) != (entry.dtype, entry.shape):
             implied = "no such array" if wanted is None else f"{dtype} {wanted}"
             received = "no such array" if entry is None else f"{entry.dtype} {entry.shape}"
-            raise damaged(
-                f"{archive.name}: {name}", f"{implied}, as the model in model.json has it", received
-            )
+            raise damaged(f"{archive.name}: {name}", f"{implied}, as the model in model.json has it", received)
 
 
 # -- weights alone ------------------------------------------------------------------------------
@@ -190,9 +188,7 @@ def load_weights(model: Sequential, path: Path, strict: bool = True) -> None:
     for name, array in arrays.items():
         mine[name].assign(array)
     if problems:
-        message = (
-            f"{where}: read {len(fits)} of {len(mine)} arrays of the model; {archive.name} has {problems}"
-        )
+        message = f"{where}: read {len(fits)} of {len(mine)} arrays of the model; {archive.name} has {problems}"
         warnings.warn(message, ParnetWarning, stacklevel=3)
 
 

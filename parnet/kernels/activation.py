@@ -75,9 +75,7 @@ _negative = device(_negative)
 SQRT_HALF, INVERSE_SQRT_2PI = math.sqrt(0.5), 1.0 / math.sqrt(2.0 * math.pi)
 
 linear, linear_grad = _pair("linear", lambda x, alpha: x, lambda x, y, alpha: like(x, 1))
-sigmoid, sigmoid_grad = _pair(
-    "sigmoid", lambda x, alpha: maths.sigmoid(x), lambda x, y, alpha: y * (like(y, 1) - y)
-)
+sigmoid, sigmoid_grad = _pair("sigmoid", lambda x, alpha: maths.sigmoid(x), lambda x, y, alpha: y * (like(y, 1) - y))
 tanh, tanh_grad = _pair("tanh", lambda x, alpha: maths.tanh(x), lambda x, y, alpha: like(y, 1) - y * y)
 relu, relu_grad = _pair(
     "relu",

@@ -57,9 +57,7 @@ class _Dots:
         name = f"v{self.lanes}f{self.size * 8}"
         v, mask = self.vector, ir.VectorType(I1, self.lanes)
         self.fma = llvm_function(builder, f"llvm.fma.{name}", v, [v] * 3)
-        self.masked_load = llvm_function(
-            builder, f"llvm.masked.load.{name}.p0", v, [v.as_pointer(), I32, mask, v]
-        )
+        self.masked_load = llvm_function(builder, f"llvm.masked.load.{name}.p0", v, [v.as_pointer(), I32, mask, v])
 
     def emit(self, args):
         depth, a, a_row, b, b_row, c, c_row, rows, count = args

@@ -1,7 +1,8 @@
-"""The C functions that machine code may call, made known to LLVM's linker. Stage: kernels, lowest. Must not know: any kernel.
+"""The C functions that machine code may call, made known to LLVM's linker. Stage: kernels, lowest. Must not know: any
+kernel.
 
-A kernel calls nothing but these. Numba's own helpers for exceptions stand in the code it makes, behind branches that a kernel
-never takes; should one be reached, the process aborts at once instead of running on with wrong numbers.
+A kernel calls nothing but these. Numba's own helpers for exceptions stand in the code it makes, behind branches that a
+kernel never takes; should one be reached, the process aborts at once instead of running on with wrong numbers.
 """
 
 from __future__ import annotations

@@ -186,6 +186,7 @@ def atomic_store(typingctx, pointer, value):
 @intrinsic
 def pause(typingctx):
     """Tell the core that this is a spinning loop."""
+
     def codegen(context, builder, signature, args):
         if is_x86():
             builder.call(llvm_function(builder, "llvm.x86.sse2.pause", ir.VoidType(), []), [])
@@ -234,6 +235,7 @@ def float_word(typingctx, mem, word):
 @intrinsic
 def cycles(typingctx):
     """The processor's cycle counter; 0 where reading it is slow or forbidden."""
+
     def codegen(context, builder, signature, args):
         if not is_x86():
             return ir.Constant(I64, 0)

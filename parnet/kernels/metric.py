@@ -1,6 +1,6 @@
 """Metrics: a number a row, or counts of classes. Stage: kernels. Must not know: how a metric is reported.
 
-    op: pred (rows, width), target (rows, targets), values (rows,) written, width, targets, parameter.   Owner: rows.
+op: pred (rows, width), target (rows, targets), values (rows,) written, width, targets, parameter.   Owner: rows.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Random numbers that belong to a place, not to a moment: dropout. Stage: kernels.
 
-The number for element j of sample i of epoch e is Philox4x32-10 of (j / 4, i, e, layer) under the key (seed), after Salmon et
-al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3. It is the same on any thread, worker or machine.
-Must not know: layers.
+The number for element j of sample i of epoch e is Philox4x32-10 of (j / 4, i, e, layer) under the key (seed), after
+Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3. It is the same on any thread, worker or
+machine. Must not know: layers.
 """
 
 from __future__ import annotations

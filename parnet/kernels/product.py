@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from .control import ACCUMULATE, RATES, RATES_PER_STEP, ROWS, SCRATCH, STEP
 from .declare import device, kernel
-from .intrinsics import at, float64_at, lanes, like, pointer_at
 from .dot import dot_rows, make_dots
+from .intrinsics import at, float64_at, lanes, like, pointer_at
 from .share import TILE_ROWS, TILE_VECTORS, columns, rectangle, stride_of
 from .step import LINE, NARROW, PANEL
 from .target import simd

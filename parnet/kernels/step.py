@@ -28,9 +28,9 @@ SHARE_NAMES = {COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat"
 LINE = 16
 
 
-#: columns of a panel of weights: a weight matrix lies as panels of so many columns, each a run of memory of its own. Parts own
-#: whole panels. With rows that run through the panels of two parts the prefetchers of each core fetched the other's lines, and
-#: two threads took as long as one: 115 us a step of the 784-100-10 network.
+#: columns of a panel of weights: a weight matrix lies as panels of so many columns, each a run of memory of its own.
+#: Parts own whole panels. With rows that run through the panels of two parts the prefetchers of each core fetched the
+#: other's lines, and two threads took as long as one: 115 us a step of the 784-100-10 network.
 PANEL = 48
 #: a last panel of at most so many columns is stored transposed: as vectors along its columns it would cost as much as 16
 NARROW = 4
@@ -40,7 +40,8 @@ def row_stride(width):
     """Numbers from one row of a matrix to the next.
 
     The padding keeps parts that own neighbouring columns from writing to one cache line, lets every row start at a line, and
-    lets elementwise loops run over whole vectors. In weights and gradients it is always 0; in activations it may hold anything.
+    lets elementwise loops run over whole vectors. In weights and gradients it is always 0; in activations it may hold
+    anything.
     """
     return (width + LINE - 1) // LINE * LINE
 

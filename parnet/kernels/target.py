@@ -74,7 +74,11 @@ def features() -> str:
 
     # LLVM would halve the vectors of many AVX-512 processors to spare their clock; the tiles use whole ones anyway
     tuning = ",-prefer-256-bit" if is_x86() else ""
-    return tuning.lstrip(",") + "," * bool(tuning) + ",".join(f"{'+' if on and keep(name) else '-'}{name}" for name, on in sorted(host_features().items()))
+    return (
+        tuning.lstrip(",")
+        + "," * bool(tuning)
+        + ",".join(f"{'+' if on and keep(name) else '-'}{name}" for name, on in sorted(host_features().items()))
+    )
 
 
 def cpu_name() -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .intrinsics import I1, I32, I64, element, llvm_function
@@ -198,9 +197,7 @@ class _Emitter:
 
     def store(self, value, pointer, j):
         if self.masked and j == self.vectors - 1:
-            self.builder.call(
-                self.masked_store, [value, self.place(pointer, j), ir.Constant(I32, self.size), self.mask]
-            )
+            self.builder.call(self.masked_store, [value, self.place(pointer, j), ir.Constant(I32, self.size), self.mask])
             return
         self.builder.store(value, self.place(pointer, j)).align = self.size
 

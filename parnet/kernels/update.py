@@ -1,7 +1,7 @@
 """Optimizer steps on flat vectors of weights. Stage: kernels, last of a step.
 
-Every kernel reads w, dw (n,) and writes w and its slots (n,); the rate of this step comes from RATES, so that a schedule costs
-the kernel nothing. op: w, dw, first slot, second slot, n, then the rule's numbers.   Owner: runs of w.
+Every kernel reads w, dw (n,) and writes w and its slots (n,); the rate of this step comes from RATES, so that a
+schedule costs the kernel nothing. op: w, dw, first slot, second slot, n, then the rule's numbers.   Owner: runs of w.
 Must not know: layers; a vector may hold many of them.
 """
 

@@ -4,7 +4,7 @@ from .base import Layer, Weight
 from .dense import Dense
 from .dropout import Dropout
 from .normalization import BatchNormalization
-from .shape import Activation, Flatten, Input, Reshape, Rescaling
+from .shape import Activation, Flatten, Input, Rescaling, Reshape
 
 __all__ = [
     "Activation",

@@ -193,14 +193,11 @@ def check_shape(shape, where: str) -> Shape:
     Raises:
         ShapeError: it is none, such as one with a None or 0 in it.
     """
-    from numbers import Integral
-
-    items = (shape,) if isinstance(shape, Integral) else shape
     try:
-        items = tuple(items)
+        items = (shape,) if hasattr(shape, "__index__") else tuple(shape)
     except TypeError:
         items = (None,)
-    if not all(isinstance(n, Integral) and n > 0 for n in items):
+    if not all(hasattr(n, "__index__") and not isinstance(n, bool) and int(n) > 0 for n in items):
         raise ShapeError(
             f"{where}: expected a shape of whole numbers above 0 without the batch, such as (28, 28), received {shape!r}"
         )

@@ -8,6 +8,7 @@ from ..kernels.step import COLUMNS, Buffer, reads, reads_own, writes_own
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
 
+
 class Dense(Layer):
     """Y = activation(X . W + b).
 

@@ -69,7 +69,7 @@ class BatchNormalization(Layer):
         gamma, beta = build.weight("gamma"), build.weight("beta")
         moving = build.weight("moving_mean"), build.weight("moving_variance")
         if not (training and self.trainable):
-            operands = (x, y, gamma, beta, *moving, width, number(self.epsilon))
+            operands: tuple = (x, y, gamma, beta, *moving, width, number(self.epsilon))
             accesses = reads_own(x, gamma, beta, *moving) + writes_own(y)
             build.step("norm.batch_inference", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
             return y

@@ -200,8 +200,8 @@ class Builder:
     def product_share(self, width: int) -> int:
         """Who owns what of a product with that many columns.
 
-        Columns, so that a part's share of the weights stays in its cache, unless whole panels of them cannot be shared evenly
-        and the batch is so large that moving the weights costs less than waiting for the part with one panel more.
+        Columns, so that a part's share of the weights stays in its cache, unless whole panels of them cannot be shared
+        evenly and the batch is so large that moving the weights costs less than waiting for the part with one panel more.
         """
         if width <= FEW_COLUMNS:
             return ROWS_SHARED
@@ -243,9 +243,7 @@ class Builder:
         per_row: bool = True,
     ) -> None:
         """Declare one kernel call; see `parnet.kernels.step.Step`."""
-        self.steps.append(
-            Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, self.label, self.phase)
-        )
+        self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, self.label, self.phase))
 
     def _add(self, buffer: Buffer) -> Buffer:
         return self.buffers.setdefault(buffer.name, buffer)

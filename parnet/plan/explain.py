@@ -25,10 +25,10 @@ def table(plan: Plan) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * w for w in widths))
-    size = 4 if plan.request.dtype == "float32" else 8
-    flops = sum(s.flops * (batch if s.per_row else 1) for s in plan.steps)
+    item = 4 if plan.request.dtype == "float32" else 8
+    total = sum(s.flops * (batch if s.per_row else 1) for s in plan.steps)
     lines.append(
-        f"batch {batch}, {plan.request.dtype}, {len(plan.steps)} steps, {flops / 1e6:.2f} MFLOP, "
-        f"arena {plan.arena_size * size / 1024:,.1f} KiB"
+        f"batch {batch}, {plan.request.dtype}, {len(plan.steps)} steps, {total / 1e6:.2f} MFLOP, "
+        f"arena {plan.arena_size * item / 1024:,.1f} KiB"
     )
     return "\n".join(lines)

@@ -96,7 +96,7 @@ def _add_metrics(build: Builder, request: Request, output: Buffer, target: Buffe
     for index, (metric, (slot, _)) in enumerate(zip(request.metrics, slots, strict=True)):
         kernel = metric.kernel(outcome)
         if metric.counts:
-            operands = (output, target, output.width, target.width, slot, number(metric.parameter))
+            operands: tuple = (output, target, output.width, target.width, slot, number(metric.parameter))
             accesses = reads(output, target)
             build.step(kernel, operands, accesses, ONE, (1,), bytes=8.0 * output.width)
             continue
@@ -112,6 +112,8 @@ def _add_tally(build: Builder, row_loss: Buffer, values: list[tuple[Buffer, int]
     penalties = build.fixed("penalties", max(1, len(penalized)))
     for index, placed in enumerate(penalized):
         regularizer = placed.weight.regularizer
+        if regularizer is None:
+            continue
         w = Buffer(placed.key, placed.region, placed.size)
         operands: tuple = (w, (penalties, index), placed.size, number(regularizer.l1), number(regularizer.l2))
         build.step("reduce.penalty", operands, reads(w) + writes_own(penalties), ONE, (1,), 0.0, 6.0 * w.width, False)

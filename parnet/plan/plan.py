@@ -150,7 +150,9 @@ def make_plan(network: Network, request: Request) -> Plan:
         return _finish(build, request, tuple(build.steps), nothing, None, (), 1, network)
     fused = _declare_forward(build, network, request)
     output = build.buffers["output"]
-    targets, slots, sums = None, (), 1
+    targets: Targets | None = None
+    slots: tuple[tuple[int, int], ...] = ()
+    sums = 1
     if request.loss is not None:
         slots, sums = metric_slots(request.metrics, count(network.shapes[-1]), request.loss)
         targets = add_loss(build, network, request, output, fused, slots)

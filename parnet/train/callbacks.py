@@ -182,9 +182,7 @@ class Monitor:
             return float(logs[self.name])
         if not self.warned:
             self.warned = True
-            data = (
-                "pass validation_data or validation_split to fit, or " if self.name.startswith("val_") else ""
-            )
+            data = "pass validation_data or validation_split to fit, or " if self.name.startswith("val_") else ""
             warnings.warn(
                 f"{self.where}: expected one of the metrics {', '.join(logs) or '(none)'}; "
                 f"received {self.name!r}, so the callback does nothing; {data}monitor one of those",
@@ -212,7 +210,5 @@ class LambdaCallback(Callback):
         for name, function in hooks.items():
             if name not in names:
                 raise unknown_name("LambdaCallback", name, names)
-            check_argument(
-                callable(function), f"LambdaCallback({name})", "a function", function, "leave the hook out"
-            )
+            check_argument(callable(function), f"LambdaCallback({name})", "a function", function, "leave the hook out")
             setattr(self, name, function)

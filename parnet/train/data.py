@@ -1,6 +1,7 @@
 """Users' arrays made ready for the engine, or refused before any work starts. Stage: train. Must not know: executors.
 
-Inputs become C-contiguous uint8, float32 or (in a float64 model) float64, converted once; uint8 stays uint8. Targets become T.
+Inputs become C-contiguous uint8, float32 or (in a float64 model) float64, converted once; uint8 stays uint8. Targets
+become T.
 """
 
 from __future__ import annotations

@@ -42,6 +42,10 @@ class Rows:
     def __len__(self) -> int:
         return len(self.x)
 
+    def part(self, first: int, last: int) -> Rows:
+        """Rows first..last, as views."""
+        return Rows(self.x[first:last], self.y[first:last], None if self.weight is None else self.weight[first:last])
+
 
 @dataclass
 class Job:

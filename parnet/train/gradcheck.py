@@ -37,8 +37,8 @@ def check_gradients(
 ) -> GradientReport:
     """Compare a model's gradients with five-point central differences, in float64, on a copy of its weights.
 
-    The error of an entry is |g - d| / max(|g|, |d|, 1e-3 of the array's largest gradient, what rounding leaves of d). Kinks (relu at 0, max) within
-    `step` of a value make it meaningless; other inputs mend that.
+    The error of an entry is |g - d| / max(|g|, |d|, 1e-3 of the array's largest gradient, what rounding leaves of d).
+    Kinks (relu at 0, max) within `step` of a value make it meaningless; other inputs mend that.
 
     Args:
         model: with its input shape known; its weights are not changed.

@@ -193,9 +193,7 @@ def in_notebook() -> bool:
 def bar_class() -> type:
     """The bar of tqdm, a widget in notebooks. Imported on first use: most processes (workers) show no bar."""
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # a notebook without ipywidgets gets the text bar, which is what we want
+        warnings.simplefilter("ignore")  # a notebook without ipywidgets gets the text bar, which is what we want
         from tqdm.auto import tqdm
 
     class Bar(tqdm):

@@ -1,7 +1,7 @@
 """The session: one model's weights, its plans, and the verbs forward, backward, update. Stage: train.
 
-`fit`, `evaluate` and `predict` run whole stretches of batches through it; the manual loop drives it verb by verb. Both use the
-same plans, kernels and weights. Must not know: callbacks, progress, files.
+`fit`, `evaluate` and `predict` run whole stretches of batches through it; the manual loop drives it verb by verb. Both
+use the same plans, kernels and weights. Must not know: callbacks, progress, files.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..optimizers import Optimizer
 from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
 from .data import as_inputs, as_targets, as_weights
+from .values import Output
 
 #: linked plans kept for the next call of the same kind
 KEPT_PROGRAMS = 12
@@ -360,73 +361,3 @@ def _guess(network: Network) -> Loss:
     from .. import losses
 
     return losses.get("sparse_categorical_crossentropy" if network.last_activation == "softmax" else "mse")
-
-
-class Output(np.ndarray):
-    """What `model(x)` returns: an array that a loss can trace back to its forward pass."""
-
-    session: Session | None
-    ticket: int
-
-    @classmethod
-    def of(cls, array: np.ndarray, session: Session, ticket: int) -> Output:
-        """The array with its origin."""
-        result = array.view(cls)
-        result.session, result.ticket = session, ticket
-        return result
-
-    def __array_finalize__(self, origin) -> None:
-        self.session, self.ticket = None, 0  # a slice or a sum of an output is no output
-
-
-@dataclass(frozen=True)
-class LossValue:
-    """The loss of one batch.
-
-    Attributes:
-        value: the mean over the batch.
-    """
-
-    value: float
-    session: Session | None = None
-    ticket: int = 0
-
-    def item(self) -> float:
-        """The loss as a float."""
-        return self.value
-
-    def __float__(self) -> float:
-        return self.value
-
-    def backward(self) -> None:
-        """Compute the gradients of all trainable weights; `layer.kernel.grad` reads them.
-
-        Raises:
-            StateError: the prediction did not come from a model in training mode.
-        """
-        if self.session is None:
-            raise StateError("backward: the prediction was a plain array; use the array that model(x) returned, unchanged")
-        self.session.backward(self.ticket)
-
-
-def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
-    """What `loss(prediction, target)` does; see `parnet.losses.Loss.__call__`."""
-    if isinstance(prediction, Output) and prediction.session is not None and prediction.ticket:
-        value = prediction.session.loss(loss, prediction.ticket, target, sample_weight)
-        return LossValue(value, prediction.session, prediction.ticket)
-    return LossValue(_plain_loss(loss, prediction, target, sample_weight))
-
-
-def _plain_loss(loss: Loss, prediction, target, sample_weight) -> float:
-    """The loss of a plain array: a model of no layers but the identity."""
-    from ..layers import Flatten
-
-    array = np.asarray(prediction)
-    dtype = "float64" if array.dtype == np.float64 else "float32"
-    identity = Flatten(name="identity")
-    network = Network.of([identity], array.shape[1:] or (1,))
-    session = Session(network, seed=0, dtype=dtype)
-    session.strategy = Auto()
-    output = session.forward(array.reshape(len(array), *network.shapes[0]), training=True)
-    return session.loss(loss, output.ticket, target, sample_weight)
-

@@ -216,9 +216,7 @@ class CSVLogger(Callback):
             header = next(csv.reader(file, delimiter=self.separator), None)
             if self._columns is None:
                 self._columns = self._choose_columns(header, list(row))
-            writer = csv.DictWriter(
-                file, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator
-            )
+            writer = csv.DictWriter(file, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator)
             if header is None:
                 writer.writeheader()
             writer.writerow(row)

@@ -1,0 +1,30 @@
+"""A loss called as a function: `loss_fn(net(xb), yb)`. Stage: train, above the session. Must not know: callbacks, files."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..layers import Flatten
+from ..losses import Loss
+from ..plan.plan import Network
+from .session import Session
+from .values import LossValue, Output
+
+
+def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
+    """What `loss(prediction, target)` does; see `parnet.losses.Loss.__call__`."""
+    if isinstance(prediction, Output) and prediction.session is not None and prediction.ticket:
+        value = prediction.session.loss(loss, prediction.ticket, target, sample_weight)
+        return LossValue(value, prediction.session, prediction.ticket)
+    return LossValue(_plain_loss(loss, prediction, target, sample_weight))
+
+
+def _plain_loss(loss: Loss, prediction, target, sample_weight) -> float:
+    """The loss of a plain array: a model of no layers but the identity."""
+    array = np.asarray(prediction)
+    dtype = "float64" if array.dtype == np.float64 else "float32"
+    identity = Flatten(name="identity")
+    network = Network.of([identity], array.shape[1:] or (1,))
+    session = Session(network, seed=0, dtype=dtype)
+    output = session.forward(array.reshape(len(array), *network.shapes[0]), training=True)
+    return session.loss(loss, output.ticket, target, sample_weight)
