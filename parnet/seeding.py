@@ -7,6 +7,7 @@ the same numbers in every strategy. Source: Salmon et al. 2011, "Parallel random
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from .errors import HyperparameterError
 
 WEIGHTS, SHUFFLE = 1, 2
 
-_global: dict[str, int | None] = {"seed": None, "drawn": 0}
+_global: dict[str, Any] = {"seed": None, "drawn": 0}
 
 
 def set_seed(seed: int) -> None:
@@ -38,8 +39,8 @@ def next_seed() -> int:
     base = _global["seed"]
     if base is None:
         return secrets.randbits(62)
-    _global["drawn"] = int(_global["drawn"] or 0) + 1
-    return int(np.random.SeedSequence([base, int(_global["drawn"])]).generate_state(1, np.uint64)[0] >> 2)
+    _global["drawn"] = _global["drawn"] + 1
+    return int(np.random.SeedSequence([base, _global["drawn"]]).generate_state(1, np.uint64)[0] >> 2)
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:

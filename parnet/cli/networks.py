@@ -85,7 +85,7 @@ def _classes(name: str, y: np.ndarray) -> int:
             f"{name}: expected class numbers 0, 1, 2, ... or one-hot rows as targets, "
             f"received an array {y.shape} of {y.dtype}; write a network of your own for them: {FROM_FILE}"
         )
-    return int(y.max()) + 1
+    return max(2, int(y.max()) + 1)
 
 
 def _scale(x: np.ndarray) -> float:

@@ -245,7 +245,7 @@ def tally(op, ctl, mem, part, parts):
     sums[0] += loss
     float64_at(ctl[LOSSES])[ctl[STEP]] = loss / rows
     if not math.isfinite(loss):
-        atomic_store(int64_at(ctl[STOP]), 1)
+        atomic_store(int64_at(ctl[STOP]), ctl[STEP] + 1)
     for m in range(op[3]):
         values, total = at(mem, op[4 + 2 * m]), 0.0
         for i in range(rows):
