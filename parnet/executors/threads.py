@@ -63,10 +63,11 @@ class ThreadsExecutor(Executor):
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._run, self._serve = native("loop.run"), native("loop.serve")
+        self._run, self._serve, self._post = native("loop.run"), native("loop.serve"), native("loop.post")
         self._jobs = aligned_zeros(threads * 16, np.int64).reshape(threads, 16)
         self._job_addresses = [job.ctypes.data for job in self._jobs]
         self._mailbox = aligned_zeros(MAILBOX_FIRST + MAILBOX_STRIDE * (threads + 1), np.int64)
+        self._post_op = np.array([self._mailbox.ctypes.data, 0], np.int64)
         self._serve_op = np.array([self._mailbox.ctypes.data, IDLE_SPINS], np.int64)
         self._wake = [threading.Semaphore(1) for _ in range(threads)]
         self._closing = False
@@ -107,9 +108,12 @@ class ThreadsExecutor(Executor):
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
             words = (self._job_addresses[part], program.addresses.control[part], parts)
             self._mailbox[mine + 2 : mine + 5] = words
-        self._mailbox[0] += 1
-        for part in range(1, self.threads):
-            if self._mailbox[MAILBOX_FIRST + MAILBOX_STRIDE * part]:
+        for part in range(parts, self.threads):
+            self._mailbox[MAILBOX_FIRST + MAILBOX_STRIDE * part + 4] = 0  # not for this helper
+        self._post(self._post_op.ctypes.data, None, None, 0, self.threads)
+        asleep = int(self._post_op[1])
+        for part in range(1, self.threads) if asleep else ():
+            if asleep >> part & 1:
                 self._wake[part].release()
         self._run(self._job_addresses[0], program.addresses.control[0], None, 0, parts)
 

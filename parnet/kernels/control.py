@@ -16,7 +16,8 @@ FIRST = 1
 ROWS = 2
 #: rows of a full batch
 BATCH = 3
-#: address of an int64 shared by all parts, set to 1 by the loss step when the loss is not finite: the run ends there
+#: address of an int64 shared by all parts, set to the batch's number + 1 by the loss step when the loss is
+#: not finite: the run ends there
 STOP = 4
 #: address of this part's own scratch memory (T)
 SCRATCH = 5

@@ -52,8 +52,8 @@ def run_steps(table, steps, state, ctl, memory, part, parts):
                 begun = cycles()
                 barrier(state, parts)
                 ctl[WAITED] += cycles() - begun
-            if row[2] == 2 and atomic_load(int64_at(ctl[STOP])):
-                return 1
+            if row[2] == 2 and 0 < atomic_load(int64_at(ctl[STOP])) <= ctl[STEP] + 1:
+                return 1  # a flag of the next batch is not for this one: a fast part may have raised it already
     return 0
 
 
@@ -78,6 +78,21 @@ def run_batches(op, ctl, part, parts):
 def run(op, ctl, mem, part, parts):
     """Batches first..last of a run.   op: table, steps, first batch, last batch, barrier state, address of the arena."""
     run_batches(op, ctl, part, parts)
+
+
+@kernel
+def post(op, ctl, mem, part, parts):
+    """Announce the job that lies in the mailbox.   op: mailbox, helpers' bits written: bit p stands for part p asleep.
+
+    The addition is a full fence: either this part sees that a helper is asleep, or the helper sees the job.
+    """
+    mailbox = int64_at(op[0])
+    atomic_add(mailbox, 1)
+    asleep = 0
+    for p in range(1, parts):
+        if atomic_load(at(mailbox, 8 + 16 * p)):
+            asleep |= 1 << p
+    op[1] = asleep
 
 
 @kernel
