@@ -1,27 +1,58 @@
-"""parnet: a deep-learning engine for CPUs. Public names; no work is done at import."""
+"""parnet: a deep-learning engine for CPUs. Public names, sorted; each is imported when it is first used."""
 
-from . import (
-    activations,
-    callbacks,
-    datasets,
-    initializers,
-    layers,
-    losses,
-    metrics,
-    optimizers,
-    regularizers,
-    schedules,
-    strategy,
-    viz,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._version import __version__
-from .errors import ParnetError, ParnetWarning
-from .io.model_file import load_model
-from .layers import Input
-from .model import Sequential
-from .seeding import set_seed
-from .train.data import DataLoader
-from .train.gradcheck import check_gradients
+
+if TYPE_CHECKING:
+    from . import (
+        activations,
+        callbacks,
+        datasets,
+        initializers,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        regularizers,
+        schedules,
+        strategy,
+        viz,
+    )
+    from .errors import ParnetError, ParnetWarning
+    from .io.model_file import load_model
+    from .layers import Input
+    from .model import Sequential
+    from .seeding import set_seed
+    from .train.data import DataLoader
+    from .train.gradcheck import check_gradients
+
+#: public name -> the module it lives in; "" for a module of that name
+_HOMES = {
+    "DataLoader": "train.data",
+    "Input": "layers",
+    "ParnetError": "errors",
+    "ParnetWarning": "errors",
+    "Sequential": "model",
+    "activations": "",
+    "callbacks": "",
+    "check_gradients": "train.gradcheck",
+    "datasets": "",
+    "initializers": "",
+    "layers": "",
+    "load_model": "io.model_file",
+    "losses": "",
+    "metrics": "",
+    "optimizers": "",
+    "regularizers": "",
+    "schedules": "",
+    "set_seed": "seeding",
+    "strategy": "",
+    "viz": "",
+}
 
 __all__ = [
     "DataLoader",
@@ -46,3 +77,17 @@ __all__ = [
     "strategy",
     "viz",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'parnet' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module = importlib.import_module(f".{home or name}", __name__)
+    value = getattr(module, name) if home else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
