@@ -42,7 +42,7 @@ def fingerprint() -> dict:
         "caches": caches(),
         "governor": _read(CPU / "cpufreq" / "scaling_governor"),
         "memory_mib": psutil.virtual_memory().total // 2**20 if psutil else None,
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "os": f"{platform.system()} {release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": version("numpy"),
         "numba": version("numba"),
@@ -54,6 +54,12 @@ def fingerprint() -> dict:
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
+
+
+def release() -> str:
+    """The kernel's version, without what its builders append."""
+    found = re.match(r"[0-9.]+", platform.release())
+    return found[0] if found else platform.release()
 
 
 def cpu_model() -> str:

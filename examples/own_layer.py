@@ -9,11 +9,11 @@ import parnet as pn
 from parnet import layers as L
 from parnet.kernels.control import ROWS
 from parnet.kernels.declare import kernel
-from parnet.kernels.intrinsics import at, lanes, like
+from parnet.kernels.intrinsics import at, like
 from parnet.kernels.library import add_user_kernel
 from parnet.kernels.product import gradient_mode
 from parnet.kernels.reduce import deliver
-from parnet.kernels.share import cut, stride_of
+from parnet.kernels.share import columns, stride_of
 from parnet.kernels.step import COLUMNS, reads_own, writes_own
 
 # An activation: its formula and its derivative, scalar Python. y is the formula's value.
@@ -30,7 +30,7 @@ soft_sign = pn.activations.define(
 def gain_forward(op, ctl, mem, part, parts):
     """x (rows, width), gain (width,) -> y (rows, width).   op: x, gain, y, width."""
     gain, stride = at(mem, op[1]), stride_of(op[3])
-    first, last = cut(op[3], lanes(mem), part, parts)
+    first, last = columns(op[3], part, parts)
     for i in range(ctl[ROWS]):
         x, y = at(mem, op[0] + i * stride), at(mem, op[2] + i * stride)
         for j in range(first, last):
@@ -44,7 +44,7 @@ def gain_backward(op, ctl, mem, part, parts):
     op: x, dy, gain, dgain, sums, width, update.
     """
     gain, sums, stride = at(mem, op[2]), at(mem, op[4]), stride_of(op[5])
-    first, last = cut(op[5], lanes(mem), part, parts)
+    first, last = columns(op[5], part, parts)
     mode, scale = gradient_mode(ctl, mem, op[6])  # stored, added, or the plain-SGD update at once
     for j in range(first, last):
         sums[j] = like(mem, 0)

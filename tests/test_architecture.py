@@ -199,13 +199,13 @@ def test_activations_have_both_kernels(activation):
 
 
 def test_exports_are_sorted_and_complete():
-    assert list(parnet.__all__) == sorted(set(parnet.__all__))
-    said = set()
-    for node in tree(ROOT / "__init__.py").body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            said |= {alias.asname or alias.name for alias in node.names}
-    assert said == set(parnet.__all__)
-    assert all(hasattr(parnet, name) for name in parnet.__all__)
+    assert list(parnet.__all__) == sorted(set(parnet.__all__)) and set(parnet.__all__) <= set(dir(parnet))
+    block = next(node for node in tree(ROOT / "__init__.py").body if isinstance(node, ast.If))  # TYPE_CHECKING
+    typed = {alias.asname or alias.name for node in block.body for alias in node.names}
+    assert typed | {"__version__"} == set(parnet.__all__)
+    assert all(getattr(parnet, name) is not None for name in parnet.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Sequental'; it has .*Sequential"):
+        _ = parnet.Sequental
 
 
 @pytest.mark.parametrize("name", [name for name in files() if name.endswith("__init__.py") and name != "cli/__init__.py"])
@@ -229,8 +229,12 @@ def loaded(script: str, **environment: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_import_pulls_in_nothing_heavy():
-    assert sorted(set(HEAVY) & loaded("import parnet")) == []
+def test_import_alone_loads_next_to_nothing():
+    assert sorted({"numpy", "llvmlite", *HEAVY} & loaded("import parnet")) == []
+
+
+def test_public_names_pull_in_nothing_heavy():
+    assert sorted(set(HEAVY) & loaded("from parnet import *")) == []
 
 
 TRAIN = """
