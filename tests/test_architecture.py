@@ -204,7 +204,7 @@ def test_exports_are_sorted_and_complete():
     typed = {alias.asname or alias.name for node in block.body for alias in node.names}
     assert typed | {"__version__"} == set(parnet.__all__)
     assert all(getattr(parnet, name) is not None for name in parnet.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'Sequental'; it has .*Sequential"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Sequental'; it has .*Sequential"):
         _ = parnet.Sequental
 
 
