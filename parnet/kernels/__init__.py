@@ -1,4 +1,5 @@
-"""Python compiled by Numba: everything that computes. Stage: kernels, beneath the layers. Must not know: layers, plans, threads.
+"""Python compiled by Numba: everything that computes. Stage: kernels, beneath the layers. Must not know: layers,
+plans, threads.
 
 From the tile upwards: `target.py` (which processor), `intrinsics.py` (pointers, lanes, atomics), `tile.py` and `dot.py`
 (register blocks), `share.py` (who owns what), `product.py` and the other kernels, `loop.py` (runs them), `declare.py` and

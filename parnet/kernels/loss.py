@@ -13,9 +13,9 @@ import math
 
 from .control import LOSSES, ROWS, STEP, STOP, SUMS
 from .declare import Kernel, device, kernel
-from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, larger, like
+from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, lanes, larger, like
 from .maths import exp, sigmoid
-from .share import TILE_ROWS, cut, stride_of
+from .share import TILE_ROWS, cut, stride_of, whole
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
@@ -49,11 +49,11 @@ def softmax_row(z, width):
     for j in range(1, width):
         top = larger(top, z[j])
     total = like(z, 0)
-    for j in range(width):
+    for j in range(whole(width, lanes(z))):  # whole vectors, into the padding: ten single exps cost twice as much
         z[j] = exp(z[j] - top)
     for j in range(width):
         total += z[j]
-    for j in range(width):
+    for j in range(whole(width, lanes(z))):
         z[j] /= total
     return top + math.log(total)
 

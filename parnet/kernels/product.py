@@ -22,6 +22,7 @@ from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
 
 MASK_ALWAYS = simd() == "avx512"  # there a masked load costs what a plain one does, and half of the tiles do not exist
 dots, DOT_ROWS = make_dots(NARROW), dot_rows()
+narrow_tile = make_tile(TILE_VECTORS, True, rows=NARROW)
 #: of a block of k: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the next are fetched
 DEPTH = 128
 #: rows of A that are used by all panels before the next are fetched: with k = 784, 200 KB
@@ -133,8 +134,15 @@ def weight_gradient(op, ctl, mem, part, parts):
                     tiles(i, high, 0, wide, k, x_at, 1, x_row, at(dy_at, c), dy_row, panel, row, now, scale)
         narrow = width // PANEL * PANEL
         if is_narrow(width, narrow) and narrow < c1:
-            panel = at(dw, narrow * height)
-            tiles(0, width - narrow, r0, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale)
+            panel, span = at(dw, narrow * height), TILE_VECTORS * lanes(mem)
+            for j in range(r0, r1, span):
+                tail = min(r1 - j, span) - (TILE_VECTORS - 1) * lanes(mem)
+                if tail > 0:
+                    b, c = at(x_at, j), at(panel, j)
+                    a, rows = at(dy_at, narrow), width - narrow
+                    narrow_tile(k, a, 1, dy_row, b, x_row, c, x_row, rows, tail, now, scale)
+                else:
+                    tiles(0, width - narrow, j, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale)
 
 
 @device

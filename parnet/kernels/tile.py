@@ -37,11 +37,13 @@ def tile_rows() -> int:
     return 8 if vector_registers() == 32 else 6
 
 
-def make_tile(vectors: int, masked: bool):
-    """The tile of that width as an intrinsic.
+def make_tile(vectors: int, masked: bool, rows: int | None = None):
+    """The tile of that width as an intrinsic; of `tile_rows()` rows, or of so many.
 
     Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale); strides in elements.
     """
+
+    height = rows or tile_rows()
 
     @intrinsic
     def tile(typingctx, depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale):
@@ -50,7 +52,7 @@ def make_tile(vectors: int, masked: bool):
 
         def codegen(context, builder, signature, args):
             scalar = element(signature.args[1])
-            _Emitter(builder, scalar, vectors, masked).emit(args)
+            _Emitter(builder, scalar, vectors, masked, height).emit(args)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -61,11 +63,11 @@ def make_tile(vectors: int, masked: bool):
 class _Emitter:
     """Writes one tile into the function being built."""
 
-    def __init__(self, builder, scalar, vectors, masked):
+    def __init__(self, builder, scalar, vectors, masked, rows):
         self.builder, self.vectors, self.masked = builder, vectors, masked
         self.size = 4 if isinstance(scalar, ir.FloatType) else 8
         self.lanes = vector_bytes() // self.size
-        self.rows = tile_rows()
+        self.rows = rows
         self.vector = ir.VectorType(scalar, self.lanes)
         self.zero = ir.Constant(self.vector, [0.0] * self.lanes)
         name = f"v{self.lanes}f{self.size * 8}"
