@@ -56,10 +56,10 @@ class Activation:
         """The same activation with another alpha (the slope of leaky_relu, the depth of elu).
 
         Raises:
-            HyperparameterError: alpha is not a finite number.
+            HyperparameterError: alpha is not a finite number, or below 0 for one of parnet's own.
         """
-        if not np.isfinite(alpha):
-            raise HyperparameterError(f"activation {self.name}: expected a finite alpha, received {alpha!r}")
+        if not np.isfinite(alpha) or (alpha < 0 and self.place != "user"):
+            raise HyperparameterError(f"activation {self.name}: expected a finite alpha of 0 or more, received {alpha!r}")
         return Activation(self.name, float(alpha), self.needs_input, self.place)
 
 

@@ -69,6 +69,10 @@ class Program:
         first, stride = self.plan.offsets[buffer.name], row_stride(buffer.width)
         return self.arena[first : first + rows * stride].reshape(rows, stride)[:, : buffer.width]
 
+    def batches_done(self) -> int:
+        """How many batches of the feed have been run."""
+        return int(self.control[0, control.STEP]) + 1
+
     def stopped(self) -> bool:
         """Whether the loss has raised the stop flag."""
         return bool(self.barrier[STOP_WORD])

@@ -33,9 +33,9 @@ class SerialExecutor(Executor):
 
     def __init__(self) -> None:
         self._loop = native("loop.run")
-        self._op = np.zeros(6, np.int64)
+        self._op = np.zeros(8, np.int64)
         self._op_address = self._op.ctypes.data
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        self._op[:] = job_words(program, 0, first, last, steps or program.span(()))
+        self._op[:6] = job_words(program, 0, first, last, steps or program.span(()))
         self._loop(self._op_address, program.addresses.control[0], None, 0, 1)

@@ -20,7 +20,7 @@ def apply_activation(activation, x: np.ndarray) -> np.ndarray:
     words = np.zeros(control.WIDTH, np.int64)
     words[control.ROWS] = rows
     if activation.name == "softmax":
-        op = [0, rows * stride, width]
+        op = [0, rows * stride, width, width]
     else:
         op = [0, 0, 0, rows * stride, width, number(activation.alpha), ROWS_SHARED]
     operands = np.array(op, np.int64)

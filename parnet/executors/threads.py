@@ -26,6 +26,8 @@ IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
 START_LIMIT_S = 20.0
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
+#: word of `loop.run`'s operands that it sets when it has ended
+DONE_WORD = 6
 
 
 def check_threads(count, where: str = "Threads") -> int:
@@ -110,12 +112,30 @@ class ThreadsExecutor(Executor):
             self._mailbox[mine + 2 : mine + 5] = words
         for part in range(parts, self.threads):
             self._mailbox[MAILBOX_FIRST + MAILBOX_STRIDE * part + 4] = 0  # not for this helper
+        self._jobs[0, DONE_WORD] = 0
+        number = int(self._mailbox[0]) + 1
+        lead = (self._job_addresses[0], program.addresses.control[0], None, 0, parts)
+        try:
+            self._announce()
+            self._run(*lead)
+        except BaseException:
+            # Ctrl-C between two lines: where the job was posted the helpers wait for part 0, so do its work before going
+            if self._mailbox[0] == number and not self._jobs[0, DONE_WORD]:
+                self._wake_all()
+                self._run(*lead)
+            raise
+
+    def _announce(self) -> None:
+        """Post the job and wake the helpers that sleep."""
         self._post(self._post_op.ctypes.data, None, None, 0, self.threads)
         asleep = int(self._post_op[1])
         for part in range(1, self.threads) if asleep else ():
             if asleep >> part & 1:
                 self._wake[part].release()
-        self._run(self._job_addresses[0], program.addresses.control[0], None, 0, parts)
+
+    def _wake_all(self) -> None:
+        for part in range(1, self.threads):
+            self._wake[part].release()
 
     def close(self) -> None:
         self._closing = True

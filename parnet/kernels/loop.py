@@ -76,8 +76,12 @@ def run_batches(op, ctl, part, parts):
 
 @kernel
 def run(op, ctl, mem, part, parts):
-    """Batches first..last of a run.   op: table, steps, first batch, last batch, barrier state, address of the arena."""
+    """Batches first..last of a run.
+
+    op: table, steps, first batch, last batch, barrier state, address of the arena, 1 written at the end.
+    """
     run_batches(op, ctl, part, parts)
+    op[6] = 1
 
 
 @kernel

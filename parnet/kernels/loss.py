@@ -43,17 +43,20 @@ def _row_loss(name, formula) -> Kernel:
 
 
 @device
-def softmax_row(z, width):
-    """z becomes softmax(z); returns log of the sum of e**z. Stable: the largest is taken off first."""
+def softmax_row(z, width, reach):
+    """z becomes softmax(z) over `width` numbers, computed over `reach` of them; returns log of the sum of e**z.
+
+    Stable: the largest is taken off first.
+    """
     top = z[0]
     for j in range(1, width):
         top = larger(top, z[j])
     total = like(z, 0)
-    for j in range(whole(width, lanes(z))):  # whole vectors, into the padding: ten single exps cost twice as much
+    for j in range(reach):  # whole vectors, into the padding: ten single exps cost twice as much
         z[j] = exp(z[j] - top)
     for j in range(width):
         total += z[j]
-    for j in range(whole(width, lanes(z))):
+    for j in range(reach):
         z[j] /= total
     return top + math.log(total)
 
@@ -61,7 +64,7 @@ def softmax_row(z, width):
 def _softmax_sparse(z, t, d, width, scale, wanted, parameter):
     label = int(t[0])
     chosen = z[label]
-    loss = softmax_row(z, width) - chosen
+    loss = softmax_row(z, width, whole(width, lanes(z))) - chosen
     if wanted:
         for j in range(width):
             d[j] = z[j] * scale
@@ -74,7 +77,7 @@ def _softmax_dense(z, t, d, width, scale, wanted, parameter):
     for j in range(width):
         chosen += t[j] * z[j]
         mass += t[j]
-    loss = mass * softmax_row(z, width) - chosen
+    loss = mass * softmax_row(z, width, whole(width, lanes(z))) - chosen
     if wanted:
         for j in range(width):
             d[j] = (mass * z[j] - t[j]) * scale
@@ -184,7 +187,7 @@ def _hinge(p, t, d, width, scale, wanted, parameter):
     loss, share = like(p, 0), scale / like(p, width)
     for j in range(width):
         margin = like(p, 1) - t[j] * p[j]
-        loss += larger(margin, like(p, 0))
+        loss += like(p, 0) if margin < like(p, 0) else margin  # a NaN stays one
         if wanted:
             d[j] = -t[j] * share if margin > like(p, 0) else like(p, 0)
     return loss / like(p, width)
@@ -204,29 +207,38 @@ hinge = _row_loss("hinge", _hinge)
 
 @kernel
 def softmax(op, ctl, mem, part, parts):
-    """x (rows, width) -> y (rows, width) written, each row summing to 1.   op: x, y, width.   Owner: rows."""
-    width, stride = op[2], stride_of(op[2])
+    """x (rows, width) -> y (rows, width) written, each run of `group` numbers in a row summing to 1.
+
+    op: x, y, width, group.   Owner: rows.
+    """
+    width, stride, group = op[2], stride_of(op[2]), op[3]
+    reach = whole(width, lanes(mem)) if group == width else group
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
         x, y = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride)
         if op[0] != op[1]:
             for j in range(width):
                 y[j] = x[j]
-        softmax_row(y, width)
+        for g in range(0, width, group):
+            softmax_row(at(y, g), group, reach)
 
 
 @kernel
 def softmax_grad(op, ctl, mem, part, parts):
-    """dy (rows, width) becomes y (dy - sum dy y).   op: y, dy, width.   Owner: rows."""
-    width, stride = op[2], stride_of(op[2])
+    """dy (rows, width) becomes y (dy - sum dy y), the sum over each run of `group`.
+
+    op: y, dy, width, group.   Owner: rows.
+    """
+    width, stride, group = op[2], stride_of(op[2]), op[3]
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
         y, dy = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride)
-        total = like(mem, 0)
-        for j in range(width):
-            total += dy[j] * y[j]
-        for j in range(width):
-            dy[j] = y[j] * (dy[j] - total)
+        for g in range(0, width, group):
+            total = like(mem, 0)
+            for j in range(g, g + group):
+                total += dy[j] * y[j]
+            for j in range(g, g + group):
+                dy[j] = y[j] * (dy[j] - total)
 
 
 @kernel

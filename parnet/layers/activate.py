@@ -36,7 +36,7 @@ _LINEAR = Activation("linear")
 
 
 def _softmax(build: Build, z: Buffer) -> None:
-    build.step("loss.softmax", (z, z, z.width), writes_own(z), ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
+    build.step("loss.softmax", (z, z, z.width, z.shape[-1]), writes_own(z), ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
 
 
 def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
@@ -46,7 +46,8 @@ def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
     y, z = build.kept("activated"), build.kept("summed")
     if activation.name == "softmax":
         accesses = reads_own(y) + writes_own(dy)
-        build.step("loss.softmax_grad", (y, dy, y.width), accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
+        operands: tuple = (y, dy, y.width, y.shape[-1])
+        build.step("loss.softmax_grad", operands, accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
         return
     operands = (z, y, dy, y.width, number(activation.alpha), COLUMNS)
     accesses = reads_own(z, y) + writes_own(dy)

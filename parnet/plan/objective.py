@@ -63,7 +63,7 @@ def add_loss(
     target, row_loss = build.rows("target", (target_width,)), build.fixed("row_loss", build.batch)
     gradient = build.rows("gradient", network.shapes[-1])
     weight = build.fixed("weight", build.batch)
-    if loss.labels and len(network.shapes[-1]) != 1:
+    if (loss.labels or "softmax" in loss.fused) and len(network.shapes[-1]) != 1:
         raise ShapeError(f"{type(loss).__name__}: expected an output (batch, classes), received {network.shapes[-1]}")
     _row_step(build, "gather.targets", (target, target_width), writes_own(target), 8.0 * target_width)
     if request.weighted:
@@ -72,6 +72,8 @@ def add_loss(
     if not fused:
         values = _add_metrics(build, request, output, target, slots)
     wanted = request.purpose in ("train", "manual")
+    if loss.from_logits and not fused and network.last_activation != "linear":
+        output = _copy(build, output)  # the kernel writes probabilities over it, and the layer's backward pass needs it
     kernel = loss.kernel_for(network.last_activation)[0]
     operands: tuple = (output, target, row_loss, gradient if wanted else 0, width)
     operands += (weight if request.weighted else 0, int(request.weighted), int(wanted), number(loss.parameter), target_width)
@@ -83,6 +85,14 @@ def add_loss(
         values = _add_metrics(build, request, output, target, slots)
     _add_tally(build, row_loss, values)
     return Targets(loss.labels, target_width, width, (1,) if loss.labels else network.shapes[-1], gradient)
+
+
+def _copy(build: Builder, x: Buffer) -> Buffer:
+    """The output once more."""
+    y = build.rows("logits", x.shape)
+    operands = (x, y, x.width, number(1.0), number(0.0), ROWS_SHARED)
+    _row_step(build, "elementwise.scale", operands, reads_own(x) + writes_own(y), 8.0 * x.width)
+    return y
 
 
 def _row_step(build: Builder, kernel: str, operands: tuple, accesses: tuple, cost: float) -> None:

@@ -217,7 +217,7 @@ def _show(build: Builder, network: Network, x: Buffer, fused: bool) -> None:
     build.enter(len(network.layers), "output")
     shown = build.rows("shown", network.shapes[-1])
     if fused and network.last_activation == "softmax":
-        operands: tuple = (x, shown, x.width)
+        operands: tuple = (x, shown, x.width, network.shapes[-1][-1])
         build.step("loss.softmax", operands, writes_own(x, shown), ROWS_SHARED, (-1,), bytes=16.0 * x.width)
         return
     kernel = "activation.sigmoid" if fused else "activation.linear"

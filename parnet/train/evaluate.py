@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import StateError
 from ..executors.base import Feed
+from ..executors.link import Program
 from ..metrics import Metric
 from ..plan.plan import Request
 from ..strategy import Strategy
@@ -39,8 +40,8 @@ class Measurement:
         return logs
 
 
-def measure(model: Any, x: np.ndarray, y: np.ndarray, weight, batch: int, strategy: Strategy) -> Measurement:
-    """Loss and metrics of checked arrays."""
+def prepare_measure(model: Any, x: np.ndarray, weight, batch: int, strategy: Strategy) -> Program:
+    """The program that measures such arrays; its kernels compile here."""
     if model.loss is None:
         raise StateError("evaluate: the model has no loss; call compile(optimizer, loss) first")
     request = Request(
@@ -52,8 +53,13 @@ def measure(model: Any, x: np.ndarray, y: np.ndarray, weight, batch: int, strate
         metrics=model.metrics,
         weighted=weight is not None,
     )
-    program = model.session.fitted(request, strategy)
-    steps = -(-len(x) // request.batch)
+    return model.session.fitted(request, strategy)
+
+
+def measure(model: Any, x: np.ndarray, y: np.ndarray, weight, batch: int, strategy: Strategy) -> Measurement:
+    """Loss and metrics of checked arrays."""
+    program = prepare_measure(model, x, weight, batch, strategy)
+    steps = -(-len(x) // program.plan.request.batch)
     feed = Feed(x, len(x), y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps))
     _run_all(model, program, feed, steps)
     return Measurement(feed.sums, len(x), model.metrics, program.plan.metric_slots)

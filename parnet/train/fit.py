@@ -22,7 +22,7 @@ from ..plan.plan import Request
 from ..strategy import Strategy
 from .callbacks import CallbackList
 from .diagnose import first_non_finite
-from .evaluate import Measurement, measure
+from .evaluate import Measurement, measure, prepare_measure
 from .history import History, Timing
 from .progress import Display
 from .session import Session
@@ -77,6 +77,8 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
     session: Session = model.session
     compiled = library.compile_seconds
     program = session.fitted(job.request, job.strategy)
+    if job.validation is not None:
+        prepare_measure(model, job.validation.x, job.validation.weight, job.request.batch, job.strategy)
     compile_s = library.compile_seconds - compiled
     epoch, done = job.initial_epoch, _Progress()
     try:
@@ -116,8 +118,9 @@ def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int
     done.total = feed.total
     session: Session = model.session
     session.start(program, feed)
+    before_s = job.compute_s
     logs = _run_batches(model, job, program, feed, callbacks, display, done)
-    job.wait_s += waited_share(program) * job.compute_s
+    job.wait_s += waited_share(program) * (job.compute_s - before_s)
     if program.stopped():
         _report_non_finite(model, program, feed, callbacks, epoch, done)
         logs["loss"] = float("nan")
@@ -155,7 +158,11 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if callbacks.wants_batches:
             callbacks.on_train_batch_begin(done.batches)
         begun = time.perf_counter()
-        model.session.run(program, done.batches, last)
+        try:
+            model.session.run(program, done.batches, last)
+        except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
+            model.optimizer.iterations += program.batches_done() - done.batches
+            raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds
         if program.stopped():

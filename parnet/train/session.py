@@ -73,6 +73,7 @@ class Session:
         self._programs: dict[tuple, Program] = {}
         self._executors: dict[int, Executor] = {}
         self._made = 0
+        self._flags = tuple(layer.trainable for layer in network.layers)
         self._threads: dict[tuple, int] = {}
         self._manual = _Manual()
         weakref.finalize(self, _close_all, self._executors)
@@ -242,7 +243,11 @@ class Session:
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
-        return (self._made, *(layer.trainable for layer in self.network.layers))
+        flags = tuple(layer.trainable for layer in self.network.layers)
+        if flags != self._flags:
+            self._flags = flags
+            self.refresh()
+        return (self._made, *flags)
 
     def _shown(self) -> np.ndarray:
         manual = self._manual
@@ -360,4 +365,5 @@ def _guess(network: Network) -> Loss:
     """The loss that a first forward pass is planned for, before the loop has shown its own."""
     from .. import losses
 
-    return losses.get("sparse_categorical_crossentropy" if network.last_activation == "softmax" else "mse")
+    classes = network.last_activation == "softmax" and len(network.shapes[-1]) == 1
+    return losses.get("sparse_categorical_crossentropy" if classes else "mse")

@@ -1,0 +1,123 @@
+"""Small models and data that several test files share, and a strategy of any number of threads."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import parnet as pn
+from parnet import layers as L
+from parnet.layers.base import count, registry
+from parnet.strategy import Strategy
+
+
+@dataclass(frozen=True)
+class Parts(Strategy):
+    """So many threads whatever the machine has: more threads than cores must work."""
+
+    n: int
+
+    def threads_for(self, estimate_us: float) -> int:
+        return self.n
+
+
+def fresh(layer):
+    """A copy of a layer that is in no model yet."""
+    return registry.load(registry.dump(layer))
+
+
+def examples():
+    """(label, layer, input shape) of every layer of parnet, found in the registry."""
+    found = []
+    for name, cls in sorted(registry.classes.items()):
+        if cls.__module__.startswith("parnet."):
+            found += [(f"{name}-{k}", layer, shape) for k, (layer, shape) in enumerate(cls.examples())]
+    return found
+
+
+def around(layer, shape, *, dtype="float32", seed=3, outputs=3):
+    """A model with weights before and after the layer: Dense, the layer, Dense."""
+    return pn.Sequential(
+        [
+            L.Input((6,)),
+            L.Dense(count(shape), activation="tanh", name="before"),
+            L.Reshape(shape, name="shaped"),
+            fresh(layer),
+            L.Flatten(name="flat"),
+            L.Dense(outputs, name="after"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
+def n1(dtype="float32", seed=1, hidden="sigmoid"):
+    """784-100-10."""
+    layers = [L.Input((784,)), L.Dense(100, activation=hidden), L.Dense(10, activation="softmax")]
+    return pn.Sequential(layers, dtype=dtype, seed=seed)
+
+
+def n2(dtype="float32", seed=1):
+    """Two blocks with batch normalisation and dropout, ten classes."""
+    return pn.Sequential(
+        [
+            L.Input((28, 28)),
+            L.Flatten(),
+            L.Rescaling(1 / 255),
+            L.Dense(128, activation="selu", kernel_initializer="lecun_normal"),
+            L.BatchNormalization(),
+            L.Dropout(0.3),
+            L.Dense(64, activation="gelu"),
+            L.BatchNormalization(momentum=0.9),
+            L.Activation("relu"),
+            L.Dense(10, activation="softmax"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
+def odd(dtype="float32", seed=1):
+    """Sizes that fit no vector, penalties, and an output of one number."""
+    return pn.Sequential(
+        [
+            L.Input((13,)),
+            L.Dense(37, activation="elu", kernel_regularizer=pn.regularizers.L1L2(0.001, 0.01)),
+            L.Dropout(0.5),
+            L.Dense(151, activation="softplus", use_bias=False),
+            L.Dense(51, activation="leaky_relu"),
+            L.Dense(1, activation="sigmoid", bias_regularizer="l2"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
+def even(dtype="float32", seed=1):
+    """Layers of one width after another: what is cut by columns in one layer is cut alike in the next."""
+    return pn.Sequential(
+        [
+            L.Input((96,)),
+            L.Dense(96, activation="tanh"),
+            L.Dense(96, activation="silu"),
+            L.BatchNormalization(),
+            L.Dense(96),
+            L.Activation("sigmoid"),
+            L.Dropout(0.2),
+            L.Dense(96, activation="relu"),
+            L.Rescaling(0.5, 0.1),
+            L.Dense(96, activation="softmax"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
+def images(rng, rows, kind="uint8"):
+    """Inputs and labels of a task like MNIST."""
+    return rng.integers(0, 256, (rows, 28, 28)).astype(kind), rng.integers(0, 10, rows)
+
+
+def digest(model):
+    """SHA-256 of all weights and moving averages."""
+    return hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest()

@@ -1,0 +1,245 @@
+"""Every metric through a model: against its definition and scikit-learn, over unequal batches, fused and unfused."""
+
+import naive
+import numpy as np
+import pytest
+from nets import Parts
+from subprocesses import run_python
+from tolerance import close
+
+import parnet as pn
+from parnet import layers as L
+from parnet import metrics
+from parnet.errors import HyperparameterError, ShapeError
+
+ROWS, INPUTS, CLASSES, BATCH = 101, 6, 4, 16
+SPARSE, DENSE = "sparse_categorical_crossentropy", "categorical_crossentropy"
+
+
+def model_of(units, activation, loss, chosen, fused=True):
+    layers = [L.Input((INPUTS,)), L.Dense(units, activation), *([] if fused else [L.Flatten()])]
+    model = pn.Sequential(layers, dtype="float64", seed=4)
+    model.compile("sgd", loss, metrics=chosen)
+    return model
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(ROWS, INPUTS))
+
+
+def measured(model, x, y, **how):
+    """What evaluate says, by name; the loss left out."""
+    logs = model.evaluate(x, y, batch_size=BATCH, return_dict=True, **how)
+    logs.pop("loss")
+    return logs
+
+
+def test_every_metric_is_measured_in_this_file():
+    names = {type(m) for make in (several, yes_or_no, numbers) for m in make()}
+    assert names == set(metrics.registry.classes.values())
+
+
+def several():
+    """Of several classes, with class numbers and with one-hot rows."""
+    counting = [metrics.Precision(), metrics.Recall(), metrics.F1(), metrics.ConfusionMatrix()]
+    return [
+        metrics.Accuracy(),
+        metrics.SparseCategoricalAccuracy(),
+        metrics.CategoricalAccuracy(),
+        metrics.TopKAccuracy(k=2),
+        *counting,
+    ]
+
+
+def yes_or_no():
+    counting = [metrics.Precision(0.4), metrics.Recall(0.4), metrics.F1(0.4), metrics.ConfusionMatrix(0.4)]
+    return [metrics.Accuracy(), metrics.BinaryAccuracy(0.4), *counting]
+
+
+def numbers():
+    return [metrics.MeanSquaredError(), metrics.MeanAbsoluteError()]
+
+
+def split(chosen):
+    """A model takes seven metrics at most."""
+    return [chosen[:4], chosen[4:]]
+
+
+def of_several(p, y):
+    counts = naive.confusion(y, [naive.first_largest(row) for row in p.tolist()], CLASSES)
+    precision, recall, f1 = naive.precision_recall_f1(counts)
+    accuracy = naive.accuracy(p, y)
+    return {
+        "accuracy": accuracy,
+        "sparse_categorical_accuracy": accuracy,
+        "categorical_accuracy": accuracy,
+        "top_2_accuracy": naive.top_k(p, y, 2),
+        "precision": precision,
+        "recall": recall,
+        "f1": f1,
+        "confusion_matrix": counts,
+    }
+
+
+def agree(found, wanted):
+    assert found
+    for name, value in found.items():
+        close(value, wanted[name], "float64", ROWS, what=name)
+
+
+@pytest.mark.parametrize("strategy", ["serial", Parts(3)], ids=["serial", "three threads"])
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("labels", [True, False])
+def test_metrics_of_several_classes_match_their_definitions(labels, fused, strategy, x, rng):
+    y = rng.integers(0, CLASSES, ROWS)
+    wrong = metrics.CategoricalAccuracy if labels else metrics.SparseCategoricalAccuracy
+    for chosen in split([m for m in several() if type(m) is not wrong]):
+        model = model_of(CLASSES, "softmax", SPARSE if labels else DENSE, chosen, fused)
+        given = y if labels else naive.one_hot(y, CLASSES)
+        agree(measured(model, x, given, strategy=strategy), of_several(model.predict(x), y))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_metrics_of_a_yes_or_no_match_their_definitions(fused, x, rng):
+    y = rng.integers(0, 2, ROWS)
+    for chosen in split(yes_or_no()):
+        model = model_of(1, "sigmoid", "binary_crossentropy", chosen, fused)
+        p = model.predict(x)
+        counts = naive.confusion(y, (p[:, 0] > 0.4).astype(int), 2)
+        precision, recall, f1 = naive.precision_recall_f1(counts)
+        wanted = {"accuracy": naive.binary_accuracy(p, y), "binary_accuracy": naive.binary_accuracy(p, y, 0.4)}
+        wanted |= {"precision": precision, "recall": recall, "f1": f1, "confusion_matrix": counts}
+        agree(measured(model, x, y.astype(float)), wanted)
+
+
+def test_metrics_of_several_yes_or_no_outputs_count_each_output(x, rng):
+    y = rng.integers(0, 2, (ROWS, 3)).astype(float)
+    model = model_of(3, "sigmoid", "binary_crossentropy", [metrics.BinaryAccuracy(0.3)])
+    agree(measured(model, x, y), {"binary_accuracy": naive.binary_accuracy(model.predict(x), y, 0.3)})
+
+
+def test_metrics_of_numbers_match_their_definitions(x, rng):
+    y = rng.normal(size=(ROWS, 3))
+    model = model_of(3, "tanh", "huber", numbers())
+    p = model.predict(x)
+    wanted = {"mse": naive.loss("mean_squared", p, y)[1], "mae": naive.loss("mean_absolute", p, y)[1]}
+    agree(measured(model, x, y), wanted)
+
+
+def test_metrics_of_logits_are_those_of_the_logits(x, rng):
+    y = rng.integers(0, CLASSES, ROWS)
+    loss = pn.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = model_of(CLASSES, None, loss, [metrics.Accuracy(), metrics.TopKAccuracy(2)])
+    agree(measured(model, x, y), of_several(model.predict(x), y))
+
+
+def test_training_reports_metrics_of_the_outputs_before_each_update(x, rng):
+    y = rng.integers(0, CLASSES, ROWS)
+    model = model_of(CLASSES, "softmax", SPARSE, ["accuracy"])
+    hits = 0.0
+    for first in range(0, ROWS, BATCH):
+        rows, labels = x[first : first + BATCH], y[first : first + BATCH]
+        hits += len(rows) * naive.accuracy(model.predict(rows), labels)
+        logs = model.train_on_batch(rows, labels, return_dict=True)
+        assert 0 <= logs["accuracy"] <= 1
+    other = model_of(CLASSES, "softmax", SPARSE, ["accuracy"])
+    history = other.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
+    close(history.history["accuracy"], [hits / ROWS], "float64", ROWS)
+
+
+def test_sample_weights_do_not_change_metrics(x, rng):
+    y = rng.integers(0, CLASSES, ROWS)
+    model = model_of(CLASSES, "softmax", SPARSE, ["accuracy", "f1"])
+    assert measured(model, x, y, sample_weight=rng.uniform(size=ROWS)) == measured(model, x, y)
+
+
+def test_equal_outputs_count_for_the_first_class(rng):
+    model = model_of(CLASSES, "softmax", SPARSE, [metrics.Accuracy(), metrics.TopKAccuracy(3)])
+    model.set_weights([np.zeros((INPUTS, CLASSES)), np.zeros(CLASSES)])
+    y = np.arange(CLASSES)
+    assert measured(model, np.ones((CLASSES, INPUTS)), y) == {"accuracy": 1 / 4, "top_3_accuracy": 3 / 4}
+
+
+def test_precision_recall_and_f1_of_a_class_that_never_occurs_are_0(x):
+    model = model_of(1, "sigmoid", "bce", [metrics.Precision(), metrics.Recall(), metrics.F1()])
+    model.set_weights([np.zeros((INPUTS, 1)), np.array([-5.0])])
+    assert measured(model, x, np.zeros(ROWS)) == {"precision": 0, "recall": 0, "f1": 0}
+
+
+@pytest.mark.parametrize("name", [n for n in metrics.registry.classes if n not in ("CategoricalAccuracy",)])
+def test_metrics_are_found_by_their_class_and_snake_case_names(name):
+    cls = metrics.registry.classes[name]
+    assert type(metrics.get(name)) is cls
+    assert metrics.get(metrics.registry.dump(cls())).get_config() == cls().get_config()
+
+
+def test_metrics_refuse_outputs_that_they_have_no_meaning_for(x):
+    with pytest.raises(ShapeError, match="one-hot"):
+        model_of(CLASSES, "softmax", SPARSE, ["categorical_accuracy"]).evaluate(x, np.zeros(ROWS, int))
+    with pytest.raises(ShapeError, match="class numbers"):
+        model_of(CLASSES, "softmax", DENSE, ["sparse_categorical_accuracy"]).evaluate(x, np.ones((ROWS, CLASSES)))
+    with pytest.raises(ShapeError, match="shaped like the output"):
+        model_of(CLASSES, "softmax", SPARSE, ["mse"]).evaluate(x, np.zeros(ROWS, int))
+    with pytest.raises(HyperparameterError, match="different names"):
+        model_of(CLASSES, "softmax", SPARSE, ["accuracy", "accuracy"])
+
+
+OUTSIDE = """
+import numpy as np, parnet as pn
+from parnet import layers as L
+from parnet.errors import ParnetError
+model = pn.Sequential([L.Input((2,)), L.Dense(1)], seed=1)
+model.compile("sgd", LOSS, metrics=["confusion_matrix"])
+x = np.random.default_rng(0).normal(size=(64, 2))
+y = TARGETS
+try:
+    counts = model.evaluate(x, y, return_dict=True)["confusion_matrix"]
+    wanted = np.bincount((y > 0).astype(int), minlength=2)
+    print("counted", (counts.sum(1) == wanted).all())
+except ParnetError as error:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize(
+    "loss, targets",
+    [("mse", "np.linspace(-3, 300, 64)"), ("mse", "np.full(64, 1e6)"), ("hinge", "np.resize([-1.0, 1.0], 64)")],
+)
+def test_counting_metrics_refuse_targets_that_are_no_classes_or_take_them_for_yes_and_no(loss, targets):
+    """In a process of its own: a class of 300 would be counted far outside the table."""
+    code = OUTSIDE.replace("LOSS", repr(loss)).replace("TARGETS", targets)
+    assert run_python(code) in (["refused"], ["counted", "True"])
+
+
+# -- scikit-learn ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.sklearn
+@pytest.mark.parametrize("units, labels", [(CLASSES, True), (CLASSES, False), (1, False)])
+def test_precision_recall_f1_and_confusion_are_scikit_learns(units, labels, x, rng):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    y = rng.integers(0, max(2, units), ROWS)
+    loss, given = ("bce", y.astype(float)) if units == 1 else (SPARSE, y) if labels else (DENSE, naive.one_hot(y, units))
+    chosen = [metrics.Precision(), metrics.Recall(), metrics.F1(), metrics.ConfusionMatrix(), metrics.Accuracy()]
+    model = model_of(units, "sigmoid" if units == 1 else "softmax", loss, chosen)
+    p = model.predict(x)
+    called = (p[:, 0] > 0.5).astype(int) if units == 1 else p.argmax(axis=1)
+    average = {"average": "binary" if units == 1 else "macro", "zero_division": 0}
+    wanted = {
+        "precision": sklearn_metrics.precision_score(y, called, **average),
+        "recall": sklearn_metrics.recall_score(y, called, **average),
+        "f1": sklearn_metrics.f1_score(y, called, **average),
+        "confusion_matrix": sklearn_metrics.confusion_matrix(y, called, labels=range(max(2, units))),
+        "accuracy": sklearn_metrics.accuracy_score(y, called),
+    }
+    agree(measured(model, x, given), wanted)
+
+
+@pytest.mark.sklearn
+def test_crossentropy_is_scikit_learns_log_loss(x, rng):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    y = rng.integers(0, CLASSES, ROWS)
+    model = model_of(CLASSES, "softmax", SPARSE, [])
+    wanted = sklearn_metrics.log_loss(y, model.predict(x), labels=range(CLASSES))
+    close(model.evaluate(x, y), wanted, "float64", ROWS + CLASSES)
