@@ -93,5 +93,7 @@ def confusion(op, ctl, mem, part, parts):
     for i in range(ctl[ROWS]):
         p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
         predicted = largest(p, width) if width > 1 else int(p[0] > threshold)
-        true = int(t[0]) if targets == 1 else largest(t, width)
+        true = int(t[0] > like(mem, 0.5))
+        if width > 1:
+            true = int(t[0]) if targets == 1 else largest(t, width)
         counts[op[4] + true * classes + predicted] += 1.0

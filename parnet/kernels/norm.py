@@ -144,3 +144,13 @@ def frozen_backward(op, ctl, mem, part, parts):
             row = at(dy, i * stride_of(width))
             for q in range(whole(n, lanes(mem))):
                 row[q] *= factor[q]
+
+
+@kernel
+def copy_averages(op, ctl, mem, part, parts):
+    """mean, variance (C,) -> their copies written.   op: mean, its copy, variance, its copy, C.   Owner: columns."""
+    first, last = columns(op[4], part, parts)
+    mean, mean_copy, variance, variance_copy = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), at(mem, op[3])
+    for j in range(first, last):
+        mean_copy[j] = mean[j]
+        variance_copy[j] = variance[j]

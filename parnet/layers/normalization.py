@@ -11,7 +11,9 @@ from .base import Build, Layer, Shape, Weight
 class BatchNormalization(Layer):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, feature by feature, with Keras's semantics.
 
-    In training mean and biased variance are those of the batch, and the moving averages go towards them by 1 - momentum;
+    In training mean and biased variance are those of the batch, and the moving averages go towards them by 1 -
+    momentum in the
+    backward pass;
     in inference the moving averages are used. Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
 
     Args:
@@ -74,16 +76,21 @@ class BatchNormalization(Layer):
             build.step("norm.batch_inference", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
             return y
         mean, inverse = build.fixed("mean", width), build.fixed("inverse", width)
-        operands = (x, y, gamma, beta, mean, inverse, *moving, width, number(self.epsilon), number(self.momentum))
-        accesses = reads_own(x, gamma, beta) + writes_own(y, mean, inverse, *moving)
+        # the averages move in the backward pass, so that a loss that is not finite leaves them as they were
+        pending = build.fixed("pending_mean", width), build.fixed("pending_variance", width)
+        self._copy(build, moving, pending)
+        operands = (x, y, gamma, beta, mean, inverse, *pending, width, number(self.epsilon), number(self.momentum))
+        accesses = reads_own(x, gamma, beta) + writes_own(y, mean, inverse, *pending)
         build.step("norm.batch_forward", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width)
-        build.keep(x=x, mean=mean, inverse=inverse)
+        build.keep(x=x, mean=mean, inverse=inverse, pending_mean=pending[0], pending_variance=pending[1])
         return y
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         if not self.trainable:
             return self._frozen_backward(build, dy)
         x, mean, inverse, gamma = build.kept("x"), build.kept("mean"), build.kept("inverse"), build.weight("gamma")
+        moving = build.weight("moving_mean"), build.weight("moving_variance")
+        self._copy(build, (build.kept("pending_mean"), build.kept("pending_variance")), moving)
         rides = build.rides("gamma") and build.rides("beta")
         name = build.weight if rides else build.gradient
         dgamma, dbeta, width = name("gamma"), name("beta"), x.width
@@ -91,6 +98,12 @@ class BatchNormalization(Layer):
         accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, dgamma, dbeta)
         build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, width), bytes=30.0 * width)
         return dy
+
+    def _copy(self, build: Build, source: tuple[Buffer, Buffer], target: tuple[Buffer, Buffer]) -> None:
+        width = source[0].width
+        operands = (source[0], target[0], source[1], target[1], width)
+        accesses = reads_own(*source) + writes_own(*target)
+        build.step("norm.copy_averages", operands, accesses, COLUMNS, (-1, width), 0.0, 16.0 * width, False)
 
     def _frozen_backward(self, build: Build, dy: Buffer) -> Buffer:
         gamma, variance = build.weight("gamma"), build.weight("moving_variance")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import ShapeError
 from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, Step, number, reads, reads_own, writes_own
 from ..layers.base import Shape, count
+from ..layers.dense import Dense
 from ..losses import Loss
 from ..metrics import Metric, Outcome
 from .builder import Builder, Placed
@@ -72,8 +73,11 @@ def add_loss(
     if not fused:
         values = _add_metrics(build, request, output, target, slots)
     wanted = request.purpose in ("train", "manual")
-    if loss.from_logits and not fused and network.last_activation != "linear":
-        output = _copy(build, output)  # the kernel writes probabilities over it, and the layer's backward pass needs it
+    if fused or loss.from_logits:
+        # the kernel writes probabilities over its input: a backward pass may need that, or a loop may measure it twice
+        plain = isinstance(network.layers[-1], Dense) and (fused or network.last_activation == "linear")
+        if not plain or request.purpose == "manual":
+            output = _copy(build, output)
     kernel = loss.kernel_for(network.last_activation)[0]
     operands: tuple = (output, target, row_loss, gradient if wanted else 0, width)
     operands += (weight if request.weighted else 0, int(request.weighted), int(wanted), number(loss.parameter), target_width)

@@ -41,6 +41,7 @@ class _Manual:
         loss: that the loop used last, so that the next forward pass uses its plan.
         steps_since_zero: updates since `zero_grad`.
         backwards: gradients that the next one is added to.
+        measured: the loss's gradient is there, and no backward pass has used it up.
         key: what `program` depends on besides its request.
         updater: the program of the last update, behind what it depends on.
     """
@@ -52,6 +53,7 @@ class _Manual:
     loss: Loss | None = None
     steps_since_zero: int = 0
     backwards: int = 0
+    measured: bool = False
     key: tuple = ()
     updater: tuple[tuple, Program] | None = None
     warned: bool = False
@@ -293,6 +295,7 @@ class Session:
         feed.sums[:] = 0
         self.start(program, feed)
         self.run(program, 0, 1, "loss")
+        manual.measured = True
         return float(feed.losses[0])
 
     def backward(self, ticket: int) -> None:
@@ -302,6 +305,9 @@ class Session:
             raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
         if not any(p.trainable for p in self.network.placed.values()):
             raise StateError("backward: the model has no trainable weights")
+        if not manual.measured:
+            raise StateError("backward: called twice for one loss; call the loss again, its gradient has been used up")
+        manual.measured = False
         manual.feed.accumulate = manual.backwards > 0
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "backward")
