@@ -129,7 +129,7 @@ class Product:
         if self.kernel == "product.forward":
             return self.buffer("product.forward", 2)
         (placed,) = self.network.placed.values()
-        return placed.view(self.store.gradients)
+        return placed.read(self.store.gradients)
 
     def operands(self) -> tuple[np.ndarray, np.ndarray]:
         """The same two matrices for NumPy, the first as a transpose for the gradient."""
