@@ -158,7 +158,16 @@ def frozen_backward(rng, dtype, rows, width):
 
 
 FLAT = (multiply, clip, penalty_gradient, penalty, norm_factor)
-NORMS = (batch_forward, batch_inference, batch_backward, frozen_backward)
+
+
+def copy_averages(rng, dtype, rows, width):
+    arrays = columns(rng, dtype, width, "mean", "mean_copy", "var", "var_copy")
+    operands = ("mean", "mean_copy", "var", "var_copy", width)
+    expected = {"mean_copy": arrays["mean"].copy(), "var_copy": arrays["var"].copy()}
+    return Case("norm.copy_averages", rows, arrays, operands, expected)
+
+
+NORMS = (batch_forward, batch_inference, batch_backward, frozen_backward, copy_averages)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
