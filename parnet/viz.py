@@ -213,7 +213,7 @@ def _draw_pixels(ax: Axes, pixels: NDArray[Any]) -> None:
 
     h, w = pixels.shape
     finite = pixels[np.isfinite(pixels)].astype(np.float64)
-    low, high = finite.min(initial=0.0), finite.max(initial=0.0)
+    low, high = float(np.min(finite, initial=0.0)), float(np.max(finite, initial=0.0))
     high = high if high > low else low + 1.0
     ax.imshow(pixels, cmap="gray", vmin=low, vmax=high)
     for axis, label in ((ax.xaxis, "column"), (ax.yaxis, "row")):
