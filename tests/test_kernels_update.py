@@ -106,20 +106,19 @@ def columns(rng, dtype, width, *names):
 
 def batch_forward(rng, dtype, rows, width):
     x = (rng.normal(size=(rows, width)) + rng.normal(size=width)).astype(dtype)
-    own = columns(rng, dtype, width, "gamma", "beta", "moved", "moved2")
+    own = columns(rng, dtype, width, "gamma", "beta")
     y, mean, variance = naive.norm_forward(x, own["gamma"], own["beta"], EPSILON)
-    momentum, size = exact(dtype, MOMENTUM), abs(x).max() + 1
+    size = abs(x).max() + 1
     steep = (1 / np.sqrt(variance + EPSILON)) ** 3 * size**2  # of y by the variance, whose sum has `rows` terms
     expected = {
         "y": (y, rows, (abs(own["gamma"]) * size * (1 + steep) + abs(own["beta"]))[None]),
         "mean": (mean, rows, size),
         "inverse": (1 / np.sqrt(variance + EPSILON), rows, 1 + steep),
-        "moved": (momentum * own["moved"] + (1 - momentum) * mean, rows, size + abs(own["moved"])),
-        "moved2": (momentum * own["moved2"] + (1 - momentum) * variance, rows, size**2 + abs(own["moved2"])),
+        "variance": (variance, rows, size**2),
     }
-    arrays = {"x": x, "y": blank(x.shape, dtype), "mean": blank(width, dtype), "inverse": blank(width, dtype), **own}
-    names = ("x", "y", "gamma", "beta", "mean", "inverse", "moved", "moved2")
-    return Case("norm.batch_forward", rows, arrays, (*names, width, EPSILON, MOMENTUM), expected)
+    written = {name: blank(width, dtype) for name in ("mean", "variance", "inverse")}
+    operands = ("x", "y", "gamma", "beta", *written, width, EPSILON)
+    return Case("norm.batch_forward", rows, {"x": x, "y": blank(x.shape, dtype), **written, **own}, operands, expected)
 
 
 def batch_inference(rng, dtype, rows, width):
@@ -160,14 +159,16 @@ def frozen_backward(rng, dtype, rows, width):
 FLAT = (multiply, clip, penalty_gradient, penalty, norm_factor)
 
 
-def copy_averages(rng, dtype, rows, width):
-    arrays = columns(rng, dtype, width, "mean", "mean_copy", "var", "var_copy")
-    operands = ("mean", "mean_copy", "var", "var_copy", width)
-    expected = {"mean_copy": arrays["mean"].copy(), "var_copy": arrays["var"].copy()}
-    return Case("norm.copy_averages", rows, arrays, operands, expected)
+def move_averages(rng, dtype, rows, width):
+    own, momentum = columns(rng, dtype, width, "mean", "var", "moved", "moved2"), exact(dtype, MOMENTUM)
+    expected = {
+        moved: (momentum * own[moved] + (1 - momentum) * own[new], 1, abs(own[moved]) + abs(own[new]))
+        for moved, new in (("moved", "mean"), ("moved2", "var"))
+    }
+    return Case("norm.move_averages", rows, own, ("mean", "var", "moved", "moved2", width, MOMENTUM), expected)
 
 
-NORMS = (batch_forward, batch_inference, batch_backward, frozen_backward, copy_averages)
+NORMS = (batch_forward, batch_inference, batch_backward, frozen_backward, move_averages)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -41,30 +41,35 @@ def statistics(rows, x, stride, mean, inverse, variance, epsilon, n):
         inverse[j] = like(x, 1) / square_root(variance[j] + epsilon)
 
 
-@device
-def move(average, value, momentum, n):
-    """average = momentum average + (1 - momentum) value."""
-    for j in range(n):
-        average[j] = momentum * average[j] + (like(average, 1) - momentum) * value[j]
-
-
 @kernel
 def batch_forward(op, ctl, mem, part, parts):
-    """x (rows, C) -> y (rows, C), mean (C,), inverse (C,) written; moving mean and variance (C,) updated.
+    """x (rows, C) -> y (rows, C), mean, variance, inverse (C,) written.
 
-    op: x, y, gamma, beta, mean, inverse, moving mean, moving variance, C, epsilon, momentum.   Owner: columns.
+    op: x, y, gamma, beta, mean, variance, inverse, C, epsilon.   Owner: columns.
     """
-    width, epsilon, momentum = op[8], float_word(mem, op[9]), float_word(mem, op[10])
-    variance = pointer_at(mem, ctl[SCRATCH])
+    width, epsilon = op[7], float_word(mem, op[8])
     first, last = columns(width, part, parts)
     for j in range(first, last, CHUNK):
         n = min(CHUNK, last - j)
-        x, mean, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j)
+        x, mean, variance, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j), at(mem, op[6] + j)
         statistics(ctl[ROWS], x, stride_of(width), mean, inverse, variance, epsilon, n)
         gamma, beta = at(mem, op[2] + j), at(mem, op[3] + j)
         normalise(ctl[ROWS], x, at(mem, op[1] + j), stride_of(width), mean, inverse, gamma, beta, n)
-        move(at(mem, op[6] + j), mean, momentum, n)
-        move(at(mem, op[7] + j), variance, momentum, n)
+
+
+@kernel
+def move_averages(op, ctl, mem, part, parts):
+    """mean, variance (C,) -> moving mean, moving variance (C,) = momentum old + (1 - momentum) new.
+
+    op: mean, variance, moving mean, moving variance, C, momentum.   Owner: columns.
+    """
+    mean, variance, moving_mean, moving_variance = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), at(mem, op[3])
+    momentum = float_word(mem, op[5])
+    new = like(mem, 1) - momentum
+    first, last = columns(op[4], part, parts)
+    for j in range(first, last):
+        moving_mean[j] = momentum * moving_mean[j] + new * mean[j]
+        moving_variance[j] = momentum * moving_variance[j] + new * variance[j]
 
 
 @kernel
@@ -144,13 +149,3 @@ def frozen_backward(op, ctl, mem, part, parts):
             row = at(dy, i * stride_of(width))
             for q in range(whole(n, lanes(mem))):
                 row[q] *= factor[q]
-
-
-@kernel
-def copy_averages(op, ctl, mem, part, parts):
-    """mean, variance (C,) -> their copies written.   op: mean, its copy, variance, its copy, C.   Owner: columns."""
-    first, last = columns(op[4], part, parts)
-    mean, mean_copy, variance, variance_copy = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), at(mem, op[3])
-    for j in range(first, last):
-        mean_copy[j] = mean[j]
-        variance_copy[j] = variance[j]

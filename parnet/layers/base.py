@@ -83,6 +83,9 @@ class Build(Protocol):
         per_row: bool = True,
     ) -> None: ...
 
+    #: as `step`, for what outlasts the batch: where the loss is watched it runs only once the loss is known to be finite
+    step_after_loss: Callable[..., None]
+
 
 registry: Registry[Layer]
 

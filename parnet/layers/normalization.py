@@ -12,9 +12,8 @@ class BatchNormalization(Layer):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, feature by feature, with Keras's semantics.
 
     In training mean and biased variance are those of the batch, and the moving averages go towards them by 1 -
-    momentum in the
-    backward pass;
-    in inference the moving averages are used. Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
+    momentum; in inference the moving averages are used. In `fit` a batch whose loss is not finite leaves them as they
+    were. Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
 
     Args:
         momentum: of the moving averages, 0 to 1.
@@ -75,22 +74,22 @@ class BatchNormalization(Layer):
             accesses = reads_own(x, gamma, beta, *moving) + writes_own(y)
             build.step("norm.batch_inference", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
             return y
-        mean, inverse = build.fixed("mean", width), build.fixed("inverse", width)
-        # the averages move in the backward pass, so that a loss that is not finite leaves them as they were
-        pending = build.fixed("pending_mean", width), build.fixed("pending_variance", width)
-        self._copy(build, moving, pending)
-        operands = (x, y, gamma, beta, mean, inverse, *pending, width, number(self.epsilon), number(self.momentum))
-        accesses = reads_own(x, gamma, beta) + writes_own(y, mean, inverse, *pending)
+        mean, variance, inverse = (build.fixed(name, width) for name in ("mean", "variance", "inverse"))
+        operands = (x, y, gamma, beta, mean, variance, inverse, width, number(self.epsilon))
+        accesses = reads_own(x, gamma, beta) + writes_own(y, mean, variance, inverse)
         build.step("norm.batch_forward", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width)
-        build.keep(x=x, mean=mean, inverse=inverse, pending_mean=pending[0], pending_variance=pending[1])
+        operands = (mean, variance, *moving, width, number(self.momentum))
+        accesses = reads_own(mean, variance) + writes_own(*moving)
+        build.step_after_loss(
+            "norm.move_averages", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width, per_row=False
+        )
+        build.keep(x=x, mean=mean, inverse=inverse)
         return y
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         if not self.trainable:
             return self._frozen_backward(build, dy)
         x, mean, inverse, gamma = build.kept("x"), build.kept("mean"), build.kept("inverse"), build.weight("gamma")
-        moving = build.weight("moving_mean"), build.weight("moving_variance")
-        self._copy(build, (build.kept("pending_mean"), build.kept("pending_variance")), moving)
         rides = build.rides("gamma") and build.rides("beta")
         name = build.weight if rides else build.gradient
         dgamma, dbeta, width = name("gamma"), name("beta"), x.width
@@ -98,12 +97,6 @@ class BatchNormalization(Layer):
         accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, dgamma, dbeta)
         build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, width), bytes=30.0 * width)
         return dy
-
-    def _copy(self, build: Build, source: tuple[Buffer, Buffer], target: tuple[Buffer, Buffer]) -> None:
-        width = source[0].width
-        operands = (source[0], target[0], source[1], target[1], width)
-        accesses = reads_own(*source) + writes_own(*target)
-        build.step("norm.copy_averages", operands, accesses, COLUMNS, (-1, width), 0.0, 16.0 * width, False)
 
     def _frozen_backward(self, build: Build, dy: Buffer) -> Buffer:
         gamma, variance = build.weight("gamma"), build.weight("moving_variance")

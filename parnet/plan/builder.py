@@ -165,6 +165,7 @@ class Builder:
     input_scale: float = 1.0
     input_offset: float = 0.0
     _kept: dict[tuple[int, str], Buffer] = field(default_factory=dict)
+    _held: list[tuple[str, tuple, dict]] = field(default_factory=list)
 
     def enter(self, node: int, label: str, fused_output: bool = False, input_gradient_wanted: bool = False) -> None:
         """The steps that follow belong to that layer."""
@@ -244,6 +245,16 @@ class Builder:
     ) -> None:
         """Declare one kernel call; see `parnet.kernels.step.Step`."""
         self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, self.label, self.phase))
+
+    def step_after_loss(self, *args, **kwargs) -> None:
+        """As `step`, for what outlasts the batch, such as moving averages: held back until `release`."""
+        self._held.append((self.label, args, kwargs))
+
+    def release(self) -> None:
+        """Now come the steps that were held back."""
+        for self.label, args, kwargs in self._held:
+            self.step(*args, **kwargs)
+        self._held.clear()
 
     def _add(self, buffer: Buffer) -> Buffer:
         return self.buffers.setdefault(buffer.name, buffer)

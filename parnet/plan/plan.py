@@ -208,6 +208,7 @@ def _declare_forward(build: Builder, network: Network, request: Request) -> bool
         build.enter(len(network.layers), "output")
         build.step("gather.output", (x, x.width), writes_own(x), ROWS_SHARED, (-1,), bytes=8.0 * x.width)
     if request.purpose == "manual":
+        build.release()  # whoever drives the loop may never ask for a loss
         _show(build, network, x, fused)
     return fused
 
@@ -228,6 +229,7 @@ def _show(build: Builder, network: Network, x: Buffer, fused: bool) -> None:
 def _declare_backward(build: Builder, network: Network, fused: bool, targets: Targets) -> None:
     """Steps of the backward pass, last layer first, down to the first layer with trainable weights."""
     build.phase = "backward"
+    build.release()
     wanted = _gradient_wanted(network)
     dy: Buffer | None = targets.gradient
     for node in reversed(range(len(network.layers))):
