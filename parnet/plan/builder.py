@@ -252,7 +252,8 @@ class Builder:
 
     def release(self) -> None:
         """Now come the steps that were held back."""
-        for self.label, args, kwargs in self._held:
+        for label, args, kwargs in self._held:
+            self.label = label
             self.step(*args, **kwargs)
         self._held.clear()
 
