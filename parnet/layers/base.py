@@ -83,8 +83,8 @@ class Build(Protocol):
         per_row: bool = True,
     ) -> None: ...
 
-    #: as `step`, for what outlasts the batch: where the loss is watched it runs only once the loss is known to be finite
-    step_after_loss: Callable[..., None]
+    def step_after_loss(self, *args, **kwargs) -> None:
+        """As `step`, for what outlasts the batch: `fit` runs it only once the loss is known to be finite."""
 
 
 registry: Registry[Layer]
