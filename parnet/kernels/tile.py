@@ -83,8 +83,7 @@ class _Emitter:
         depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale = args
         builder = self.builder
         if self.masked:
-            counts = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
-            self.mask = builder.icmp_signed("<", counts, self.splat(builder.trunc(tail, I32)))
+            self.mask = self.lanes_below(tail)
         index = [self.row(i, rows) for i in range(self.rows)]
         a_rows = [builder.gep(a, [builder.mul(a_row, i)]) for i in index]
         c_rows = [builder.gep(c, [builder.mul(c_row, i)]) for i in index]
@@ -92,6 +91,11 @@ class _Emitter:
         start = self.start(c_rows, mode)
         sums = self.multiply(depth, a_rows, a_k, b, b_k, start)
         self.finish(sums, c_rows, mode, scale)
+
+    def lanes_below(self, tail):
+        """The mask of a vector's first `tail` lanes."""
+        counts = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", counts, self.splat(self.builder.trunc(tail, I32)))
 
     def row(self, i, rows):
         """Row i, or the last row there is."""
