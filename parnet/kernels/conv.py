@@ -1,7 +1,7 @@
 """Convolution of images (rows, height, width, channels): forward, input gradient, weight gradient. Stage: kernels.
 
 All three are products on the tiles of `window.py`; no window is copied. Weights (kh, kw, channels of a group, F) lie as a
-matrix of (tap, channel) rows and F columns in panels, as all weights do (`step.PANEL`).
+matrix of (tap, channel) rows and F columns in panels (`step.window_panel`).
 
     forward          a row of the product is an output pixel; its segments are the taps of its window. Taps outside of the
                      image point at zeros. Where nothing is padded sideways, a whole row of taps is one segment.
@@ -24,35 +24,47 @@ from .declare import device, kernel
 from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
 from .product import MASK_ALWAYS, turn
 from .share import TILE_ROWS, TILE_VECTORS, columns, cut, pixels_of, stride_of
-from .step import COLUMNS, PANEL, high, low
+from .step import COLUMNS, PANEL, high, low, window_panel
+from .target import vector_registers
 from .tile import CONTINUE, STORE
 from .window import AT_BIAS, AT_BIAS_AND_OTHER, make_gathered, make_streamed
 
 WIDEST = min(3, TILE_VECTORS)
+#: where there are registers for it, four vectors side by side and fewer rows: 64 columns, as most networks have them
+QUAD_ROWS = 6 if vector_registers() == 32 else TILE_ROWS
+QUAD_VECTORS = 4 if vector_registers() == 32 else TILE_VECTORS
+gathered_4, masked_4 = make_gathered(QUAD_VECTORS, False, QUAD_ROWS), make_gathered(QUAD_VECTORS, True, QUAD_ROWS)
+streamed_4 = make_streamed(QUAD_VECTORS, True, QUAD_ROWS)
 gathered_1, gathered_2, gathered_3 = make_gathered(1, False), make_gathered(2, False), make_gathered(WIDEST, False)
 masked_1, masked_2, masked_3 = make_gathered(1, True), make_gathered(2, True), make_gathered(WIDEST, True)
 streamed_1, streamed_2, streamed_3 = make_streamed(1, True), make_streamed(2, True), make_streamed(WIDEST, True)
 #: rows of a panel of weights that are used by all tiles of a block before the next are fetched
-DEPTH = 768
+DEPTH = 256
+#: rows of the weight gradient that a part owns whole runs of
+GRAIN = 24
 #: operand bits of `forward`: the sum starts at a bias, at a bias and another image; relu at the end
 BIAS, OTHER, RELU = 1, 2, 4
 NO_FLOOR = -math.inf
-upper, lower = device(high), device(low)
+upper, lower, panel_of = device(high), device(low), device(window_panel)
 
 
 @device
 def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, bias, other, floor):
-    """One tile of up to TILE_VECTORS vectors of columns."""
+    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
     tail = wide - (vectors - 1) * width
     if MASK_ALWAYS or tail < width:
-        if vectors == 3:
+        if vectors == 4:
+            masked_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
+        elif vectors == 3:
             masked_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
         elif vectors == 2:
             masked_2(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
         else:
             masked_1(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
+    elif vectors == 4:
+        gathered_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
     elif vectors == 3:
         gathered_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor)
     elif vectors == 2:
@@ -62,9 +74,16 @@ def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, 
 
 
 @device
+def tile_shape(b_k, run):
+    """Columns and rows of the tiles for a panel whose rows are b_k numbers apart."""
+    return (QUAD_VECTORS * run, QUAD_ROWS) if b_k % (4 * run) == 0 else (TILE_VECTORS * run, TILE_ROWS)
+
+
+@device
 def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, begin, bias, other, floor):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache."""
-    span, per = TILE_VECTORS * lanes(c), max(1, DEPTH // depth)
+    per = max(1, DEPTH // depth)
+    span, step = tile_shape(b_k, lanes(c))
     for first in range(0, taps, per):
         some = min(per, taps - first)
         for k in range(0, depth, DEPTH):
@@ -75,8 +94,9 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
                 low_end = floor
             for j in range(0, wide, span):
                 now, b_at, c_at, bias_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(bias, j), at(other, j)
-                for i in range(0, rows, TILE_ROWS):
-                    words, spots, left = at(table, i * pitch + first), at(places, i), rows - i
+                high = step if now + lanes(c) > span else TILE_ROWS
+                for i in range(0, rows, high):
+                    words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
                     gather_tile(
                         some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode,
                         bias_at, other_at, low_end,
@@ -86,11 +106,11 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
 @device
 def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, begin, bias, other, floor):
     """A block of rows times columns c0..c1 of weights (height, width) in panels."""
-    c = c0
+    c, wide = c0, panel_of(width)
     while c < c1:
-        panel = c // PANEL * PANEL
-        end = min(panel + PANEL, c1)
-        b, b_k = at(w, panel * height + c - panel), stride_of(min(PANEL, width - panel))
+        panel = c // wide * wide
+        end = min(panel + wide, c1)
+        b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
             rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, begin, at(bias, c), at(other, c),
             floor,
@@ -109,24 +129,37 @@ def owned(share, images, pixels, width, part, parts):
 
 
 @device
-def forward_table(op, x, m, rows, group, zeros, size, table, places):
+def tap_distances(op, size, distances):
+    """How far each tap of a window lies from its first, in bytes."""
+    pixel, kw = upper(op[8]) * upper(op[10]), lower(op[9])
+    across = 1 if lower(op[10]) else kw
+    for a in range(upper(op[9])):
+        for b in range(across):
+            distances[a * across + b] = (a * upper(op[11]) * lower(op[6]) + b * lower(op[11])) * pixel * size
+
+
+@device
+def forward_table(op, x, m, rows, group, zeros, size, distances, table, places):
     """Where the windows of output pixels m..m + rows lie, and where their sums go."""
     height, width, out_height, out_width = upper(op[6]), lower(op[6]), upper(op[7]), lower(op[7])
     channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
     groups, tap_y, tap_x, step_y, step_x = upper(op[10]), upper(op[11]), lower(op[11]), upper(op[12]), lower(op[12])
     pixel, pixels, across = channels * groups, out_height * out_width, 1 if lower(op[10]) else kw
+    taps = kh * across
     x_row, y_row = stride_of(height * width * pixel), stride_of(pixels * outputs * groups)
     image, p = m // pixels, m % pixels
     o, q = p // out_width, p % out_width
     for i in range(rows):
         places[i] = image * y_row + (o * out_width + q) * outputs * groups
-        first, words = x + (image * x_row + group * channels) * size, at(table, i * kh * across)
-        for a in range(kh):
-            h = o * step_y - upper(op[13]) + a * tap_y
-            for b in range(across):
-                w = q * step_x - lower(op[13]) + b * tap_x
-                inside = 0 <= h < height and 0 <= w < width
-                words[a * across + b] = first + (h * width + w) * pixel * size if inside else zeros
+        h, w, words = o * step_y - upper(op[13]), q * step_x - lower(op[13]), at(table, i * taps)
+        first = x + (image * x_row + group * channels + (h * width + w) * pixel) * size
+        for s in range(taps):
+            words[s] = first + distances[s]
+        if h < 0 or h + (kh - 1) * tap_y >= height or w < 0 or w + (across - 1) * tap_x >= width:
+            for s in range(taps):
+                y, z = h + s // across * tap_y, w + s % across * tap_x
+                if y < 0 or y >= height or z < 0 or z >= width:
+                    words[s] = zeros
         q += 1  # a division here would cost as much as a pixel of a small convolution
         if q == out_width:
             q, o = 0, o + 1
@@ -147,7 +180,9 @@ def forward(op, ctl, mem, part, parts):
     width, pixels, size = outputs * groups, upper(op[7]) * lower(op[7]), address_of(at(mem, 1)) - address_of(mem)
     places = int64_at(ctl[SCRATCH])
     table, shifts = at(places, block), at(places, block + block * taps)
-    zeros = pointer_at(mem, address_of(at(shifts, taps)))
+    distances = at(shifts, taps)
+    zeros = pointer_at(mem, address_of(at(distances, taps)))
+    tap_distances(op, size, distances)
     for s in range(taps):
         shifts[s] = s * depth
     for j in range(depth):
@@ -160,7 +195,7 @@ def forward(op, ctl, mem, part, parts):
         first, last = max(c0, g * outputs), min(c1, (g + 1) * outputs)
         for m in range(m0, m1, block):
             rows = min(block, m1 - m)
-            forward_table(op, x, m, rows, g, address_of(zeros), size, table, places)
+            forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
             gather_columns(
                 rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, begin, bias, other,
                 floor,
@@ -175,11 +210,12 @@ def turn_weights(op, ctl, mem, part, parts):
     """
     taps, channels, outputs, groups = op[2], op[3], op[4], op[5]
     into, width = channels * groups, outputs * groups
-    panels = (into + PANEL - 1) // PANEL
+    span, source_span = panel_of(into), panel_of(width)
+    panels = (into + span - 1) // span
     first, last = cut(taps * panels, 1, part, parts)
     for item in range(first, last):
-        tap, panel = item // panels, item % panels * PANEL
-        end, out_row = min(into, panel + PANEL), stride_of(min(PANEL, into - panel))
+        tap, panel = item // panels, item % panels * span
+        end, out_row = min(into, panel + span), stride_of(min(span, into - panel))
         v = at(mem, op[1] + panel * taps * outputs + tap * outputs * out_row)
         c = panel
         while c < end:
@@ -187,8 +223,8 @@ def turn_weights(op, ctl, mem, part, parts):
             stop = min(end, (g + 1) * channels)
             f = g * outputs
             while f < (g + 1) * outputs:
-                source = f // PANEL * PANEL
-                edge, row = min(source + PANEL, (g + 1) * outputs), stride_of(min(PANEL, width - source))
+                source = f // source_span * source_span
+                edge, row = min(source + source_span, (g + 1) * outputs), stride_of(min(source_span, width - source))
                 w = at(mem, op[0] + source * taps * channels + (tap * channels + c - g * channels) * row + f - source)
                 turn(w, row, at(v, (f - g * outputs) * out_row + c - panel), out_row, stop - c, edge - f)
                 f = edge
@@ -210,7 +246,7 @@ def reach(op, ry, rx, shifts, down, right):
             if y % step_y == 0 and z % step_x == 0:
                 shifts[count], down[count], right[count] = (a * kw + b) * outputs, y // step_y, z // step_x
                 count += 1
-    return count
+    return count  # down and right fall from tap to tap: the first is the furthest, the last the nearest
 
 
 @device
@@ -240,9 +276,13 @@ def gradient_table(op, dy, state, m1, group, taps, down, right, zeros, size, tab
             places[rows] = image * x_row + (h * width + w) * into
             first, words = dy + (image * dy_row + group * outputs) * size, at(table, rows * taps)
             for s in range(taps):
-                y, z = a + down[s], b + right[s]
-                inside = 0 <= y < out_height and 0 <= z < out_width
-                words[s] = first + (y * out_width + z) * out * size if inside else zeros
+                words[s] = first + ((a + down[s]) * out_width + b + right[s]) * out * size
+            outside = taps and (a + down[taps - 1] < 0 or a + down[0] >= out_height)
+            if outside or (taps and (b + right[taps - 1] < 0 or b + right[0] >= out_width)):
+                for s in range(taps):
+                    y, z = a + down[s], b + right[s]
+                    if y < 0 or y >= out_height or z < 0 or z >= out_width:
+                        words[s] = zeros
             rows += 1
         b += 1
     state[0], state[1], state[2] = image, a, b
@@ -288,20 +328,18 @@ def input_gradient(op, ctl, mem, part, parts):
 
 @device
 def stream_tile(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, wide):
-    """Tiles of a run of columns, added to what is there."""
+    """One tile of up to QUAD_VECTORS vectors of columns, added to what is there."""
     width = lanes(c)
-    j = 0
-    while j < wide:
-        vectors = min((wide - j + width - 1) // width, TILE_VECTORS)
-        tail = min(wide - j - (vectors - 1) * width, width)
-        b_at, c_at = at(b, j), at(c, j)
-        if vectors == 3:
-            streamed_3(segments, depth, a, a_k, b_at, b_k, table, c_at, c_row, rows, tail, CONTINUE)
-        elif vectors == 2:
-            streamed_2(segments, depth, a, a_k, b_at, b_k, table, c_at, c_row, rows, tail, CONTINUE)
-        else:
-            streamed_1(segments, depth, a, a_k, b_at, b_k, table, c_at, c_row, rows, tail, CONTINUE)
-        j += vectors * width
+    vectors = (wide + width - 1) // width
+    tail = wide - (vectors - 1) * width
+    if vectors == 4:
+        streamed_4(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    elif vectors == 3:
+        streamed_3(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    elif vectors == 2:
+        streamed_2(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    else:
+        streamed_1(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
 
 
 @device
@@ -345,28 +383,32 @@ def weight_gradient(op, ctl, mem, part, parts):
     taps, depth = (kh, kw * channels) if merged else (kh * kw, channels)
     height, width, into = taps * depth, outputs * groups, channels * groups
     x, dy, table, a_k = at(mem, op[0]), at(mem, op[1]), int64_at(ctl[SCRATCH]), lower(op[9]) * into
-    tiles = (depth + TILE_ROWS - 1) // TILE_ROWS
+    tiles, wide = (depth + GRAIN - 1) // GRAIN, panel_of(width)
     first, last = cut(taps * tiles, 1, part, parts)
     for line in range(0, lines, block):
         for tap in range(first // tiles, (last + tiles - 1) // tiles):
-            i0, i1 = max(0, first - tap * tiles) * TILE_ROWS, min(depth, (last - tap * tiles) * TILE_ROWS)
+            i0, i1 = max(0, first - tap * tiles) * GRAIN, min(depth, (last - tap * tiles) * GRAIN)
             for g in range(groups):
                 segments, length = stream_table(op, tap, g, line, min(lines, line + block), table)
                 c = g * outputs
                 while c < (g + 1) * outputs:
-                    panel = c // PANEL * PANEL
-                    end, row = min(panel + PANEL, (g + 1) * outputs), stride_of(min(PANEL, width - panel))
+                    panel = c // wide * wide
+                    end, row = min(panel + wide, (g + 1) * outputs), stride_of(min(wide, width - panel))
                     dw = at(mem, op[2] + panel * height + tap * depth * row + c - panel)
                     if line == 0 and not ctl[ACCUMULATE]:
                         for i in range(i0, i1):
                             for j in range(end - c):
                                 dw[i * row + j] = like(mem, 0)
                     if segments > 0 and length > 0:
-                        for i in range(i0, i1, TILE_ROWS):
-                            stream_tile(
-                                segments, length, at(x, i), a_k, at(dy, c), width, table, at(dw, i * row), row,
-                                min(TILE_ROWS, i1 - i), end - c,
-                            )  # fmt: skip
+                        span, step = tile_shape(row, lanes(mem))
+                        for j in range(0, end - c, span):
+                            now = min(span, end - c - j)
+                            high = step if now + lanes(mem) > span else TILE_ROWS
+                            for i in range(i0, i1, high):
+                                stream_tile(
+                                    segments, length, at(x, i), a_k, at(dy, c + j), width, table, at(dw, i * row + j), row,
+                                    min(high, i1 - i), now,
+                                )  # fmt: skip
                     c = end
 
 

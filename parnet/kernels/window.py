@@ -24,7 +24,7 @@ from .tile import CONTINUE, _Emitter, tile_rows
 AT_BIAS, AT_BIAS_AND_OTHER = 3, 4
 
 
-def make_gathered(vectors: int, masked: bool):
+def make_gathered(vectors: int, masked: bool, height: int | None = None):
     """The gathered tile as an intrinsic.
 
     Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor):
@@ -40,7 +40,7 @@ def make_gathered(vectors: int, masked: bool):
         signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, bias, other, b.dtype)
 
         def codegen(context, builder, signature, args):
-            _Gathered(builder, element(signature.args[7]), vectors, masked, tile_rows()).emit(args)
+            _Gathered(builder, element(signature.args[7]), vectors, masked, height or tile_rows()).emit(args)
             return context.get_dummy_value()
 
         return signature, codegen
@@ -48,7 +48,7 @@ def make_gathered(vectors: int, masked: bool):
     return tile
 
 
-def make_streamed(vectors: int, masked: bool):
+def make_streamed(vectors: int, masked: bool, height: int | None = None):
     """The streamed tile as an intrinsic.
 
     Called as tile(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, mode): table: int64, two words a segment,
@@ -61,7 +61,7 @@ def make_streamed(vectors: int, masked: bool):
         signature = types.void(n, n, a, n, b, n, INT64_POINTER, c, n, n, n, n)
 
         def codegen(context, builder, signature, args):
-            _Streamed(builder, element(signature.args[2]), vectors, masked, tile_rows()).emit(args)
+            _Streamed(builder, element(signature.args[2]), vectors, masked, height or tile_rows()).emit(args)
             return context.get_dummy_value()
 
         return signature, codegen

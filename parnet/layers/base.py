@@ -40,7 +40,7 @@ class Weight:
         initializer: makes its first value.
         regularizer: its penalty, or None.
         trainable: False for moving averages, which the optimizer never touches.
-        narrow_tail: a last panel of few columns may lie transposed, see `parnet.kernels.step.NARROW`.
+        panel: columns of the panels it lies in; 0 for `parnet.kernels.step.PANEL` and a narrow last one transposed.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Weight:
     initializer: initializers.Initializer
     regularizer: regularizers.Regularizer | None = None
     trainable: bool = True
-    narrow_tail: bool = True
+    panel: int = 0
 
 
 class Build(Protocol):

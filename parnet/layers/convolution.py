@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from .. import activations, initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, PANEL, ROWS_SHARED, Buffer, image_share, reads, reads_own, row_stride, writes_own
+from ..kernels.step import COLUMNS, PANEL, ROWS_SHARED, Buffer, image_share, reads, reads_own, row_stride, window_panel, writes_own
 from .activate import activate, activate_backward, cut_of
 from .base import Build, Layer, Shape, Weight, count
 from .window import PlacedWindow, Window
@@ -17,6 +17,8 @@ BLOCK_NUMBERS, LARGEST_BLOCK = 100_000, 256
 SUM_PIXELS = 384
 #: up to this many channels a window's taps are too short to be summed one by one: the image is padded first
 FEW_CHANNELS = 8
+#: rows that a part of the weight gradient owns whole runs of
+GRAIN = 24
 #: bits of the flags of `conv.forward`
 HAS_BIAS, HAS_RELU = 1, 4
 
@@ -95,7 +97,7 @@ class Conv2D(Layer):
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         shape = (*self.window.taps, input_shape[-1] // self.groups, self.filters)
-        kernel = Weight("kernel", shape, self.kernel_initializer, self.kernel_regularizer, narrow_tail=False)
+        kernel = Weight("kernel", shape, self.kernel_initializer, self.kernel_regularizer, panel=window_panel(self.filters))
         bias = Weight("bias", (self.filters,), self.bias_initializer, self.bias_regularizer)
         return (kernel, bias) if self.use_bias else (kernel,)
 
@@ -150,7 +152,7 @@ class Conv2D(Layer):
             operands,
             reads(x, dy) + writes_own(target),
             ROWS_SHARED,
-            (height // product.depth * -(-product.depth // 8),),
+            (height // product.depth * -(-product.depth // GRAIN),),
             product.flops,
             product.bytes,
             scratch=2 * lines + 16,
@@ -166,7 +168,7 @@ class Conv2D(Layer):
         channels, taps = x.shape[-1], product.window.window.taps
         turned = build.fixed("turned", product.turned_size())
         operands: tuple = (kernel, turned, count(taps), channels // self.groups, self.filters // self.groups, self.groups)
-        blocks = count(taps) * -(-channels // PANEL)
+        blocks = count(taps) * -(-channels // window_panel(channels))
         build.step(
             "conv.turn_weights", operands, reads(kernel) + writes_own(turned), ROWS_SHARED, (blocks,),
             bytes=8.0 * turned.width, per_row=False,
@@ -242,7 +244,7 @@ class Product:
 
     def scratch(self, block: int) -> int:
         """Words of scratch memory that `conv.forward` needs."""
-        return block + block * self.taps + self.taps + self.depth + 16
+        return block + block * self.taps + 2 * self.taps + self.depth + 16
 
     def gradient_block(self) -> int:
         return _block(self.filters // self.groups, count(self.window.window.taps))
@@ -260,8 +262,9 @@ class Product:
     def turned_size(self) -> int:
         """Numbers that the transposed weights take."""
         height = count(self.window.window.taps) * (self.filters // self.groups)
-        whole, rest = divmod(self.window.channels, PANEL)
-        return height * (whole * row_stride(PANEL) + (row_stride(rest) if rest else 0))
+        panel = window_panel(self.window.channels)
+        whole, rest = divmod(self.window.channels, panel)
+        return height * (whole * row_stride(panel) + (row_stride(rest) if rest else 0))
 
 
 def _share(columns: int, rows: int, threads: int) -> int:

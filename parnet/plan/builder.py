@@ -41,10 +41,10 @@ class Placed:
         *rows, width = self.weight.shape
         if not rows:
             return (Panel(0, 0, width, 1, width, transposed=False),)
-        height, result = count(tuple(rows)), []
-        for column in range(0, width, PANEL):
-            wide = min(PANEL, width - column)
-            narrow = column > 0 and wide <= NARROW and self.weight.narrow_tail
+        height, result, most = count(tuple(rows)), [], self.weight.panel or PANEL
+        for column in range(0, width, most):
+            wide = min(most, width - column)
+            narrow = column > 0 and wide <= NARROW and not self.weight.panel
             result.append(Panel(column * height, column, wide, height, row_stride(height if narrow else wide), narrow))
         return tuple(result)
 
