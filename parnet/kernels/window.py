@@ -27,17 +27,37 @@ AT_BIAS, AT_BIAS_AND_OTHER = 3, 4
 def make_gathered(vectors: int, masked: bool, height: int | None = None):
     """The gathered tile as an intrinsic.
 
-    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor):
+    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead):
         table: int64, row i of the tile has its words from i * pitch on: the address of its A for each segment.
         places: int64, how far its row of C lies from c in elements. shifts: int64, the row of B where a segment starts.
         mode: STORE, CONTINUE, AT_BIAS (bias: a vector like a row of C), AT_BIAS_AND_OTHER (other: laid out like C).
         floor: sums below it are stored as it: 0 for relu, -inf for none; a NaN stays one.
+        ahead: elements from each number of B to one that will be wanted later, which four vectors wide tiles ask for.
     """
 
     @intrinsic
-    def tile(typingctx, segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor):
+    def tile(
+        typingctx,
+        segments,
+        depth,
+        skip,
+        table,
+        pitch,
+        places,
+        shifts,
+        b,
+        b_k,
+        c,
+        rows,
+        tail,
+        mode,
+        bias,
+        other,
+        floor,
+        ahead,
+    ):
         n, p = types.int64, INT64_POINTER
-        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, bias, other, b.dtype)
+        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, bias, other, b.dtype, n)
 
         def codegen(context, builder, signature, args):
             _Gathered(builder, element(signature.args[7]), vectors, masked, height or tile_rows()).emit(args)
@@ -104,7 +124,7 @@ class _Segments(_Emitter):
 
 class _Gathered(_Segments):
     def emit(self, args):
-        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor = args
+        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead = args
         builder = self.builder
         self.set_mask(tail)
         index = [self.row(i, rows) for i in range(self.rows)]
@@ -117,7 +137,7 @@ class _Gathered(_Segments):
             a_rows = [builder.inttoptr(self.word(w, s), b.type) for w in words]
             b_at = builder.gep(b, [builder.mul(builder.add(self.word(shifts, s), skip), b_k)])
             a_rows = [builder.gep(a, [skip]) for a in a_rows]
-            return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums)
+            return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums, ahead if self.vectors == 4 else None)
 
         sums = self.over_segments(segments, self.begin(c_rows, others, bias, mode), step)
         low = self.splat(floor)

@@ -6,7 +6,18 @@ Must not know: which layer calls.
 from __future__ import annotations
 
 from ..activations import Activation
-from ..kernels.step import COLUMNS, PIXELS, ROWS_SHARED, Buffer, image_share, number, pixel_grain, reads, reads_own, writes_own
+from ..kernels.step import (
+    COLUMNS,
+    PIXELS,
+    ROWS_SHARED,
+    Buffer,
+    image_share,
+    number,
+    pixel_grain,
+    reads,
+    reads_own,
+    writes_own,
+)
 from .base import Build, Shape, count
 
 
@@ -23,9 +34,7 @@ def cut_of(share: int, shape: Shape) -> tuple[int, tuple[int, ...]]:
     return PIXELS, (-1, width // shape[-1], pixel_grain(shape[-1]))
 
 
-def activate(
-    build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int | None = None
-) -> Buffer:
+def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int | None = None) -> Buffer:
     """y = activation(z + bias), over z where the derivative allows it."""
     share = usual_share(z.shape) if share is None else share
     if activation.name == "softmax":

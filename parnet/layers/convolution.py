@@ -6,7 +6,18 @@ from dataclasses import dataclass, replace
 
 from .. import activations, initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, PANEL, ROWS_SHARED, Buffer, image_share, reads, reads_own, row_stride, window_panel, writes_own
+from ..kernels.step import (
+    COLUMNS,
+    PANEL,
+    ROWS_SHARED,
+    Buffer,
+    image_share,
+    reads,
+    reads_own,
+    row_stride,
+    window_panel,
+    writes_own,
+)
 from .activate import activate, activate_backward, cut_of
 from .base import Build, Layer, Shape, Weight, count
 from .window import PlacedWindow, Window

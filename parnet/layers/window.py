@@ -25,9 +25,7 @@ def pair_of(value, what: str, smallest: int = 1) -> tuple[int, int]:
         items = (value, value) if hasattr(value, "__index__") else tuple(value)
     except TypeError:
         items = ()
-    if len(items) != 2 or not all(
-        hasattr(n, "__index__") and not isinstance(n, bool) and int(n) >= smallest for n in items
-    ):
+    if len(items) != 2 or not all(hasattr(n, "__index__") and not isinstance(n, bool) and int(n) >= smallest for n in items):
         raise HyperparameterError(
             f"{what}: expected a whole number of at least {smallest} or a pair of them, received {value!r}"
         )
@@ -39,9 +37,7 @@ def expect_image(shape: Shape, where: str) -> None:
     if len(shape) != 3:
         received = ", ".join(map(str, shape))
         advice = f"; reshape it to (batch, {received}, 1)" if len(shape) == 2 else ""
-        raise ShapeError(
-            f"{where}: expected input (batch, height, width, channels), received (batch, {received}){advice}"
-        )
+        raise ShapeError(f"{where}: expected input (batch, height, width, channels), received (batch, {received}){advice}")
 
 
 @dataclass(frozen=True)
@@ -140,9 +136,7 @@ class PlacedWindow:
     def pad(self, build: Build, x: Buffer) -> tuple[Buffer, PlacedWindow]:
         """Put the padding into a larger image: what is left is a window without padding."""
         window = self.window
-        need = [
-            (o - 1) * s + r for o, s, r in zip(self.out, window.steps, window.reach, strict=True)
-        ]
+        need = [(o - 1) * s + r for o, s, r in zip(self.out, window.steps, window.reach, strict=True)]
         size = (max(need[0], self.size[0] + self.before[0]), max(need[1], self.size[1] + self.before[1]))
         y = build.rows("padded", (*size, self.channels))
         add_padding(build, x, y, self.before)
@@ -154,9 +148,7 @@ def add_padding(build: Build, x: Buffer, y: Buffer, before: tuple[int, int]) -> 
     (height, width, channels), (out_height, out_width, _) = x.shape, y.shape
     share = usual_share(y.shape)
     operands = (x, y, pair(height, width), pair(out_height, out_width), pair(*before), channels)
-    build.step(
-        "image.pad", operands, reads(x) + writes_own(y), *cut_of(share, y.shape), bytes=4.0 * (x.width + y.width)
-    )
+    build.step("image.pad", operands, reads(x) + writes_own(y), *cut_of(share, y.shape), bytes=4.0 * (x.width + y.width))
 
 
 def take_padding_off(build: Build, dy: Buffer, dx: Buffer, before: tuple[int, int]) -> None:

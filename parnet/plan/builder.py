@@ -246,9 +246,7 @@ class Builder:
     ) -> None:
         """Declare one kernel call; see `parnet.kernels.step.Step`."""
         where = (self.label, self.phase)
-        self.steps.append(
-            Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, *where, scratch=scratch)
-        )
+        self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, *where, scratch=scratch))
 
     def step_after_loss(self, *args, **kwargs) -> None:
         """As `step`, for what outlasts the batch, such as moving averages: held back until `release`."""
