@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import HyperparameterError
-from ..kernels.step import ROWS_SHARED, Buffer, pair, reads, reads_own, writes_own
+from ..kernels.step import ROWS_SHARED, Buffer, pair, reads, writes_own
 from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape
 from .window import Window, add_padding, expect_image, pair_of, take_padding_off
