@@ -40,7 +40,7 @@ class Program:
         plan: what it runs.
         store: whose weights.
         arena: (arena_size,) of T.
-        scratch: (parts, SCRATCH) of T.
+        scratch: (parts, at least SCRATCH) of T.
         tables: (parts, steps, TABLE_ROW) int64: kernel's address, parts, barrier, operands.
         control: (parts, control.WIDTH) int64.
         barrier: int64 words that the parts meet at.
@@ -86,7 +86,9 @@ def link(plan: Plan, store: Store) -> Program:
     """
     parts = plan.request.threads
     arena = _allocate(plan, store.dtype)
-    scratch = aligned_zeros(parts * SCRATCH, store.dtype).reshape(parts, SCRATCH)
+    wanted = max((step.scratch for step in plan.steps), default=0) * 8 // np.dtype(store.dtype).itemsize
+    words_each = max(SCRATCH, align(wanted))
+    scratch = aligned_zeros(parts * words_each, store.dtype).reshape(parts, words_each)
     tables = np.zeros((parts, len(plan.steps), TABLE_ROW), np.int64)
     for part in range(parts):
         for index, (step, slot) in enumerate(zip(plan.steps, plan.slots, strict=True)):

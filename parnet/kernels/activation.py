@@ -12,7 +12,7 @@ from . import maths
 from .control import ROWS
 from .declare import Kernel, device
 from .intrinsics import at, float_word, lanes, larger, like
-from .share import rectangle, stride_of, whole
+from .share import rectangle, span, stride_of, whole
 
 
 def forward_kernel(name: str, formula) -> Kernel:
@@ -26,9 +26,10 @@ def forward_kernel(name: str, formula) -> Kernel:
     def run(op, ctl, mem, part, parts):
         alpha, width, stride = float_word(mem, op[5]), op[4], stride_of(op[4])
         r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, part, parts)
-        n, bias = whole(c1 - c0, lanes(mem)), at(mem, op[1] + c0)
         for i in range(r0, r1):
-            x, y = at(mem, op[0] + i * stride + c0), at(mem, op[3] + i * stride + c0)
+            first, last = span(op[6], width, i, r0, r1, c0, c1)
+            n, bias = whole(last - first, lanes(mem)), at(mem, op[1] + first)
+            x, y = at(mem, op[0] + i * stride + first), at(mem, op[3] + i * stride + first)
             if op[2]:
                 for j in range(n):
                     x[j] += bias[j]
@@ -54,9 +55,10 @@ def backward_kernel(name: str, derivative) -> Kernel:
         alpha, width, stride = float_word(mem, op[4]), op[3], stride_of(op[3])
         r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
         for i in range(r0, r1):
-            spot = i * stride + c0
+            first, last = span(op[5], width, i, r0, r1, c0, c1)
+            spot = i * stride + first
             x, y, dy = at(mem, op[0] + spot), at(mem, op[1] + spot), at(mem, op[2] + spot)
-            for j in range(whole(c1 - c0, lanes(mem))):
+            for j in range(whole(last - first, lanes(mem))):
                 dy[j] *= derivative(x[j], y[j], alpha)
 
     run.__doc__ = backward_kernel.__doc__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .control import ROWS
 from .declare import kernel
 from .intrinsics import at, float_word, lanes
-from .share import rectangle, stride_of, whole
+from .share import rectangle, span, stride_of, whole
 
 
 @kernel
@@ -17,6 +17,7 @@ def scale(op, ctl, mem, part, parts):
     width, stride, factor, offset = op[2], stride_of(op[2]), float_word(mem, op[3]), float_word(mem, op[4])
     r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
-        x, y = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
-        for j in range(whole(c1 - c0, lanes(mem))):
+        first, last = span(op[5], width, i, r0, r1, c0, c1)
+        x, y = at(mem, op[0] + i * stride + first), at(mem, op[1] + i * stride + first)
+        for j in range(whole(last - first, lanes(mem))):
             y[j] = x[j] * factor + offset

@@ -39,6 +39,16 @@ def at(typingctx, pointer, offset):
     return pointer(pointer, types.int64), codegen
 
 
+@intrinsic
+def address_of(typingctx, pointer):
+    """Where a pointer points, as a number."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ptrtoint(args[0], I64)
+
+    return types.int64(pointer), codegen
+
+
 def _address_as(target):
     @intrinsic
     def cast(typingctx, address):

@@ -11,7 +11,7 @@ from .control import EPOCH, ROWS, SEED
 from .declare import device, kernel
 from .gather import source_row
 from .intrinsics import at, float_word, lanes, like
-from .share import rectangle, stride_of, whole
+from .share import rectangle, span, stride_of, whole
 
 MASK = 0xFFFFFFFF
 MULTIPLY_0, MULTIPLY_1 = 0xD2511F53, 0xCD9E8D57
@@ -42,10 +42,10 @@ def dropout(op, ctl, mem, part, parts):
     r0, r1, c0, c1 = rectangle(op[6], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
         x, y, mask = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride), at(mem, op[2] + i * stride)
-        sample = source_row(ctl, i)
-        for j in range(c0, c1, 4):
+        sample, (first, last) = source_row(ctl, i), span(op[6], width, i, r0, r1, c0, c1)
+        for j in range(first, last, 4):
             words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
-            for q in range(min(4, c1 - j)):
+            for q in range(min(4, last - j)):
                 factor = keep if words[q] >= threshold else like(mem, 0)
                 mask[j + q] = factor
                 y[j + q] = x[j + q] * factor
@@ -57,6 +57,7 @@ def dropout_grad(op, ctl, mem, part, parts):
     width, stride = op[2], stride_of(op[2])
     r0, r1, c0, c1 = rectangle(op[3], ctl[ROWS], width, part, parts)
     for i in range(r0, r1):
-        mask, dy = at(mem, op[0] + i * stride + c0), at(mem, op[1] + i * stride + c0)
-        for j in range(whole(c1 - c0, lanes(mem))):
+        first, last = span(op[3], width, i, r0, r1, c0, c1)
+        mask, dy = at(mem, op[0] + i * stride + first), at(mem, op[1] + i * stride + first)
+        for j in range(whole(last - first, lanes(mem))):
             dy[j] *= mask[j]

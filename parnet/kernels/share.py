@@ -5,15 +5,16 @@ are added: results do not depend on the number of parts. Must not know: threads.
 
     COLUMNS   runs of whole panels of columns, all rows
     ROWS      runs of rows in grains of a tile's rows, all columns
+    PIXELS    runs of pixels of all images, in grains that fill whole cache lines, all channels
 """
 
 from __future__ import annotations
 
 from .declare import device
-from .step import COLUMNS, NARROW, PANEL, row_stride
+from .step import COLUMNS, NARROW, PANEL, PIXELS, SHARE_BITS, pixel_grain, row_stride
 from .tile import tile_rows, tile_vectors
 
-stride_of = device(row_stride)
+stride_of, grain_of = device(row_stride), device(pixel_grain)
 TILE_ROWS = tile_rows()
 TILE_VECTORS = tile_vectors()
 
@@ -42,10 +43,38 @@ def columns(width, part, parts):
 
 
 @device
+def pixels_of(images, pixels, channels, part, parts):
+    """Part `part` of the pixels of all images, counted through: (first, last)."""
+    grain = grain_of(channels)
+    grains = (pixels + grain - 1) // grain
+    first, last = images * grains * part // parts, images * grains * (part + 1) // parts
+    return first // grains * pixels + first % grains * grain, last // grains * pixels + last % grains * grain
+
+
+@device
 def rectangle(share, rows, width, part, parts):
-    """What a part owns of a rows x width matrix: first row, last row, first column, last column."""
+    """What a part owns of a rows x width matrix: first row, last row, first column, last column.
+
+    Of PIXELS the first column is that of the first row, the last that of the last row: see `span`.
+    """
+    if share >= PIXELS:
+        channels = share >> SHARE_BITS
+        pixels = width // channels
+        first, last = pixels_of(rows, pixels, channels, part, parts)
+        if first == last:
+            return 0, 0, 0, 0
+        end = (last - 1) // pixels
+        return first // pixels, end + 1, first % pixels * channels, (last - end * pixels) * channels
     if share == COLUMNS:
         first, last = columns(width, part, parts)
         return 0, rows, first, last
     first, last = cut(rows, TILE_ROWS, part, parts)
     return first, last, 0, width
+
+
+@device
+def span(share, width, row, r0, r1, c0, c1):
+    """The columns that a part owns of one row of its rectangle: (first, last)."""
+    if share < PIXELS:
+        return c0, c1
+    return c0 if row == r0 else 0, c1 if row == r1 - 1 else width

@@ -83,8 +83,7 @@ class _Emitter:
         depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale = args
         builder = self.builder
         if self.masked:
-            counts = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
-            self.mask = builder.icmp_signed("<", counts, self.splat(builder.trunc(tail, I32)))
+            self.mask = self.lanes_below(tail)
         index = [self.row(i, rows) for i in range(self.rows)]
         a_rows = [builder.gep(a, [builder.mul(a_row, i)]) for i in index]
         c_rows = [builder.gep(c, [builder.mul(c_row, i)]) for i in index]
@@ -92,6 +91,11 @@ class _Emitter:
         start = self.start(c_rows, mode)
         sums = self.multiply(depth, a_rows, a_k, b, b_k, start)
         self.finish(sums, c_rows, mode, scale)
+
+    def lanes_below(self, tail):
+        """The mask of a vector's first `tail` lanes."""
+        counts = ir.Constant(ir.VectorType(I32, self.lanes), list(range(self.lanes)))
+        return self.builder.icmp_signed("<", counts, self.splat(self.builder.trunc(tail, I32)))
 
     def row(self, i, rows):
         """Row i, or the last row there is."""
@@ -103,13 +107,18 @@ class _Emitter:
 
     def ask_for(self, c_rows, mode):
         """Prefetch C where it will be added to: it arrives while the sums are made."""
-        builder, byte = self.builder, ir.IntType(8).as_pointer()
-        prefetch = llvm_function(builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])
+        builder = self.builder
         with builder.if_then(builder.icmp_signed("==", mode, ir.Constant(I64, ADD))):
             for c in c_rows:
                 for j in range(self.vectors):
-                    line = builder.bitcast(builder.gep(c, [ir.Constant(I64, j * self.lanes)]), byte)
-                    builder.call(prefetch, [line] + [ir.Constant(I32, v) for v in (1, 3, 1)])
+                    self.prefetch(builder.gep(c, [ir.Constant(I64, j * self.lanes)]), 1, 3)
+
+    def prefetch(self, pointer, writes, level):
+        """Ask for a line; level 3: into the nearest cache, 2: into the next."""
+        byte = ir.IntType(8).as_pointer()
+        call = llvm_function(self.builder, "llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])
+        line = self.builder.bitcast(pointer, byte)
+        self.builder.call(call, [line] + [ir.Constant(I32, v) for v in (writes, level, 1)])
 
     def start(self, c_rows, mode):
         """Zeros, or C where the chain goes on."""
@@ -128,8 +137,8 @@ class _Emitter:
                 result[-1].append(phi)
         return result
 
-    def multiply(self, depth, a_rows, a_k, b, b_k, start):
-        """The loop over k: per step one load of B a vector, one broadcast of A a row."""
+    def multiply(self, depth, a_rows, a_k, b, b_k, start, ahead=None):
+        """The loop over k: per step one load of B a vector, one broadcast of A a row; B that far ahead is asked for."""
         builder = self.builder
         entry = builder.block
         loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
@@ -138,6 +147,8 @@ class _Emitter:
         k, a_at, b_at = builder.phi(I64), builder.phi(I64), builder.phi(I64)
         sums = [[builder.phi(self.vector) for _ in row] for row in start]
         b_row = builder.gep(b, [b_at])
+        if ahead is not None:
+            self.prefetch(builder.gep(b_row, [ahead]), 0, 2)
         columns = [self.load(b_row, j) for j in range(self.vectors)]
         new = []
         for i, row in enumerate(sums):

@@ -1,6 +1,7 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
 from .base import Layer, Weight
+from .convolution import Conv2D
 from .dense import Dense
 from .dropout import Dropout
 from .normalization import BatchNormalization
@@ -9,6 +10,7 @@ from .shape import Activation, Flatten, Input, Rescaling, Reshape
 __all__ = [
     "Activation",
     "BatchNormalization",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Flatten",

@@ -6,12 +6,37 @@ Must not know: which layer calls.
 from __future__ import annotations
 
 from ..activations import Activation
-from ..kernels.step import COLUMNS, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
-from .base import Build
+from ..kernels.step import (
+    COLUMNS,
+    PIXELS,
+    ROWS_SHARED,
+    Buffer,
+    image_share,
+    number,
+    pixel_grain,
+    reads,
+    reads_own,
+    writes_own,
+)
+from .base import Build, Shape, count
 
 
-def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int = COLUMNS) -> Buffer:
+def usual_share(shape: Shape) -> int:
+    """The share word of elementwise work: pixels of images, columns of everything else."""
+    return image_share(shape[-1]) if len(shape) == 3 else COLUMNS
+
+
+def cut_of(share: int, shape: Shape) -> tuple[int, tuple[int, ...]]:
+    """Share and extent of a step with that share word on buffers of that shape."""
+    width = count(shape)
+    if share < PIXELS:
+        return share, (-1, width)
+    return PIXELS, (-1, width // shape[-1], pixel_grain(shape[-1]))
+
+
+def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int | None = None) -> Buffer:
     """y = activation(z + bias), over z where the derivative allows it."""
+    share = usual_share(z.shape) if share is None else share
     if activation.name == "softmax":
         if bias is not None:
             activate(build, z, bias, _LINEAR, share)
@@ -27,7 +52,7 @@ def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activatio
     y = build.rows("activated", z.shape) if activation.needs_input else z
     operands = (z, bias or 0, int(bias is not None), y, z.width, number(activation.alpha), share)
     accesses = writes_own(z, y) + (reads(bias) if bias else ())
-    build.step(activation.kernel, operands, accesses, share, (-1, z.width), bytes=8.0 * z.width)
+    build.step(activation.kernel, operands, accesses, *cut_of(share, z.shape), bytes=8.0 * z.width)
     build.keep(activated=y, summed=z)
     return y
 
@@ -49,6 +74,7 @@ def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
         operands: tuple = (y, dy, y.width, y.shape[-1])
         build.step("loss.softmax_grad", operands, accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
         return
-    operands = (z, y, dy, y.width, number(activation.alpha), COLUMNS)
+    share = usual_share(y.shape)
+    operands = (z, y, dy, y.width, number(activation.alpha), share)
     accesses = reads_own(z, y) + writes_own(dy)
-    build.step(activation.gradient_kernel, operands, accesses, COLUMNS, (-1, y.width), bytes=12.0 * y.width)
+    build.step(activation.gradient_kernel, operands, accesses, *cut_of(share, y.shape), bytes=12.0 * y.width)

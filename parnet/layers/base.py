@@ -40,6 +40,7 @@ class Weight:
         initializer: makes its first value.
         regularizer: its penalty, or None.
         trainable: False for moving averages, which the optimizer never touches.
+        panel: columns of the panels it lies in; 0 for `parnet.kernels.step.PANEL` and a narrow last one transposed.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Weight:
     initializer: initializers.Initializer
     regularizer: regularizers.Regularizer | None = None
     trainable: bool = True
+    panel: int = 0
 
 
 class Build(Protocol):
@@ -58,6 +60,8 @@ class Build(Protocol):
     input_gradient_wanted: bool
     #: rows of a full batch
     batch: int
+    #: parts at most
+    threads: int
     #: number of the layer in its model
     node: int
 
@@ -81,6 +85,7 @@ class Build(Protocol):
         flops: float = 0.0,
         bytes: float = 0.0,
         per_row: bool = True,
+        scratch: int = 0,
     ) -> None: ...
 
     def step_after_loss(self, *args, **kwargs) -> None:
@@ -100,6 +105,8 @@ class Layer(Configurable):
     """
 
     examples: ClassVar[Callable[[], list[tuple[Any, Shape]]]]
+    #: the steps that make its gradients can update its weights on the way (`Build.rides`)
+    update_rides: ClassVar[bool] = False
 
     def __init__(self, *, name: str | None = None, input_shape=None, trainable: bool = True):
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_.\-]+", str(name)):

@@ -33,6 +33,8 @@ class Dense(Layer):
     (10,)
     """
 
+    update_rides = True
+
     def __init__(
         self,
         units: int,

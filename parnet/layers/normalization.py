@@ -24,6 +24,8 @@ class BatchNormalization(Layer):
         gamma, beta (features,); moving_mean, moving_variance (features,), not trainable.
     """
 
+    update_rides = True
+
     def __init__(
         self,
         momentum: float = 0.99,

@@ -41,10 +41,10 @@ class Placed:
         *rows, width = self.weight.shape
         if not rows:
             return (Panel(0, 0, width, 1, width, transposed=False),)
-        height, result = count(tuple(rows)), []
-        for column in range(0, width, PANEL):
-            wide = min(PANEL, width - column)
-            narrow = column > 0 and wide <= NARROW
+        height, result, most = count(tuple(rows)), [], self.weight.panel or PANEL
+        for column in range(0, width, most):
+            wide = min(most, width - column)
+            narrow = column > 0 and wide <= NARROW and not self.weight.panel
             result.append(Panel(column * height, column, wide, height, row_stride(height if narrow else wide), narrow))
         return tuple(result)
 
@@ -242,9 +242,11 @@ class Builder:
         flops: float = 0.0,
         bytes: float = 0.0,
         per_row: bool = True,
+        scratch: int = 0,
     ) -> None:
         """Declare one kernel call; see `parnet.kernels.step.Step`."""
-        self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, self.label, self.phase))
+        where = (self.label, self.phase)
+        self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, *where, scratch=scratch))
 
     def step_after_loss(self, *args, **kwargs) -> None:
         """As `step`, for what outlasts the batch, such as moving averages: held back until `release`."""

@@ -189,7 +189,8 @@ def _riding(network: Network, request: Request) -> frozenset[str]:
     if request.purpose != "train" or request.optimizer is None or not request.optimizer.rides:
         return frozenset()
     penalized = {k.rsplit("/", 1)[0] for k, p in network.placed.items() if p.weight.regularizer is not None}
-    return frozenset(k for k, p in network.placed.items() if p.trainable and k.rsplit("/", 1)[0] not in penalized)
+    riders = {str(layer.name) for layer in network.layers if layer.update_rides} - penalized
+    return frozenset(k for k, p in network.placed.items() if p.trainable and k.rsplit("/", 1)[0] in riders)
 
 
 def _declare_forward(build: Builder, network: Network, request: Request) -> bool:

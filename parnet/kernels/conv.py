@@ -1,0 +1,453 @@
+"""Convolution of images (rows, height, width, channels): forward, input gradient, weight gradient. Stage: kernels.
+
+All three are products on the tiles of `window.py`; no window is copied. Weights (kh, kw, channels of a group, F) lie as a
+matrix of (tap, channel) rows and F columns in panels (`step.window_panel`).
+
+    forward          a row of the product is an output pixel; its segments are the taps of its window. Taps outside of the
+                     image point at zeros. Where nothing is padded sideways, a whole row of taps is one segment.
+    input gradient   the same with input pixels for rows, and for segments the taps of the windows that reach them;
+                     pixels are taken by their place within a stride, for only some taps reach each kind.
+    weight gradient  a row of the product is (tap, channel); the sum runs over the output's pixels in image order.
+
+Eight operand words describe the geometry, each a `pair`: input height and width; output height and width; channels and F of a
+group; taps; groups, and whether a row of taps is one segment; steps
+of taps; steps of windows; padding above and left.
+Must not know: layers.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .control import ACCUMULATE, ROWS, SCRATCH
+from .declare import device, kernel
+from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
+from .product import MASK_ALWAYS, turn
+from .share import TILE_ROWS, TILE_VECTORS, columns, cut, pixels_of, stride_of
+from .step import COLUMNS, PANEL, high, low, window_panel
+from .target import vector_registers
+from .tile import CONTINUE, STORE
+from .window import AT_BIAS, AT_BIAS_AND_OTHER, make_gathered, make_streamed
+
+WIDEST = min(3, TILE_VECTORS)
+#: where there are registers for it, four vectors side by side and fewer rows: 64 columns, as most networks have them
+QUAD_ROWS = 6 if vector_registers() == 32 else TILE_ROWS
+QUAD_VECTORS = 4 if vector_registers() == 32 else TILE_VECTORS
+gathered_4, masked_4 = make_gathered(QUAD_VECTORS, False, QUAD_ROWS), make_gathered(QUAD_VECTORS, True, QUAD_ROWS)
+streamed_4 = make_streamed(QUAD_VECTORS, True, QUAD_ROWS)
+gathered_1, gathered_2, gathered_3 = make_gathered(1, False), make_gathered(2, False), make_gathered(WIDEST, False)
+masked_1, masked_2, masked_3 = make_gathered(1, True), make_gathered(2, True), make_gathered(WIDEST, True)
+streamed_1, streamed_2, streamed_3 = make_streamed(1, True), make_streamed(2, True), make_streamed(WIDEST, True)
+#: rows of a panel of weights that are used by all tiles of a block before the next are fetched
+DEPTH = 768
+#: weights of more numbers do not stay in a core's own cache
+FAR = 100_000
+#: rows of the weight gradient that a part owns whole runs of
+GRAIN = 24
+#: operand bits of `forward`: the sum starts at a bias, at a bias and another image; relu at the end
+BIAS, OTHER, RELU = 1, 2, 4
+NO_FLOOR = -math.inf
+upper, lower, panel_of = device(high), device(low), device(window_panel)
+
+
+@device
+def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, bias, other, floor, ahead):
+    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
+    width = lanes(c)
+    vectors = (wide + width - 1) // width
+    tail = wide - (vectors - 1) * width
+    if MASK_ALWAYS or tail < width:
+        if vectors == 4:
+            masked_4(
+                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            )
+        elif vectors == 3:
+            masked_3(
+                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            )
+        elif vectors == 2:
+            masked_2(
+                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            )
+        else:
+            masked_1(
+                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            )
+    elif vectors == 4:
+        gathered_4(
+            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+        )
+    elif vectors == 3:
+        gathered_3(
+            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+        )
+    elif vectors == 2:
+        gathered_2(
+            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+        )
+    else:
+        gathered_1(
+            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+        )
+
+
+@device
+def tile_shape(b_k, run):
+    """Columns and rows of the tiles for a panel whose rows are b_k numbers apart."""
+    return (QUAD_VECTORS * run, QUAD_ROWS) if b_k % (4 * run) == 0 else (TILE_VECTORS * run, TILE_ROWS)
+
+
+@device
+def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, begin, bias, other, floor, far):
+    """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
+
+    far: the weights come from far away: each of the first four tiles asks for a quarter of the next block, which lies
+    right behind this one. 7x7x512 images one at a time: 76 % of the peak without.
+    """
+    per = max(1, DEPTH // depth)
+    span, step = tile_shape(b_k, lanes(c))
+    for first in range(0, taps, per):
+        some = min(per, taps - first)
+        for k in range(0, depth, DEPTH):
+            deep, mode, low_end = min(DEPTH, depth - k), CONTINUE, like(c, NO_FLOOR)
+            if first == 0 and k == 0:
+                mode = begin
+            if first + some == taps and k + deep == depth:
+                low_end = floor
+            near = some * deep * b_k
+            for j in range(0, wide, span):
+                now, b_at, c_at, bias_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(bias, j), at(other, j)
+                high = step if now + lanes(c) > span else TILE_ROWS
+                for i in range(0, rows, high):
+                    words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
+                    gather_tile(
+                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode,
+                        bias_at, other_at, low_end, near + min(3 * lanes(c), i // high * lanes(c)) if far else 0,
+                    )  # fmt: skip
+
+
+@device
+def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, begin, bias, other, floor):
+    """A block of rows times columns c0..c1 of weights (height, width) in panels."""
+    c, wide = c0, panel_of(width)
+    while c < c1:
+        panel = c // wide * wide
+        end = min(panel + wide, c1)
+        b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
+        gather_block(
+            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, begin, at(bias, c), at(other, c),
+            floor, height * width > FAR,
+        )  # fmt: skip
+        c = end
+
+
+@device
+def owned(share, images, pixels, width, part, parts):
+    """What a part owns of images: first pixel, last pixel, first channel, last channel."""
+    if share == COLUMNS:
+        first, last = columns(width, part, parts)
+        return 0, images * pixels, first, last
+    first, last = pixels_of(images, pixels, width, part, parts)
+    return first, last, 0, width
+
+
+@device
+def tap_distances(op, size, distances):
+    """How far each tap of a window lies from its first, in bytes."""
+    pixel, kw = upper(op[8]) * upper(op[10]), lower(op[9])
+    across = 1 if lower(op[10]) else kw
+    for a in range(upper(op[9])):
+        for b in range(across):
+            distances[a * across + b] = (a * upper(op[11]) * lower(op[6]) + b * lower(op[11])) * pixel * size
+
+
+@device
+def forward_table(op, x, m, rows, group, zeros, size, distances, table, places):
+    """Where the windows of output pixels m..m + rows lie, and where their sums go."""
+    height, width, out_height, out_width = upper(op[6]), lower(op[6]), upper(op[7]), lower(op[7])
+    channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
+    groups, tap_y, tap_x, step_y, step_x = upper(op[10]), upper(op[11]), lower(op[11]), upper(op[12]), lower(op[12])
+    pixel, pixels, across = channels * groups, out_height * out_width, 1 if lower(op[10]) else kw
+    taps = kh * across
+    x_row, y_row = stride_of(height * width * pixel), stride_of(pixels * outputs * groups)
+    image, p = m // pixels, m % pixels
+    o, q = p // out_width, p % out_width
+    for i in range(rows):
+        places[i] = image * y_row + (o * out_width + q) * outputs * groups
+        h, w, words = o * step_y - upper(op[13]), q * step_x - lower(op[13]), at(table, i * taps)
+        first = x + (image * x_row + group * channels + (h * width + w) * pixel) * size
+        for s in range(taps):
+            words[s] = first + distances[s]
+        if h < 0 or h + (kh - 1) * tap_y >= height or w < 0 or w + (across - 1) * tap_x >= width:
+            for s in range(taps):
+                y, z = h + s // across * tap_y, w + s % across * tap_x
+                if y < 0 or y >= height or z < 0 or z >= width:
+                    words[s] = zeros
+        q += 1  # a division here would cost as much as a pixel of a small convolution
+        if q == out_width:
+            q, o = 0, o + 1
+        if o == out_height:
+            o, image = 0, image + 1
+
+
+@kernel
+def forward(op, ctl, mem, part, parts):
+    """x (rows, H, W, C), w, bias (F,), other like y -> y (rows, Ho, Wo, F) written; FLOPs 2 rows Ho Wo F taps C / groups.
+
+    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU), geometry (8 words), share, rows of a block.
+    Owner: pixels of y, or columns where the weights are more than the pixels.
+    """
+    channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
+    groups, merged, flags, block = upper(op[10]), lower(op[10]), op[5], op[15]
+    taps, depth = (kh, kw * channels) if merged else (kh * kw, channels)
+    width, pixels, size = outputs * groups, upper(op[7]) * lower(op[7]), address_of(at(mem, 1)) - address_of(mem)
+    places = int64_at(ctl[SCRATCH])
+    table, shifts = at(places, block), at(places, block + block * taps)
+    distances = at(shifts, taps)
+    zeros = pointer_at(mem, address_of(at(distances, taps)))
+    tap_distances(op, size, distances)
+    for s in range(taps):
+        shifts[s] = s * depth
+    for j in range(depth):
+        zeros[j] = like(mem, 0)
+    floor = like(mem, 0) if flags & RELU else like(mem, NO_FLOOR)
+    begin = AT_BIAS_AND_OTHER if flags & OTHER else AT_BIAS if flags & BIAS else STORE
+    m0, m1, c0, c1 = owned(op[14], ctl[ROWS], pixels, width, part, parts)
+    w, y, bias, other, x = at(mem, op[1]), at(mem, op[2]), at(mem, op[3]), at(mem, op[4]), address_of(at(mem, op[0]))
+    for g in range(c0 // outputs, (c1 + outputs - 1) // outputs):
+        first, last = max(c0, g * outputs), min(c1, (g + 1) * outputs)
+        for m in range(m0, m1, block):
+            rows = min(block, m1 - m)
+            forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
+            gather_columns(
+                rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, begin, bias, other,
+                floor,
+            )  # fmt: skip
+
+
+@kernel
+def turn_weights(op, ctl, mem, part, parts):
+    """w (taps C, F G) -> v (taps F, C G) written, both in panels: each group's C x F block of each tap transposed.
+
+    op: w, v, taps, C, F, groups.   Owner: runs of blocks of v.
+    """
+    taps, channels, outputs, groups = op[2], op[3], op[4], op[5]
+    into, width = channels * groups, outputs * groups
+    span, source_span = panel_of(into), panel_of(width)
+    panels = (into + span - 1) // span
+    first, last = cut(taps * panels, 1, part, parts)
+    for item in range(first, last):
+        tap, panel = item // panels, item % panels * span
+        end, out_row = min(into, panel + span), stride_of(min(span, into - panel))
+        v = at(mem, op[1] + panel * taps * outputs + tap * outputs * out_row)
+        c = panel
+        while c < end:
+            g = c // channels
+            stop = min(end, (g + 1) * channels)
+            f = g * outputs
+            while f < (g + 1) * outputs:
+                source = f // source_span * source_span
+                edge, row = min(source + source_span, (g + 1) * outputs), stride_of(min(source_span, width - source))
+                w = at(mem, op[0] + source * taps * channels + (tap * channels + c - g * channels) * row + f - source)
+                turn(w, row, at(v, (f - g * outputs) * out_row + c - panel), out_row, stop - c, edge - f)
+                f = edge
+            c = stop
+
+
+@device
+def reach(op, ry, rx, shifts, down, right):
+    """The taps whose windows reach pixels at place (ry, rx) of a stride: how many.
+
+    Written for each: its row of v, and how many outputs further down and right than the pixel its window is.
+    """
+    outputs, kh, kw = lower(op[5]), upper(op[6]), lower(op[6])
+    tap_y, tap_x, step_y, step_x = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
+    count = 0
+    for a in range(kh):
+        for b in range(kw):
+            y, z = ry + upper(op[10]) - a * tap_y, rx + lower(op[10]) - b * tap_x
+            if y % step_y == 0 and z % step_x == 0:
+                shifts[count], down[count], right[count] = (a * kw + b) * outputs, y // step_y, z // step_x
+                count += 1
+    return count  # down and right fall from tap to tap: the first is the furthest, the last the nearest
+
+
+@device
+def gradient_table(op, dy, state, m1, group, taps, down, right, zeros, size, table, places):
+    """The next pixels of one place in a stride: where their sums go, and where the gradients of the windows that reach them
+    lie. Returns how many they are: as many as fit, 0 at the end.
+
+    state: int64[6], image, row and column of strides of the next pixel; its place in the stride; the first pixel wanted.
+    """
+    height, width, out_height, out_width = upper(op[3]), lower(op[3]), upper(op[4]), lower(op[4])
+    channels, outputs, groups, step_y, step_x = upper(op[5]), lower(op[5]), upper(op[7]), upper(op[9]), lower(op[9])
+    into, out, ry, rx, m0 = channels * groups, outputs * groups, state[3], state[4], state[5]
+    x_row, dy_row = stride_of(height * width * into), stride_of(out_height * out_width * out)
+    image, a, b, rows = state[0], state[1], state[2], 0
+    while rows < op[12]:
+        h, w = a * step_y + ry, b * step_x + rx
+        if h >= height:
+            a, b, image = 0, 0, image + 1
+            continue
+        if w >= width:
+            a, b = a + 1, 0
+            continue
+        m = (image * height + h) * width + w
+        if m >= m1:
+            break
+        if m >= m0:
+            places[rows] = image * x_row + (h * width + w) * into
+            first, words = dy + (image * dy_row + group * outputs) * size, at(table, rows * taps)
+            for s in range(taps):
+                words[s] = first + ((a + down[s]) * out_width + b + right[s]) * out * size
+            outside = taps and (a + down[taps - 1] < 0 or a + down[0] >= out_height)
+            if outside or (taps and (b + right[taps - 1] < 0 or b + right[0] >= out_width)):
+                for s in range(taps):
+                    y, z = a + down[s], b + right[s]
+                    if y < 0 or y >= out_height or z < 0 or z >= out_width:
+                        words[s] = zeros
+            rows += 1
+        b += 1
+    state[0], state[1], state[2] = image, a, b
+    return rows
+
+
+@kernel
+def input_gradient(op, ctl, mem, part, parts):
+    """v (taps F, C), dy (rows, Ho, Wo, F) -> dx (rows, H, W, C) written; FLOPs as forward.
+
+    op: v, dy, dx, geometry (8 words), share, rows of a block.   Owner: pixels or columns of dx.
+    """
+    width, channels, outputs, block = lower(op[3]), upper(op[5]), lower(op[5]), op[12]
+    most, groups, step_y, step_x = upper(op[6]) * lower(op[6]), upper(op[7]), upper(op[9]), lower(op[9])
+    pixels, into, size = upper(op[3]) * width, channels * groups, address_of(at(mem, 1)) - address_of(mem)
+    state = int64_at(ctl[SCRATCH])
+    shifts, places = at(state, 6), at(state, 6 + 3 * most)
+    down, right, table = at(shifts, most), at(shifts, 2 * most), at(places, block)
+    zeros = pointer_at(mem, address_of(at(table, block * most)))
+    for j in range(outputs):
+        zeros[j] = like(mem, 0)
+    v, dx, dy, nothing = at(mem, op[0]), at(mem, op[2]), address_of(at(mem, op[1])), address_of(zeros)
+    m0, m1, c0, c1 = owned(op[11], ctl[ROWS], pixels, into, part, parts)
+    for g in range(c0 // channels, (c1 + channels - 1) // channels):
+        first, last = max(c0, g * channels), min(c1, (g + 1) * channels)
+        for kind in range(step_y * step_x):
+            state[0], state[1], state[2] = m0 // pixels, m0 % pixels // width // step_y, 0
+            state[3], state[4], state[5] = kind // step_x, kind % step_x, m0
+            taps = reach(op, state[3], state[4], shifts, down, right)
+            rows = gradient_table(op, dy, state, m1, g, taps, down, right, nothing, size, table, places)
+            while rows:
+                if taps:
+                    gather_columns(
+                        rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, STORE,
+                        dx, dx, like(mem, NO_FLOOR),
+                    )  # fmt: skip
+                else:
+                    for i in range(rows):
+                        for j in range(first, last):
+                            dx[places[i] + j] = like(mem, 0)
+                rows = gradient_table(op, dy, state, m1, g, taps, down, right, nothing, size, table, places)
+
+
+@device
+def stream_tile(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, wide):
+    """One tile of up to QUAD_VECTORS vectors of columns, added to what is there."""
+    width = lanes(c)
+    vectors = (wide + width - 1) // width
+    tail = wide - (vectors - 1) * width
+    if vectors == 4:
+        streamed_4(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    elif vectors == 3:
+        streamed_3(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    elif vectors == 2:
+        streamed_2(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+    else:
+        streamed_1(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, CONTINUE)
+
+
+@device
+def bounds(size, out_size, step, offset):
+    """The outputs whose pixel step * o + offset lies in an image: first, last + 1."""
+    first = max(0, (-offset + step - 1) // step)
+    return first, max(first, min(out_size, (size - 1 - offset) // step + 1))
+
+
+@device
+def stream_table(op, tap, group, line0, line1, table):
+    """Where the lines of pixels line0..line1 of a tap lie in x and in dy. Returns how many there are, and their length."""
+    height, width, out_height, out_width = upper(op[3]), lower(op[3]), upper(op[4]), lower(op[4])
+    channels, outputs, kw, groups, merged = upper(op[5]), lower(op[5]), lower(op[6]), upper(op[7]), lower(op[7])
+    step_y, step_x, across = upper(op[9]), lower(op[9]), 1 if merged else kw
+    y = tap // across * upper(op[8]) - upper(op[10])
+    z = tap % across * lower(op[8]) - lower(op[10])
+    into, out = channels * groups, outputs * groups
+    x_row, dy_row = stride_of(height * width * into), stride_of(out_height * out_width * out)
+    first, last = bounds(width - (kw - 1 if merged else 0), out_width, step_x, z)
+    count = 0
+    for line in range(line0, line1):
+        image, o = line // out_height, line % out_height
+        h = o * step_y + y
+        if 0 <= h < height:
+            table[2 * count] = image * x_row + (h * width + first * step_x + z) * into + group * channels
+            table[2 * count + 1] = image * dy_row + (o * out_width + first) * out
+            count += 1
+    return count, last - first
+
+
+@kernel
+def weight_gradient(op, ctl, mem, part, parts):
+    """x (rows, H, W, C), dy (rows, Ho, Wo, F) -> dw (taps C, F) in panels written or added to; FLOPs as forward.
+
+    op: x, dy, dw, geometry (8 words), lines of a block.   Owner: runs of tiles of rows of dw.
+    The sum over lines of pixels goes on from block to block; a block's lines of x and dy stay in the cache.
+    """
+    channels, outputs, kh, kw = upper(op[5]), lower(op[5]), upper(op[6]), lower(op[6])
+    groups, merged, lines, block = upper(op[7]), lower(op[7]), ctl[ROWS] * upper(op[4]), op[11]
+    taps, depth = (kh, kw * channels) if merged else (kh * kw, channels)
+    height, width, into = taps * depth, outputs * groups, channels * groups
+    x, dy, table, a_k = at(mem, op[0]), at(mem, op[1]), int64_at(ctl[SCRATCH]), lower(op[9]) * into
+    tiles, wide = (depth + GRAIN - 1) // GRAIN, panel_of(width)
+    first, last = cut(taps * tiles, 1, part, parts)
+    for line in range(0, lines, block):
+        for tap in range(first // tiles, (last + tiles - 1) // tiles):
+            i0, i1 = max(0, first - tap * tiles) * GRAIN, min(depth, (last - tap * tiles) * GRAIN)
+            for g in range(groups):
+                segments, length = stream_table(op, tap, g, line, min(lines, line + block), table)
+                c = g * outputs
+                while c < (g + 1) * outputs:
+                    panel = c // wide * wide
+                    end, row = min(panel + wide, (g + 1) * outputs), stride_of(min(wide, width - panel))
+                    dw = at(mem, op[2] + panel * height + tap * depth * row + c - panel)
+                    if line == 0 and not ctl[ACCUMULATE]:
+                        for i in range(i0, i1):
+                            for j in range(end - c):
+                                dw[i * row + j] = like(mem, 0)
+                    if segments > 0 and length > 0:
+                        span, step = tile_shape(row, lanes(mem))
+                        for j in range(0, end - c, span):
+                            now = min(span, end - c - j)
+                            high = step if now + lanes(mem) > span else TILE_ROWS
+                            for i in range(i0, i1, high):
+                                stream_tile(
+                                    segments, length, at(x, i), a_k, at(dy, c + j), width, table, at(dw, i * row + j), row,
+                                    min(high, i1 - i), now,
+                                )  # fmt: skip
+                    c = end
+
+
+@kernel
+def bias_gradient(op, ctl, mem, part, parts):
+    """dy (rows, pixels, F) -> db (F,) written or added to.   op: dy, db, pixels, F.   Owner: columns."""
+    width, row = op[3], stride_of(op[2] * op[3])
+    db = at(mem, op[1])
+    first, last = columns(width, part, parts)
+    if not ctl[ACCUMULATE]:
+        for j in range(first, last):
+            db[j] = like(mem, 0)
+    for j in range(first, last, PANEL):
+        n, sums = min(PANEL, last - j), at(db, j)
+        for i in range(ctl[ROWS]):
+            for p in range(op[2]):
+                dy = at(mem, op[0] + i * row + p * width + j)
+                for q in range(n):
+                    sums[q] += dy[q]

@@ -1,0 +1,193 @@
+"""The micro-kernel for windows: the register tile of `tile.py` with a table of where its numbers lie. Stage: kernels.
+
+A sum runs over segments of `depth` neighbouring numbers: the taps of a convolution's window forward, rows of pixels in its
+weight gradient. Order of summation: segments in rising order, k in rising order within each; ONE chain of fused
+multiply-adds, as in `tile.py`, so that blocking does not change bits.
+
+    gathered    C[i, j] = sum over s, k of A_i,s[k + skip] * B[(shift_s + k), j]     every row of A and C has an address
+    streamed    C[i, j] = sum over s, k of A_s[i + k a_k] * B_s[k b_k + j]          rows of A are neighbours
+
+No window is ever copied (the indirect convolution of Dukhan 2019, "The Indirect Convolution Algorithm", with pixels for
+rows). Must not know: what is convolved.
+"""
+
+from __future__ import annotations
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .intrinsics import I64, INT64_POINTER, element
+from .tile import CONTINUE, _Emitter, tile_rows
+
+#: how a gathered sum starts, besides STORE (at zero) and CONTINUE (at C): at the bias, at bias + other
+AT_BIAS, AT_BIAS_AND_OTHER = 3, 4
+
+
+def make_gathered(vectors: int, masked: bool, height: int | None = None):
+    """The gathered tile as an intrinsic.
+
+    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead):
+        table: int64, row i of the tile has its words from i * pitch on: the address of its A for each segment.
+        places: int64, how far its row of C lies from c in elements. shifts: int64, the row of B where a segment starts.
+        mode: STORE, CONTINUE, AT_BIAS (bias: a vector like a row of C), AT_BIAS_AND_OTHER (other: laid out like C).
+        floor: sums below it are stored as it: 0 for relu, -inf for none; a NaN stays one.
+        ahead: elements from each number of B to one that will be wanted later, which four vectors wide tiles ask for.
+    """
+
+    @intrinsic
+    def tile(
+        typingctx,
+        segments,
+        depth,
+        skip,
+        table,
+        pitch,
+        places,
+        shifts,
+        b,
+        b_k,
+        c,
+        rows,
+        tail,
+        mode,
+        bias,
+        other,
+        floor,
+        ahead,
+    ):
+        n, p = types.int64, INT64_POINTER
+        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, bias, other, b.dtype, n)
+
+        def codegen(context, builder, signature, args):
+            _Gathered(builder, element(signature.args[7]), vectors, masked, height or tile_rows()).emit(args)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+def make_streamed(vectors: int, masked: bool, height: int | None = None):
+    """The streamed tile as an intrinsic.
+
+    Called as tile(segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, mode): table: int64, two words a segment,
+    how far its A and its B lie from a and b in elements. mode: STORE or CONTINUE.
+    """
+
+    @intrinsic
+    def tile(typingctx, segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, mode):
+        n = types.int64
+        signature = types.void(n, n, a, n, b, n, INT64_POINTER, c, n, n, n, n)
+
+        def codegen(context, builder, signature, args):
+            _Streamed(builder, element(signature.args[2]), vectors, masked, height or tile_rows()).emit(args)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return tile
+
+
+class _Segments(_Emitter):
+    """What the two have in common: the loop over segments around the loop over k."""
+
+    def over_segments(self, segments, start, step):
+        """step(s, sums) -> new sums, for each segment."""
+        builder = self.builder
+        entry = builder.block
+        loop, done = builder.append_basic_block("segment"), builder.append_basic_block("segments_done")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        s = builder.phi(I64)
+        sums = [[builder.phi(self.vector) for _ in row] for row in start]
+        new = step(s, sums)
+        later, end = builder.add(s, ir.Constant(I64, 1)), builder.block
+        s.add_incoming(ir.Constant(I64, 0), entry)
+        s.add_incoming(later, end)
+        for old, begin, after in zip(sums, start, new, strict=True):
+            for phi, first, value in zip(old, begin, after, strict=True):
+                phi.add_incoming(first, entry)
+                phi.add_incoming(value, end)
+        builder.cbranch(builder.icmp_signed("<", later, segments), loop, done)
+        builder.position_at_end(done)
+        return new
+
+    def set_mask(self, tail):
+        if self.masked:
+            self.mask = self.lanes_below(tail)
+
+    def word(self, pointer, index):
+        """An int64 of a table."""
+        return self.builder.load(self.builder.gep(pointer, [index]))
+
+
+class _Gathered(_Segments):
+    def emit(self, args):
+        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead = args
+        builder = self.builder
+        self.set_mask(tail)
+        index = [self.row(i, rows) for i in range(self.rows)]
+        words = [builder.gep(table, [builder.mul(pitch, i)]) for i in index]
+        spots = [self.word(places, i) for i in index]
+        c_rows = [builder.gep(c, [spot]) for spot in spots]
+        others = [builder.gep(other, [spot]) for spot in spots]
+
+        def step(s, sums):
+            a_rows = [builder.inttoptr(self.word(w, s), b.type) for w in words]
+            b_at = builder.gep(b, [builder.mul(builder.add(self.word(shifts, s), skip), b_k)])
+            a_rows = [builder.gep(a, [skip]) for a in a_rows]
+            return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums, ahead if self.vectors == 4 else None)
+
+        sums = self.over_segments(segments, self.begin(c_rows, others, bias, mode), step)
+        low = self.splat(floor)
+        self.store_all([[self.at_least(low, v) for v in row] for row in sums], c_rows)
+
+    def at_least(self, low, value):
+        """The larger one; a NaN in `value` stays."""
+        return self.builder.select(self.builder.fcmp_ordered("<", value, low), low, value)
+
+    def begin(self, c_rows, others, bias, mode):
+        """The sums to start from."""
+        builder = self.builder
+        kinds = {
+            CONTINUE: lambda: [[self.load(c, j) for j in range(self.vectors)] for c in c_rows],
+            AT_BIAS: lambda: [[self.load(bias, j) for j in range(self.vectors)]] * self.rows,
+            AT_BIAS_AND_OTHER: lambda: [
+                [builder.fadd(self.load(bias, j), self.load(o, j)) for j in range(self.vectors)] for o in others
+            ],
+        }
+        entry, done = builder.block, builder.append_basic_block("begun")
+        switch = builder.switch(mode, done)
+        result = [[self.zero] * self.vectors for _ in range(self.rows)]
+        incoming = [(entry, result)]
+        for kind, load in kinds.items():
+            block = builder.append_basic_block("begin")
+            switch.add_case(ir.Constant(I64, kind), block)
+            builder.position_at_end(block)
+            incoming.append((builder.block, load()))
+            builder.branch(done)
+        builder.position_at_end(done)
+        phis = [[builder.phi(self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
+        for block, values in incoming:
+            for row, given in zip(phis, values, strict=True):
+                for phi, value in zip(row, given, strict=True):
+                    phi.add_incoming(value, block)
+        return phis
+
+
+class _Streamed(_Segments):
+    def emit(self, args):
+        segments, depth, a, a_k, b, b_k, table, c, c_row, rows, tail, mode = args
+        builder = self.builder
+        self.set_mask(tail)
+        index = [self.row(i, rows) for i in range(self.rows)]
+        c_rows = [builder.gep(c, [builder.mul(c_row, i)]) for i in index]
+
+        def step(s, sums):
+            words = builder.gep(table, [builder.mul(s, ir.Constant(I64, 2))])
+            start = builder.gep(a, [self.word(words, ir.Constant(I64, 0))])
+            b_at = builder.gep(b, [self.word(words, ir.Constant(I64, 1))])
+            return self.multiply(depth, [builder.gep(start, [i]) for i in index], a_k, b_at, b_k, sums)
+
+        self.store_all(self.over_segments(segments, self.start(c_rows, mode), step), c_rows)
