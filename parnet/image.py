@@ -43,7 +43,7 @@ def load(source: str | os.PathLike[str] | IO[bytes] | bytes) -> NDArray[np.uint8
     except Exception as error:  # Pillow's decoders raise a dozen kinds
         raise FileFormatError(
             f"pn.image.load: expected a whole picture ({', '.join(FORMATS)}), received {where}, {len(data)} bytes "
-            f"that begin with {data[:8]!r} ({type(error).__name__}: {str(error)[:200]}); use another copy of it, or convert it"
+            f"that begin with {data[:8]!r} ({type(error).__name__}: {str(error)[:200]}); use another copy, or convert it"
         ) from error
 
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+from ..registry import snake_case
 from . import hdf5
 from .archive import refusing
 from .fields import clip, damaged
@@ -97,8 +98,7 @@ def _config_names(data: bytes, where: str) -> dict[str, str]:
 
 def class_key(kind: str) -> str:
     """A class's name as Keras 3 counts it in files: Conv2D as conv2d, BatchNormalization as batch_normalization."""
-    parted = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", kind))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", parted).lower()
+    return snake_case(re.sub(r"\W+", "", kind))
 
 
 def _source(file: Any, name: str, format: str, names: dict[str, str]) -> Source:
