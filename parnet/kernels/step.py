@@ -42,6 +42,10 @@ PANEL = 48
 NARROW = 4
 
 
+#: pixels of an image whose sums one part makes, however many parts there are
+CHUNK_PIXELS = 128
+
+
 def window_panel(width):
     """Columns of a panel of a convolution's weights: as wide as a tile of six rows where that comes out even.
 

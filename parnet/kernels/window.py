@@ -27,7 +27,8 @@ AT_BIAS, AT_BIAS_AND_OTHER = 3, 4
 def make_gathered(vectors: int, masked: bool, height: int | None = None):
     """The gathered tile as an intrinsic.
 
-    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead):
+    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor,
+    ahead):
         table: int64, row i of the tile has its words from i * pitch on: the address of its A for each segment.
         places: int64, how far its row of C lies from c in elements. shifts: int64, the row of B where a segment starts.
         mode: STORE, CONTINUE, AT_BIAS (bias: a vector like a row of C), AT_BIAS_AND_OTHER (other: laid out like C).

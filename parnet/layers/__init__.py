@@ -5,6 +5,7 @@ from .convolution import Conv2D
 from .dense import Dense
 from .dropout import Dropout
 from .normalization import BatchNormalization
+from .pooling import GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D, ZeroPadding2D
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
 
 __all__ = [
@@ -14,9 +15,13 @@ __all__ = [
     "Dense",
     "Dropout",
     "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling2D",
     "Input",
     "Layer",
+    "MaxPooling2D",
     "Rescaling",
     "Reshape",
     "Weight",
+    "ZeroPadding2D",
 ]

@@ -146,7 +146,7 @@ class Conv2D(Layer):
         activate_backward(build, dy, self.activation)
         source, x = build.kept("x"), build.kept("shown")
         window = self.window.placed(x.shape)
-        inner = window if source.name == x.name else replace(window, size=source.shape[:2], before=(0, 0))
+        inner = window if source.name == x.name else replace(window, size=(source.shape[0], source.shape[1]), before=(0, 0))
         product = Product(inner, self.filters, self.groups)
         if self.trainable:
             self._weight_gradient(build, source, dy, product)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from .. import initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, Buffer, number, reads_own, writes_own
-from .base import Build, Layer, Shape, Weight
+from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, writes_own
+from .activate import cut_of, usual_share
+from .base import Build, Layer, Shape, Weight, count
 
 
 class BatchNormalization(Layer):
     """y = gamma (x - mean) / sqrt(variance + epsilon) + beta, feature by feature, with Keras's semantics.
+
+    Of images the features are the channels: mean and variance are taken over all pixels of the batch.
 
     In training mean and biased variance are those of the batch, and the moving averages go towards them by 1 -
     momentum; in inference the moving averages are used. In `fit` a batch whose loss is not finite leaves them as they
@@ -19,7 +22,7 @@ class BatchNormalization(Layer):
         momentum: of the moving averages, 0 to 1.
         epsilon: added to the variance, above 0.
     Input, output:
-        (batch, features).
+        (batch, features), or (batch, height, width, features).
     Weights:
         gamma, beta (features,); moving_mean, moving_variance (features,), not trainable.
     """
@@ -49,37 +52,40 @@ class BatchNormalization(Layer):
 
     @staticmethod
     def examples() -> list[tuple[BatchNormalization, Shape]]:
-        return [(BatchNormalization(), (5,)), (BatchNormalization(momentum=0.5, epsilon=1e-2), (37,))]
+        return [
+            (BatchNormalization(), (5,)),
+            (BatchNormalization(momentum=0.5, epsilon=1e-2), (37,)),
+            (BatchNormalization(), (3, 4, 5)),
+            (BatchNormalization(momentum=0.5, trainable=False), (2, 3, 16)),
+        ]
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
+        features = input_shape[-1:]
         return (
-            Weight("gamma", input_shape, self.gamma_initializer, self.gamma_regularizer),
-            Weight("beta", input_shape, self.beta_initializer, self.beta_regularizer),
-            Weight("moving_mean", input_shape, initializers.Zeros(), trainable=False),
-            Weight("moving_variance", input_shape, initializers.Ones(), trainable=False),
+            Weight("gamma", features, self.gamma_initializer, self.gamma_regularizer),
+            Weight("beta", features, self.beta_initializer, self.beta_regularizer),
+            Weight("moving_mean", features, initializers.Zeros(), trainable=False),
+            Weight("moving_variance", features, initializers.Ones(), trainable=False),
         )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 1:
+        if len(input_shape) not in (1, 3):
             received = ", ".join(map(str, input_shape))
             raise ShapeError(
-                f"{self.label()}: expected input (batch, features), received (batch, {received}); add Flatten() before it"
+                f"{self.label()}: expected input (batch, features) or (batch, height, width, channels), received "
+                f"(batch, {received}); add Flatten() before it"
             )
         return input_shape
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
-        y, width = build.rows("y", x.shape), x.width
-        gamma, beta = build.weight("gamma"), build.weight("beta")
+        y, width = build.rows("y", x.shape), x.shape[-1]
         moving = build.weight("moving_mean"), build.weight("moving_variance")
         if not (training and self.trainable):
-            operands: tuple = (x, y, gamma, beta, *moving, width, number(self.epsilon))
-            accesses = reads_own(x, gamma, beta, *moving) + writes_own(y)
-            build.step("norm.batch_inference", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
+            self._with_moving_averages(build, x, y, moving)
             return y
         mean, variance, inverse = (build.fixed(name, width) for name in ("mean", "variance", "inverse"))
-        operands = (x, y, gamma, beta, mean, variance, inverse, width, number(self.epsilon))
-        accesses = reads_own(x, gamma, beta) + writes_own(y, mean, variance, inverse)
-        build.step("norm.batch_forward", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width)
+        declare = self._image_forward if len(x.shape) == 3 else self._row_forward
+        declare(build, x, y, mean, variance, inverse)
         operands = (mean, variance, *moving, width, number(self.momentum))
         accesses = reads_own(mean, variance) + writes_own(*moving)
         build.step_after_loss(
@@ -88,21 +94,86 @@ class BatchNormalization(Layer):
         build.keep(x=x, mean=mean, inverse=inverse)
         return y
 
+    def _with_moving_averages(self, build: Build, x: Buffer, y: Buffer, moving: tuple[Buffer, Buffer]) -> None:
+        weights, width = (build.weight("gamma"), build.weight("beta"), *moving), x.shape[-1]
+        build.keep(x=x)
+        if len(x.shape) == 3:
+            operands: tuple = (x, y, *weights, count(x.shape[:2]), width, number(self.epsilon))
+            accesses, cut = reads_own(x) + reads(*weights) + writes_own(y), cut_of(usual_share(x.shape), x.shape)
+            build.step("channel_norm.inference", operands, accesses, *cut, bytes=8.0 * x.width, scratch=2 * width)
+            return
+        operands = (x, y, *weights, width, number(self.epsilon))
+        accesses = reads_own(x, *weights) + writes_own(y)
+        build.step("norm.batch_inference", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
+
+    def _row_forward(self, build: Build, x: Buffer, y: Buffer, *statistics: Buffer) -> None:
+        gamma, beta, width = build.weight("gamma"), build.weight("beta"), x.width
+        operands = (x, y, gamma, beta, *statistics, width, number(self.epsilon))
+        accesses = reads_own(x, gamma, beta) + writes_own(y, *statistics)
+        build.step("norm.batch_forward", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width)
+
+    def _image_forward(self, build: Build, x: Buffer, y: Buffer, mean: Buffer, variance: Buffer, inverse: Buffer) -> None:
+        pixels, width = count(x.shape[:2]), x.shape[-1]
+        sums, gamma, beta = self._chunks(build, "moments", x.shape), build.weight("gamma"), build.weight("beta")
+        chunks = (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
+        operands: tuple = (x, sums, pixels, width)
+        build.step("channel_norm.moments", operands, reads(x) + writes_own(sums), *chunks, bytes=8.0 * x.width)
+        operands = (sums, mean, variance, inverse, pixels, width, number(self.epsilon))
+        accesses = reads(sums) + writes_own(mean, variance, inverse)
+        build.step("channel_norm.combine_moments", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * sums.width)
+        operands = (x, y, gamma, beta, mean, inverse, pixels, width)
+        accesses = reads_own(x) + reads(gamma, beta, mean, inverse) + writes_own(y)
+        cut = cut_of(usual_share(x.shape), x.shape)
+        build.step("channel_norm.normalise", operands, accesses, *cut, bytes=8.0 * x.width, scratch=2 * width)
+
+    @staticmethod
+    def _chunks(build: Build, name: str, shape: Shape) -> Buffer:
+        """Two sums for each channel of each chunk of each image."""
+        return build.rows(name, (-(-count(shape[:2]) // CHUNK_PIXELS) * 2, shape[-1]))
+
+    # -- backward -------------------------------------------------------------------------------
+
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        x = build.kept("x")
         if not self.trainable:
-            return self._frozen_backward(build, dy)
-        x, mean, inverse, gamma = build.kept("x"), build.kept("mean"), build.kept("inverse"), build.weight("gamma")
+            return self._frozen_backward(build, x, dy)
+        mean, inverse, gamma = build.kept("mean"), build.kept("inverse"), build.weight("gamma")
         rides = build.rides("gamma") and build.rides("beta")
         name = build.weight if rides else build.gradient
-        dgamma, dbeta, width = name("gamma"), name("beta"), x.width
-        operands = (x, dy, mean, inverse, gamma, dgamma, dbeta, width, int(build.input_gradient_wanted), int(rides))
-        accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, dgamma, dbeta)
-        build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, width), bytes=30.0 * width)
+        targets = name("gamma"), name("beta")
+        if len(x.shape) == 3:
+            self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), int(rides))
+            return dy
+        operands = (x, dy, mean, inverse, gamma, *targets, x.width, int(build.input_gradient_wanted), int(rides))
+        accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, *targets)
+        build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, x.width), bytes=30.0 * x.width)
         return dy
 
-    def _frozen_backward(self, build: Build, dy: Buffer) -> Buffer:
-        gamma, variance = build.weight("gamma"), build.weight("moving_variance")
-        operands = (dy, gamma, variance, dy.width, number(self.epsilon))
+    def _image_backward(self, build: Build, x: Buffer, dy: Buffer, others: tuple[Buffer, ...], rides: int) -> None:
+        pixels, width = count(x.shape[:2]), x.shape[-1]
+        sums = self._chunks(build, "gradient_sums", x.shape)
+        operands: tuple = (x, dy, others[0], sums, pixels, width)
+        chunks = (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
+        accesses = reads(x, dy, others[0]) + writes_own(sums)
+        build.step("channel_norm.gradient_sums", operands, accesses, *chunks, bytes=8.0 * x.width)
+        factors = tuple(build.fixed(name, width) for name in ("gradient_a", "gradient_b", "gradient_s"))
+        operands = (sums, *others, *factors, pixels, width, rides)
+        accesses = reads(sums) + reads_own(*others[:3]) + writes_own(*others[3:], *factors)
+        build.step("channel_norm.combine_gradients", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * sums.width)
+        if build.input_gradient_wanted:
+            cut = cut_of(usual_share(x.shape), x.shape)
+            accesses = reads_own(x) + reads(*factors) + writes_own(dy)
+            operands = (x, dy, *factors, pixels, width)
+            build.step("channel_norm.input_gradient", operands, accesses, *cut, bytes=12.0 * x.width)
+
+    def _frozen_backward(self, build: Build, x: Buffer, dy: Buffer) -> Buffer:
+        gamma, variance, width = build.weight("gamma"), build.weight("moving_variance"), x.shape[-1]
+        if len(x.shape) == 3:
+            operands: tuple = (dy, gamma, variance, count(x.shape[:2]), width, number(self.epsilon))
+            accesses, cut = reads(gamma, variance) + writes_own(dy), cut_of(usual_share(x.shape), x.shape)
+            build.step("channel_norm.frozen_gradient", operands, accesses, *cut, bytes=8.0 * x.width, scratch=2 * width)
+            return dy
+        operands = (dy, gamma, variance, width, number(self.epsilon))
         accesses = reads_own(gamma, variance) + writes_own(dy)
-        build.step("norm.frozen_backward", operands, accesses, COLUMNS, (-1, dy.width), bytes=8.0 * dy.width)
+        build.step("norm.frozen_backward", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * width)
         return dy

@@ -151,9 +151,9 @@ def add_padding(build: Build, x: Buffer, y: Buffer, before: tuple[int, int]) -> 
     build.step("image.pad", operands, reads(x) + writes_own(y), *cut_of(share, y.shape), bytes=4.0 * (x.width + y.width))
 
 
-def take_padding_off(build: Build, dy: Buffer, dx: Buffer, before: tuple[int, int]) -> None:
-    """The step that cuts the padding off again: the gradient of `add_padding`."""
-    (height, width, channels), (out_height, out_width, _) = dx.shape, dy.shape
+def take_padding_off(build: Build, dy: Buffer, shape: Shape, dx: Buffer, before: tuple[int, int]) -> None:
+    """The step that cuts the padding off images of that shape again: the gradient of `add_padding`."""
+    (height, width, channels), (out_height, out_width, _) = dx.shape, shape
     operands = (dy, dx, pair(out_height, out_width), pair(height, width), pair(*before), channels)
     build.step(
         "image.crop", operands, reads(dy) + writes_own(dx), *cut_of(usual_share(dx.shape), dx.shape), bytes=8.0 * dx.width
