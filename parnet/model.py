@@ -241,16 +241,11 @@ class Sequential:
 
         save_weights(self, path)
 
-    def load_weights(self, path, *, strict: bool = True) -> None:
-        """Read the weights from a file of `save` or `save_weights`.
+    def load_weights(self, path, format: str = "auto", strict: bool = True):
+        """Read the weights from a file of parnet, Keras or PyTorch (safetensors); see `parnet.io.weights`."""
+        from .io.weights import load_weights
 
-        Args:
-            strict: every array must be in the file and fit; else those that do are read and the others named in a
-                warning.
-        """
-        from .io.model_file import load_weights
-
-        load_weights(self, path, strict=strict)
+        return load_weights(self, path, format, strict)
 
     # -- the manual loop ------------------------------------------------------------------------
 

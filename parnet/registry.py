@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def snake_case(name: str) -> str:
-    """`SparseCategoricalCrossentropy` as `sparse_categorical_crossentropy`."""
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    """`SparseCategoricalCrossentropy` as `sparse_categorical_crossentropy`, `Conv2D` as `conv2d`: Keras's rule."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Za-z0-9])(?=[A-Z][a-z])", "_", name).lower()
 
 
 class Registry(Generic[T]):

@@ -25,7 +25,7 @@ class Regularizer(Configurable):
 registry: Registry[Regularizer] = Registry("regularizer", Regularizer)
 
 
-@registry.add()
+@registry.add("l1_l2")
 class L1L2(Regularizer):
     """Both penalties."""
 

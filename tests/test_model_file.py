@@ -28,7 +28,8 @@ from parnet.errors import (
 )
 from parnet.initializers import Initializer
 from parnet.io import atomic
-from parnet.io.model_file import load_model, load_weights, save_model, save_weights
+from parnet.io.model_file import load_model, save_model, save_weights
+from parnet.io.weights import load_weights
 from parnet.layers.base import registry
 from parnet.losses import Loss
 

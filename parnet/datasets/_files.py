@@ -102,7 +102,7 @@ def _load_known(source: ImageSource, url: str | None) -> Arrays:
     if here.data_dir is None:
         looked.insert(0, "PARNET_DATA (not set)")
     try:
-        with _download_folder(here.cache_dir) as folder:
+        with download_folder(here.cache_dir, "datasets") as folder:
             return _download(source, (url or source.url).rstrip("/"), folder)
     except DatasetError as error:
         raise DatasetError(
@@ -178,10 +178,10 @@ def _parse_idx(path: Path) -> NDArray[np.uint8]:
 
 
 @contextmanager
-def _download_folder(cache: Path | None) -> Iterator[Path]:
-    """The folder that keeps downloads, or with caching off one that is removed again."""
+def download_folder(cache: Path | None, kind: str) -> Iterator[Path]:
+    """The folder that keeps downloads of a kind, or with caching off one that is removed again."""
     if cache is not None:
-        yield cache / "datasets"
+        yield cache / kind
     else:
         with tempfile.TemporaryDirectory(prefix="parnet-") as folder:
             yield Path(folder)
@@ -202,7 +202,7 @@ def _download(source: ImageSource, url: str, folder: Path) -> Arrays:
             arrays |= _read_all(source, [kept])
             continue
         address = f"{url}/{kept.name}"
-        with _scratch_folder(kept.parent) as scratch:
+        with scratch_folder(kept.parent) as scratch:
             part = Path(scratch, kept.name)
             fetch(address, part)
             arrays |= _read(source, part, address, "nothing was kept; try again, or pass a mirror as url")
@@ -210,7 +210,7 @@ def _download(source: ImageSource, url: str, folder: Path) -> Arrays:
     return arrays
 
 
-def _scratch_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
+def scratch_folder(parent: Path) -> tempfile.TemporaryDirectory[str]:
     """A temporary folder in `parent`, which is made if it is not there."""
     try:
         parent.mkdir(parents=True, exist_ok=True)

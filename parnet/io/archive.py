@@ -90,7 +90,7 @@ class Archive:
         start = file.read(4)
         if start != b"PK\3\4":
             raise damaged(name, _A_ZIP, f"{size} bytes that begin with {start!r}")
-        with _refusing(name):
+        with refusing(name):
             self._zip = zipfile.ZipFile(file)
         self._sizes = self._read_directory(size)
         self.document = self._read_document()
@@ -151,7 +151,7 @@ class Archive:
         return entries
 
     def _bytes(self, member: str) -> bytes:
-        with _refusing(f"{self.name}: {member}"):
+        with refusing(f"{self.name}: {member}"):
             return self._zip.read(member)
 
     def array(self, member: str) -> np.ndarray:
@@ -178,7 +178,7 @@ def reading(path: str | os.PathLike[str]) -> Iterator[Archive]:
 
 
 @contextmanager
-def _refusing(where: str) -> Iterator[None]:
+def refusing(where: str) -> Iterator[None]:
     """What `zipfile` raises about a damaged zip, as FileFormatError; a disk that fails stays an OSError."""
     try:
         yield

@@ -7,12 +7,10 @@ optimizer's slots and its count of updates, the learning rate, the seed.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import ParnetWarning, ShapeError
 from ..executors.memory import Store
 from ..layers.base import Shape
 from ..model import Sequential
@@ -21,12 +19,11 @@ from ..plan.update import slot_size
 from .archive import Archive, reading, write
 from .describe import NONE, build, describe_model, describe_training
 from .fields import damaged
+from .weights import SLOTS
 
 Path = str | os.PathLike[str]
 
-SLOTS = "optimizer/slots.npy"
-
-__all__ = ["load_model", "load_weights", "save_model", "save_weights"]
+__all__ = ["load_model", "save_model", "save_weights"]
 
 
 # -- saving -------------------------------------------------------------------------------------
@@ -153,60 +150,3 @@ def _expect(archive: Archive, model: Sequential) -> None:
             implied = "no such array" if wanted is None else f"{dtype} {wanted}"
             received = "no such array" if entry is None else f"{entry.dtype} {entry.shape}"
             raise damaged(f"{archive.name}: {name}", f"{implied}, as the model in model.json has it", received)
-
-
-# -- weights alone ------------------------------------------------------------------------------
-
-
-def load_weights(model: Sequential, path: Path, strict: bool = True) -> None:
-    """Read weights from a file of `save_model` or `save_weights`; all are checked before one is replaced.
-
-    Args:
-        model: built. The state of its optimizer stays as it is.
-        path: of the file; float32 and float64 are converted into each other.
-        strict: each array of the model and of the file must have its counterpart, of the same "layer/weight"
-            and shape. Else those that do are read, and one ParnetWarning names the others.
-    Raises:
-        ShapeError: the file's arrays do not fit the model. Nothing is changed then.
-        FileFormatError: the file is damaged or no file of parnet. Nothing is changed then.
-        StateError: the model's input shape is not known.
-        OSError: the file is not there or cannot be read.
-    """
-    mine = {_member(p.name): p for p in model.weights}
-    where = f"{model.name}.load_weights"
-    with reading(path) as archive:
-        theirs = {name: entry.shape for name, entry in archive.entries.items() if name != SLOTS}
-        fits = [name for name, p in mine.items() if theirs.get(name) == p.shape]
-        problems = _problems({name: p.shape for name, p in mine.items()}, theirs)
-        if strict and problems:
-            raise ShapeError(
-                f"{where}: expected the arrays of this model, received {archive.name} with {problems}; "
-                "load into a model of the same layers, or pass strict=False to read only what fits"
-            )
-        with np.errstate(over="ignore"):
-            arrays = {name: archive.array(name).astype(model.dtype, copy=False) for name in fits}
-    for name, array in arrays.items():
-        mine[name].assign(array)
-    if problems:
-        message = f"{where}: read {len(fits)} of {len(mine)} arrays of the model; {archive.name} has {problems}"
-        warnings.warn(message, ParnetWarning, stacklevel=3)
-
-
-def _problems(mine: dict[str, Shape], theirs: dict[str, Shape]) -> str:
-    """How a file's arrays differ from a model's, or an empty text."""
-    missing = [_key(n) for n in mine if n not in theirs]
-    extra = [_key(n) for n in theirs if n not in mine]
-    other = [f"{_key(n)} {theirs[n]} for {s}" for n, s in mine.items() if n in theirs and theirs[n] != s]
-    if (missing or extra) and list(mine.values()) == list(theirs.values()):
-        pairs = [f"{_key(b)} for {_key(a)}" for a, b in zip(mine, theirs, strict=True) if a != b]
-        return f"the same shapes in the same order under other names ({_few(pairs)}; name the layers alike)"
-    kinds = (("none of the name", missing), ("others", extra), ("other shapes", other))
-    return "; ".join(f"{kind}: {_few(names)}" for kind, names in kinds if names)
-
-
-def _key(member: str) -> str:
-    return member.removeprefix("weights/").removesuffix(".npy")
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -1,0 +1,190 @@
+"""Reads the weights of Keras's files. Stage: io, a reader. Must not know: parnet's models.
+
+| file                        | layout                                                                              |
+|-----------------------------|-------------------------------------------------------------------------------------|
+| `.h5` of Keras 2 and 3      | attribute layer_names; group of each layer with weight_names; in a whole model all  |
+|                             | below the group model_weights                                                       |
+| `.weights.h5` of Keras 3    | layers/<class>_<number>/vars/0, 1, ...; since 3.8 the attribute name of vars is the  |
+|                             | layer's own name                                                                    |
+| `.keras`                    | a zip with model.weights.h5, as before, and config.json, which has the layers' names |
+
+Numbers and names are taken, nothing else: no configuration is turned into objects, no Lambda unpacked.
+Sources: keras/src/legacy/saving/legacy_h5_format.py, keras/src/saving/saving_lib.py (3.15).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Any
+
+from ..registry import snake_case
+from . import hdf5
+from .archive import refusing
+from .fields import clip, damaged
+from .found import FileLayer, Found, Source
+
+WEIGHTS, CONFIG = "model.weights.h5", "config.json"
+#: groups of a Keras 3 file that hold no weights of the model
+_OTHERS = ("optimizer", "metrics", "compile_metrics")
+
+
+@contextmanager
+def reading_h5(path: str | os.PathLike[str]) -> Iterator[Source]:
+    """A `.h5` or `.weights.h5` file; its arrays are read on demand.
+
+    Raises:
+        FileFormatError: it is truncated, damaged, hostile, or no file of Keras's.
+        MissingExtraError: h5py is not installed.
+        OSError: it is not there or cannot be read.
+    """
+    name = os.fsdecode(path)
+    with open(name, "rb"), hdf5.opened(name, name) as file:
+        yield _source(file, name, "keras-h5", {})
+
+
+@contextmanager
+def reading_zip(path: str | os.PathLike[str]) -> Iterator[Source]:
+    """A `.keras` file; for errors see `reading_h5`."""
+    name = os.fsdecode(path)
+    with open(name, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        with refusing(name), zipfile.ZipFile(file) as archive:
+            data, config = _member(archive, WEIGHTS, size, name), _member(archive, CONFIG, size, name)
+    with hdf5.opened(BytesIO(data), f"{name}: {WEIGHTS}") as inner:
+        yield _source(inner, name, "keras", _config_names(config, f"{name}: {CONFIG}"))
+
+
+def _member(archive: zipfile.ZipFile, member: str, size: int, name: str) -> bytes:
+    """A member of the zip, no larger than the zip."""
+    if member not in archive.namelist():
+        raise damaged(name, f"a member {member}", ", ".join(archive.namelist()) or "no member", "give a file of model.save")
+    info = archive.getinfo(member)
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
+        raise damaged(
+            f"{name}: {member}",
+            "a member that is not compressed",
+            f"{info.compress_size} bytes that claim to become {info.file_size}",
+            "use the file as Keras wrote it, not as another program has packed it",
+        )
+    return archive.read(info)
+
+
+def _config_names(data: bytes, where: str) -> dict[str, str]:
+    """The key of each layer, such as conv2d_3, to its name; empty where the configuration is not a plain list of layers."""
+    try:
+        config = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise damaged(where, "well-formed JSON", error) from error
+    inner = config.get("config") if isinstance(config, dict) else None
+    lines = inner.get("layers") if isinstance(inner, dict) else None
+    names: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for line in lines if isinstance(lines, list) else []:
+        kind, given = (line.get("class_name"), line.get("config")) if isinstance(line, dict) else (None, None)
+        if not isinstance(kind, str) or not isinstance(given, dict) or not isinstance(given.get("name"), str):
+            return {}
+        base = class_key(kind.rsplit(">", 1)[-1])
+        number = counts.get(base, 0)
+        counts[base] = number + 1
+        names[f"{base}_{number}" if number else base] = given["name"]
+    return names
+
+
+def class_key(kind: str) -> str:
+    """A class's name as Keras 3 counts it in files: Conv2D as conv2d, BatchNormalization as batch_normalization."""
+    return snake_case(re.sub(r"\W+", "", kind))
+
+
+def _source(file: Any, name: str, format: str, names: dict[str, str]) -> Source:
+    """The layers of an open file, in whichever layout it has."""
+    top = hdf5.members(file, name)
+    if hdf5.words(file, "layer_names", name) is None and "model_weights" in top:
+        file = hdf5.child(file, "model_weights", name)
+    listed = hdf5.words(file, "layer_names", name)
+    if listed is not None:
+        layers = [layer for title in listed for layer in _named_layer(file, title, name)]
+        return Source(name, format, layers)
+    layers, ignored = [], []
+    for path in _vars(file, name):
+        arrays = _numbered(file, path, name)
+        if path.split("/")[0] in _OTHERS:
+            ignored += [found.name for found in arrays]
+        elif arrays:
+            layers.append(_keyed_layer(file, path, arrays, names, name))
+    if not layers:
+        received = f"groups {', '.join(top[:8])}" if top else "an empty one"
+        raise damaged(name, "an HDF5 file with weights as Keras writes them", received, "save with model.save_weights")
+    return Source(name, format, layers, tuple(ignored))
+
+
+# -- the layout with layer_names ----------------------------------------------------------------
+
+
+def _named_layer(file: Any, title: str, where: str) -> list[FileLayer]:
+    """The arrays of a layer; those of a model within the model as layers of their own."""
+    group = hdf5.child(file, title, where)
+    weights = hdf5.words(group, "weight_names", f"{where}: {clip(title)}")
+    if weights is None:
+        raise damaged(f"{where}: {clip(title)}", "an attribute weight_names", "none")
+    owners: dict[str, list[Found]] = {}
+    for weight in weights:
+        *above, last = weight.split("/")
+        dataset = hdf5.child(group, weight, f"{where}: {clip(title)}")
+        full = weight if above and above[0] == title else f"{title}/{weight}"
+        if not hdf5.is_float(dataset, f"{where}: {full}"):
+            raise damaged(f"{where}: {clip(full)}", "an array of floats", getattr(dataset, "dtype", "a group"))
+        owner = above[-1] if above else title
+        owners.setdefault(owner, []).append(hdf5.found(dataset, full, last.split(":")[0], where))
+    if len(owners) == 1:
+        return [FileLayer(title, "", tuple(arrays)) for arrays in owners.values()]
+    return [FileLayer(owner, "", tuple(arrays)) for owner, arrays in owners.items()]
+
+
+# -- the layout with vars -----------------------------------------------------------------------
+
+
+def _vars(file: Any, where: str) -> list[str]:
+    """The paths of all groups that have a group "vars", in the order in which Keras counts them."""
+    found, waiting, seen = [], [(file, "")], 0
+    while waiting:
+        group, path = waiting.pop()
+        for name in hdf5.members(group, where):
+            inner, seen = hdf5.child(group, name, where), seen + 1
+            if seen > hdf5.MEMBERS_LIMIT or path.count("/") > hdf5.DEPTH_LIMIT:
+                limits = f"at most {hdf5.MEMBERS_LIMIT} members, {hdf5.DEPTH_LIMIT} deep"
+                raise damaged(where, limits, f"more, at {clip(path)}")
+            if name == "vars":
+                found.append(path)
+            elif hdf5.is_group(inner):
+                waiting.append((inner, f"{path}/{name}".lstrip("/")))
+    return sorted(found, key=_natural)
+
+
+def _natural(path: str) -> list[Any]:
+    """Sorts conv2d_10 behind conv2d_9."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", path)]
+
+
+def _numbered(file: Any, path: str, where: str) -> list[Found]:
+    """The arrays 0, 1, ... of a layer that are floats."""
+    inside = f"{path}/vars".lstrip("/")
+    group = hdf5.child(file, inside, where)
+    found = []
+    for name in sorted(hdf5.members(group, where), key=_natural):
+        dataset = hdf5.child(group, name, f"{where}: {inside}")
+        if hdf5.is_float(dataset, f"{where}: {inside}/{name}"):
+            found.append(hdf5.found(dataset, f"{inside}/{name}", name, where))
+    return found
+
+
+def _keyed_layer(file: Any, path: str, arrays: list[Found], names: dict[str, str], where: str) -> FileLayer:
+    """A layer by its key, and by its name if the file has it."""
+    key = path.rsplit("/", 1)[-1]
+    own = hdf5.word(hdf5.child(file, f"{path}/vars".lstrip("/"), where), "name", where)
+    return FileLayer(own or names.get(key, ""), key, tuple(arrays))
