@@ -6,10 +6,9 @@ A loss names its kernel and says what its targets look like; the plan makes the 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from .errors import HyperparameterError
+from .checks import check_number
 from .registry import Configurable, Registry
 
 
@@ -119,9 +118,7 @@ class Huber(Loss):
     kernel = "loss.huber"
 
     def __init__(self, delta: float = 1.0):
-        if not (isinstance(delta, int | float) and math.isfinite(delta) and delta > 0):
-            raise HyperparameterError(f"Huber: expected delta above 0, received {delta!r}")
-        self.delta = self.parameter = float(delta)
+        self.delta = self.parameter = check_number(delta, "Huber(delta)", 0, above=True)
 
 
 @registry.add()

@@ -303,9 +303,9 @@ class Sequential:
                 f"compile: this {type(rule).__name__} has made {rule.iterations} updates elsewhere; make a new one"
             )
         if clipnorm is not None:
-            rule.clipnorm = rule._positive("clipnorm", clipnorm)
+            rule.clipnorm = rule._limit("clipnorm", clipnorm)
         if clipvalue is not None:
-            rule.clipvalue = rule._positive("clipvalue", clipvalue)
+            rule.clipvalue = rule._limit("clipvalue", clipvalue)
         if seed is not None:
             self.seed = seeding.check_seed(seed)
             if self._session is not None:

@@ -6,14 +6,15 @@ In a manual loop it is made with `net.parameters()` and driven by `zero_grad()` 
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import schedules
-from .errors import HyperparameterError, StateError
-from .registry import Configurable, Registry, plain
+from .checks import check_number
+from .errors import HyperparameterError, StateError, unknown_name
+from .registry import Configurable, Registry, arguments, plain
 
 
 class Optimizer(Configurable):
@@ -33,6 +34,7 @@ class Optimizer(Configurable):
 
     kernel = ""
     slots = 0
+    iterations = 0
     default_rate = 0.001
 
     def __init__(
@@ -51,10 +53,9 @@ class Optimizer(Configurable):
             raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
         rate = lr if learning_rate is None else learning_rate
         self._rate = self._checked_rate(self.default_rate if rate is None else rate)
-        self.clipnorm = self._positive("clipnorm", clipnorm)
-        self.global_clipnorm = self._positive("global_clipnorm", global_clipnorm)
-        self.clipvalue = self._positive("clipvalue", clipvalue)
-        self.iterations = 0
+        self.clipnorm = self._limit("clipnorm", clipnorm)
+        self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
+        self.clipvalue = self._limit("clipvalue", clipvalue)
         self._session = None
         if parameters is not None:
             parameters.session.attach(self)
@@ -73,23 +74,23 @@ class Optimizer(Configurable):
             return rate
         if isinstance(rate, dict):
             return schedules.get(rate)
-        if not (isinstance(rate, int | float | np.number) and math.isfinite(rate) and rate >= 0):
-            raise HyperparameterError(
-                f"{type(self).__name__}: expected a learning_rate of 0 or more, or a schedule, received {rate!r}"
-            )
-        return float(rate)
+        return check_number(rate, f"{type(self).__name__}(learning_rate), unless a schedule", 0)
 
-    def _positive(self, name: str, value):
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise HyperparameterError(f"{type(self).__name__}: expected {name} above 0, received {value!r}")
-        return None if value is None else float(value)
+    def _positive(self, name: str, value) -> float:
+        return check_number(value, f"{type(self).__name__}({name})", 0, above=True)
+
+    def _limit(self, name: str, value) -> float | None:
+        return None if value is None else self._positive(name, value)
 
     def _share(self, name: str, value) -> float:
-        if not (isinstance(value, int | float) and 0 <= value < 1):
-            raise HyperparameterError(
-                f"{type(self).__name__}: expected {name} of at least 0 and below 1, received {value!r}"
-            )
-        return float(value)
+        return check_number(value, f"{type(self).__name__}({name})", 0, 1, below=True)
+
+    def __setattr__(self, name: str, value) -> None:
+        """Refuse names that mean nothing: `optimizer.momentun = 0.9` would change nothing, in silence."""
+        known = _known(type(self))
+        if not (name.startswith("_") or name in known or hasattr(type(self), name)):
+            raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
+        super().__setattr__(name, value)
 
     @property
     def learning_rate(self) -> float:
@@ -104,6 +105,15 @@ class Optimizer(Configurable):
                 "give the optimizer a number to steer it by hand or by callback"
             )
         self._rate = self._checked_rate(value)
+
+    @property
+    def lr(self) -> float:
+        """Another name of `learning_rate`."""
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value) -> None:
+        self.learning_rate = value
 
     # -- what the plan asks ---------------------------------------------------------------------
 
@@ -151,7 +161,14 @@ class Optimizer(Configurable):
         self._open_session().update(self)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"learning_rate": plain(self._rate)}
+        config = super().get_config() | {"learning_rate": plain(self._rate)}
+        config.pop("lr")
+        return config
+
+
+@lru_cache(maxsize=64)
+def _known(cls: Any) -> frozenset[str]:
+    return frozenset(arguments(cls))
 
 
 registry: Registry[Optimizer] = Registry("optimizer", Optimizer)
@@ -239,9 +256,7 @@ class AdamW(Adam):
 
     def __init__(self, parameters=None, learning_rate=None, weight_decay: float = 0.004, **base):
         super().__init__(parameters, learning_rate, **base)
-        if not (isinstance(weight_decay, int | float) and math.isfinite(weight_decay) and weight_decay >= 0):
-            raise HyperparameterError(f"AdamW: expected weight_decay of 0 or more, received {weight_decay!r}")
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = check_number(weight_decay, "AdamW(weight_decay)", 0)
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
         result = super().rates(steps)
@@ -262,11 +277,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, parameters=None, learning_rate=None, initial_accumulator_value=0.1, epsilon=1e-7, **base):
         super().__init__(parameters, learning_rate, **base)
-        if not (isinstance(initial_accumulator_value, int | float) and initial_accumulator_value >= 0):
-            raise HyperparameterError(
-                f"Adagrad: expected initial_accumulator_value of 0 or more, received {initial_accumulator_value!r}"
-            )
-        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.initial_accumulator_value = check_number(initial_accumulator_value, "Adagrad(initial_accumulator_value)", 0)
         self.epsilon = self._positive("epsilon", epsilon)
 
     def numbers(self):

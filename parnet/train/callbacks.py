@@ -12,10 +12,10 @@ import math
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from numbers import Integral
 from typing import Any, Literal
 
-from ..errors import HyperparameterError, ParnetWarning, unknown_name
+from ..checks import check_argument, check_number
+from ..errors import ParnetWarning, unknown_name
 
 Logs = dict[str, float]
 Mode = Literal["auto", "min", "max"]
@@ -148,18 +148,6 @@ class CallbackList:
         self._call("on_train_batch_end", logs, batch)
 
 
-def check_argument(condition: bool, where: str, expected: str, received: object, advice: str) -> None:
-    """Raise HyperparameterError, saying all four, unless the condition holds."""
-    if not condition:
-        raise HyperparameterError(f"{where}: expected {expected}, received {received!r}; {advice}")
-
-
-def check_count(where: str, value: object, low: int = 0) -> None:
-    """Raise HyperparameterError unless the value is a whole number of at least `low`."""
-    good = isinstance(value, Integral) and int(value) >= low
-    check_argument(good, where, f"a whole number of at least {low}", value, "pass such a number")
-
-
 class Monitor:
     """Reads one metric from the logs, unrounded, and tells which of two values is better."""
 
@@ -170,7 +158,7 @@ class Monitor:
         rising = mode == "max" or (mode == "auto" and not RISING.isdisjoint(name.split("_")))
         self.name = name
         self.sign = -1.0 if rising else 1.0
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(check_number(min_delta, f"{type(owner).__name__}(min_delta)"))
         #: what every finite value improves on
         self.worst = self.sign * math.inf
         self.warned = False

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import seeding
-from ..errors import DataError, DTypeError, HyperparameterError, ShapeError
+from ..checks import check_count
+from ..errors import DataError, DTypeError, ShapeError
 from ..losses import Hinge, Loss
 from ..plan.objective import Targets
 
@@ -160,13 +161,6 @@ def class_weights(class_weight, y: np.ndarray, targets: Targets, where: str) -> 
         table[int(label)] = weight
     labels = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
     return table[labels.astype(np.int64)]
-
-
-def check_count(value, where: str, low: int = 1) -> int:
-    """A whole number of at least `low`. Raises HyperparameterError."""
-    if not hasattr(value, "__index__") or isinstance(value, bool) or int(value) < low:
-        raise HyperparameterError(f"{where}: expected a whole number of {low} or more, received {value!r}")
-    return int(value)
 
 
 class DataLoader:

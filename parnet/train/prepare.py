@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_count
 from ..errors import DataError, HyperparameterError, ParnetWarning
 from ..plan.objective import Targets
 from ..plan.plan import Request, make_plan
@@ -39,9 +40,9 @@ class FitArguments:
 
 def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, CallbackList, History]:
     """What `run_fit` needs. Raises ParnetError of the kind that fits."""
-    batch_size = data.check_count(given.batch_size, "fit: batch_size")
-    epochs = data.check_count(given.epochs, "fit: epochs")
-    initial_epoch = data.check_count(given.initial_epoch, "fit: initial_epoch", low=0)
+    batch_size = check_count(given.batch_size, "fit: batch_size")
+    epochs = check_count(given.epochs, "fit: epochs")
+    initial_epoch = check_count(given.initial_epoch, "fit: initial_epoch", low=0)
     rows = check_rows(model, x, y, given.sample_weight, given.class_weight, "fit")
     validation = _validation(model, rows, given, x)
     if validation is not None and given.validation_data is None:
@@ -125,7 +126,7 @@ def _steps(rows: int, batch: int, wanted) -> int:
     steps = -(-rows // batch)
     if wanted is None:
         return steps
-    wanted = data.check_count(wanted, "fit: steps_per_epoch")
+    wanted = check_count(wanted, "fit: steps_per_epoch")
     if wanted > steps:
         raise HyperparameterError(
             f"fit: expected steps_per_epoch of at most {steps}, the batches that {rows} rows make, received {wanted}"

@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable
 from numbers import Real
 
+from ..checks import check_argument, check_count, check_number
 from ..errors import ParnetError, StateError
 from ..schedules import Schedule
-from .callbacks import Callback, Logs, Mode, Monitor, check_argument, check_count
+from .callbacks import Callback, Logs, Mode, Monitor
 
 
 def _check_learning_rate(callback: Callback) -> None:
@@ -109,20 +110,11 @@ class ReduceLROnPlateau(Callback):
         mode: Mode = "auto",
         verbose: int = 0,
     ):
-        check_argument(
-            0 < factor < 1,
-            "ReduceLROnPlateau(factor)",
-            "a number between 0 and 1",
-            factor,
-            "use for example 0.1",
-        )
-        check_count("ReduceLROnPlateau(patience)", patience)
-        check_count("ReduceLROnPlateau(cooldown)", cooldown)
         self._watch = Monitor(self, monitor, mode, min_delta)
-        self.factor = factor
-        self.patience = patience
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.factor = check_number(factor, "ReduceLROnPlateau(factor)", 0, 1, above=True, below=True)
+        self.patience = check_count(patience, "ReduceLROnPlateau(patience)", low=0)
+        self.cooldown = check_count(cooldown, "ReduceLROnPlateau(cooldown)", low=0)
+        self.min_lr = check_number(min_lr, "ReduceLROnPlateau(min_lr)", 0)
         self.verbose = verbose
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import check_count, check_number
 from ..errors import FileFormatError, HyperparameterError
-from .callbacks import Callback, Logs, Mode, Monitor, check_count
+from .callbacks import Callback, Logs, Mode, Monitor
 
 
 class EarlyStopping(Callback):
@@ -48,14 +49,13 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ):
-        check_count("EarlyStopping(patience)", patience)
         self.monitor = monitor
         self._watch = Monitor(self, monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = check_count(patience, "EarlyStopping(patience)", low=0)
         self.verbose = verbose
-        self.baseline = baseline
+        self.baseline = None if baseline is None else check_number(baseline, "EarlyStopping(baseline)")
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
+        self.start_from_epoch = check_count(start_from_epoch, "EarlyStopping(start_from_epoch)", low=0)
         self._reset()
 
     def _reset(self) -> None:
@@ -135,7 +135,7 @@ class ModelCheckpoint(Callback):
         self._best = self._watch.worst
         self._epoch = self._batches = 0
         if save_freq != "epoch":
-            check_count("ModelCheckpoint(save_freq), unless 'epoch'", save_freq, low=1)
+            check_count(save_freq, "ModelCheckpoint(save_freq), unless 'epoch'")
             # on the object, not in the class: the usual checkpoint must not wake Python at each batch
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
 
