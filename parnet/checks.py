@@ -1,4 +1,4 @@
-"""Arguments that users give, checked alike everywhere. Stage: beneath everything but errors. Must not know: what they mean."""
+"""Arguments that users give, checked alike. Stage: beneath everything but errors. Must not know: what they mean."""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ class Loss(Configurable):
     fused: dict[str, str] = {}
     labels = False
     parameter = 0.0
+    #: lowest and highest target that makes sense, or None
+    target_range: tuple[float, float] | None = None
     #: the kernel turns sums into probabilities where they lie
     from_logits = False
 
@@ -79,7 +81,7 @@ class CategoricalCrossentropy(_Crossentropy):
         from_logits: the model's last layer has no softmax.
     """
 
-    kernel, fused = "loss.categorical", {"softmax": "loss.softmax_dense"}
+    kernel, fused, target_range = "loss.categorical", {"softmax": "loss.softmax_dense"}, (0.0, 1.0)
 
 
 @registry.add("bce")
@@ -90,7 +92,7 @@ class BinaryCrossentropy(_Crossentropy):
         from_logits: the model's last layer has no sigmoid.
     """
 
-    kernel, fused = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}
+    kernel, fused, target_range = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0)
 
 
 @registry.add("mse")

@@ -6,7 +6,6 @@ In a manual loop it is made with `net.parameters()` and driven by `zero_grad()` 
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -87,9 +86,10 @@ class Optimizer(Configurable):
 
     def __setattr__(self, name: str, value) -> None:
         """Refuse names that mean nothing: `optimizer.momentun = 0.9` would change nothing, in silence."""
-        known = _known(type(self))
-        if not (name.startswith("_") or name in known or hasattr(type(self), name)):
-            raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
+        if not (name.startswith("_") or hasattr(type(self), name)):
+            known = arguments(type(self))
+            if name not in known:
+                raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
         super().__setattr__(name, value)
 
     @property
@@ -164,11 +164,6 @@ class Optimizer(Configurable):
         config = super().get_config() | {"learning_rate": plain(self._rate)}
         config.pop("lr")
         return config
-
-
-@lru_cache(maxsize=64)
-def _known(cls: Any) -> frozenset[str]:
-    return frozenset(arguments(cls))
 
 
 registry: Registry[Optimizer] = Registry("optimizer", Optimizer)

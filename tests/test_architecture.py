@@ -32,7 +32,7 @@ ROWS = (
     ("executors",),
     ("strategy",),
     ("train",),
-    ("io", "model", "summary"),
+    ("io", "model", "summary", "warm"),
     ("datasets", "viz", "callbacks", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

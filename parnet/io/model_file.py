@@ -7,12 +7,11 @@ optimizer's slots and its count of updates, the learning rate, the seed.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator
 
 import numpy as np
 
-from ..errors import ParnetWarning, ShapeError
+from ..errors import ShapeError, warn
 from ..executors.memory import Store
 from ..layers.base import Shape
 from ..model import Sequential
@@ -189,7 +188,7 @@ def load_weights(model: Sequential, path: Path, strict: bool = True) -> None:
         mine[name].assign(array)
     if problems:
         message = f"{where}: read {len(fits)} of {len(mine)} arrays of the model; {archive.name} has {problems}"
-        warnings.warn(message, ParnetWarning, stacklevel=3)
+        warn(message)
 
 
 def _problems(mine: dict[str, Shape], theirs: dict[str, Shape]) -> str:

@@ -1,5 +1,6 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
+from ..errors import unknown_attribute
 from .base import Layer, Weight
 from .dense import Dense
 from .dropout import Dropout
@@ -18,3 +19,7 @@ __all__ = [
     "Reshape",
     "Weight",
 ]
+
+
+def __getattr__(name: str):
+    raise unknown_attribute(__name__, name, __all__)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..checks import check_count
-from ..errors import DataError, HyperparameterError, ParnetWarning
+from ..errors import DataError, HyperparameterError, warn
 from ..plan.objective import Targets
 from ..plan.plan import Request, make_plan
 from ..strategy import Strategy
@@ -65,7 +64,8 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     history = History()
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
     params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": given.verbose}
-    params["metrics"] = ["loss", *(m.name for m in model.metrics)]
+    names = ["loss", *(m.name for m in model.metrics)]
+    params["metrics"] = names + ([] if validation is None else [f"val_{name}" for name in names])
     return job, display, CallbackList([*hooks, history], model, params), history
 
 
@@ -102,11 +102,7 @@ def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:
         if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
             raise DataError(f"fit: expected validation_data (x, y) or (x, y, sample_weight), received {type(pair)}")
         if isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(pair[0][:1], x[:1]):
-            warnings.warn(
-                "fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead",
-                ParnetWarning,
-                stacklevel=5,
-            )
+            warn("fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead")
         weight = pair[2] if len(pair) == 3 else None
         return check_rows(model, pair[0], pair[1], weight, None, "fit: validation_data")
     if not (isinstance(split, int | float) and 0 <= split < 1):
