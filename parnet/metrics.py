@@ -222,6 +222,14 @@ def _dense_kernel(metric: Metric, outcome: Outcome, kernel: str) -> str:
     return kernel
 
 
+def get_all(identifiers) -> tuple[Metric, ...]:
+    """Metrics from a list of names or objects, from one of them, or from None for none."""
+    if identifiers is None:
+        return ()
+    single = isinstance(identifiers, str | dict | Metric | type) or not hasattr(identifiers, "__iter__")
+    return tuple(get(item) for item in ([identifiers] if single else identifiers))
+
+
 def get(identifier) -> Metric:
     """A metric from a name ("accuracy"), a configuration or an object."""
     return registry.get(identifier)

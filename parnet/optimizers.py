@@ -46,7 +46,7 @@ class Optimizer(Configurable):
         global_clipnorm: float | None = None,
         clipvalue: float | None = None,
     ):
-        if parameters is not None and not hasattr(parameters, "session"):
+        if parameters is not None and not _are_parameters(parameters):
             parameters, learning_rate = None, self._first_argument(parameters, learning_rate)
         if learning_rate is not None and lr is not None:
             raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
@@ -57,8 +57,7 @@ class Optimizer(Configurable):
         self.clipvalue = self._limit("clipvalue", clipvalue)
         self._session = None
         if parameters is not None:
-            parameters.session.attach(self)
-            self._session = parameters.session
+            self.bind(self._session_of(parameters))
 
     def _first_argument(self, value, learning_rate):
         """SGD(0.1): the first argument is the rate where it is no parameters."""
@@ -67,6 +66,32 @@ class Optimizer(Configurable):
                 f"{type(self).__name__}: expected net.parameters() or a learning rate first, received {value!r}"
             )
         return value
+
+    def _session_of(self, parameters):
+        """The session of `net.parameters()`, or of a list of all of them."""
+        if hasattr(parameters, "session"):
+            return parameters.session
+        session, given = parameters[0].session, {p.name for p in parameters}
+        wanted = {p.key for p in session.network.placed.values() if p.trainable}
+        if given != wanted or any(p.session is not session for p in parameters):
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected all trainable weights of one model, {', '.join(sorted(wanted))}, "
+                f"received {', '.join(sorted(given))}; set layer.trainable = False for those that shall stay as they are"
+            )
+        return session
+
+    def bind(self, session) -> None:
+        """This optimizer's state belongs to that session's weights.
+
+        Raises:
+            StateError: it belongs to another model's already.
+        """
+        if self._session is not None and self._session is not session and self._session.has_weights:
+            raise StateError(
+                f"{type(self).__name__}: expected an optimizer of this model alone, received that of another model, with "
+                f"{self.iterations} updates done there; make a new {type(self).__name__} for each model"
+            )
+        self._session = session
 
     def _checked_rate(self, rate):
         if isinstance(rate, schedules.Schedule):
@@ -164,6 +189,12 @@ class Optimizer(Configurable):
         config = super().get_config() | {"learning_rate": plain(self._rate)}
         config.pop("lr")
         return config
+
+
+def _are_parameters(thing) -> bool:
+    """Whether it is `net.parameters()`, or a list of them."""
+    several = isinstance(thing, list | tuple) and len(thing) > 0
+    return hasattr(thing, "session") or (several and all(hasattr(p, "session") for p in thing))
 
 
 registry: Registry[Optimizer] = Registry("optimizer", Optimizer)

@@ -9,6 +9,7 @@ from .layers.base import count
 
 def summary(model: Any) -> str:
     """Layers, output shapes, exact parameter counts and the memory they take."""
+    model.session.refresh()
     network = model.session.network
     rows = [("Layer (type)", "Output Shape", "Param #")]
     for layer, shape, given in zip(network.layers, network.shapes[1:], network.shapes[:-1], strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import replace
 from typing import Any
 
 from . import kernels
@@ -14,6 +15,7 @@ from .kernels import library
 from .kernels.declare import Kernel
 from .model import DTYPES
 from .plan.plan import Request, make_plan
+from .train.keys import guess_loss
 
 #: dtypes of inputs that a plan may gather
 DATA = ("uint8", "float32", "float64")
@@ -52,13 +54,19 @@ def _all() -> list[str]:
 
 
 def _of_model(model: Any, batch_size: int) -> list[str]:
-    found = set()
-    purposes = ["predict", *(["evaluate", "train", "manual", "update"] if model.loss is not None else [])]
-    for purpose in purposes:
-        for data in DATA:
-            for threads in {1, check_threads(None)}:
-                parts = {} if purpose == "predict" else {"loss": model.loss, "metrics": model.metrics}
-                optimizer = model.optimizer if purpose in ("train", "update") else None
-                request = Request(purpose, batch_size, data, model.dtype, threads, optimizer=optimizer, **parts)
-                found |= {step.kernel for step in make_plan(model.session.network, request).steps}
+    network, found = model.session.network, set()
+    for data in DATA:
+        for threads in {1, check_threads(None)}:
+            plain = Request("predict", batch_size, data, model.dtype, threads)
+            measured = replace(plain, loss=model.loss or guess_loss(network), metrics=model.metrics, weighted=True)
+            wanted = [
+                plain,
+                replace(measured, purpose="manual"),
+                replace(measured, purpose="manual", loss=guess_loss(network)),
+            ]
+            if model.loss is not None:
+                wanted += [replace(measured, purpose="evaluate")]
+            if model.optimizer is not None:
+                wanted += [replace(measured, purpose=p, optimizer=model.optimizer) for p in ("train", "update")]
+            found |= {step.kernel for request in wanted for step in make_plan(network, request).steps}
     return sorted(found)

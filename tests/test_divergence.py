@@ -51,3 +51,15 @@ def test_an_interrupt_counts_the_samples_of_the_batches_that_were_done(capsys, m
         model.fit(x, y, batch_size=8, verbose=2, epochs=2)
     assert model.optimizer.iterations == 4
     assert f"at {ROWS}/{ROWS} samples" in capsys.readouterr().out
+
+
+def test_a_manual_loop_that_diverges_is_warned_once_with_step_and_layer():
+    net, (x, y) = classifier(0.1), data()
+    optimizer, loss_fn = pn.optimizers.SGD(net.parameters(), lr=1e30), pn.losses.SparseCategoricalCrossentropy()
+    with pytest.warns(ParnetWarning) as caught:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss_fn(net(x), y).backward()
+            optimizer.step()
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert "in forward pass" in str(caught[0].message) and "dense" in str(caught[0].message)

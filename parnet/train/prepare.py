@@ -10,7 +10,7 @@ import numpy as np
 from ..checks import check_count
 from ..errors import DataError, HyperparameterError, warn
 from ..plan.objective import Targets
-from ..plan.plan import Request, make_plan
+from ..plan.plan import Request
 from ..strategy import Strategy
 from . import data
 from .callbacks import CallbackList
@@ -89,8 +89,7 @@ def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Row
 
 def _targets(model: Any) -> Targets:
     """What the targets must look like; also finds metrics and losses that do not fit the model."""
-    request = Request("evaluate", 1, loss=model.loss, metrics=model.metrics)
-    targets = make_plan(model.session.network, request).targets
+    targets = model.session.targets(model.loss, model.metrics)
     if targets is None:
         raise DataError("fit: the model has no loss; call compile(optimizer, loss) first")
     return targets

@@ -1,0 +1,32 @@
+"""What plans are told apart by, and the loss a manual loop starts with. Stage: train, beneath the session. Must not know: plans'
+insides, executors.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from .. import losses
+from ..losses import Loss
+from ..optimizers import Optimizer
+from ..plan.plan import Network
+
+
+@lru_cache(maxsize=64)
+def text(thing) -> str:
+    """A loss or metrics as a key; they do not change once made."""
+    return repr(thing)
+
+
+def rule_key(optimizer: Optimizer | None) -> tuple:
+    """An optimizer as a key: its kind and numbers, not its rate."""
+    if optimizer is None:
+        return ()
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
+    return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips)
+
+
+def guess_loss(network: Network) -> Loss:
+    """The loss that a first forward pass is planned for, before the loop has shown its own."""
+    classes = network.last_activation == "softmax" and len(network.shapes[-1]) == 1
+    return losses.get("sparse_categorical_crossentropy" if classes else "mse")
