@@ -78,7 +78,7 @@ def test_a_pickled_model_runs_in_another_process(tmp_path):
 def test_one_optimizer_serves_one_model():
     rule = pn.optimizers.Adam()
     model, other = used(rule), pn.Sequential([L.Dense(3, activation="softmax", input_shape=(5,))], seed=0)
-    with pytest.raises(StateError, match="expected an optimizer of this model alone.*make a new Adam"):
+    with pytest.raises(StateError, match=r"expected an optimizer of this model alone.*make a new Adam"):
         other.compile(rule, LOSS)
     fresh = pn.optimizers.Adam()
     first, second = (pn.Sequential([L.Dense(3, activation="softmax", input_shape=(5,))], seed=0) for _ in range(2))

@@ -78,6 +78,11 @@ class Program:
         """How many batches of the feed have been run."""
         return int(self.control[0, control.STEP]) + 1
 
+    def resume(self, accumulate: bool) -> None:
+        """Ready for further phases of the batch that was fed last, whatever its loss was."""
+        self.control[:, control.ACCUMULATE] = accumulate
+        self.barrier[STOP_WORD] = 0
+
     def stopped(self) -> bool:
         """Whether the loss has raised the stop flag."""
         return bool(self.barrier[STOP_WORD])

@@ -18,6 +18,8 @@ from ..plan.objective import Targets
 
 #: numbers looked at in one go when data are searched for NaN
 CHUNK = 1 << 22
+#: up to here a sum, which needs no second array, is no faster than looking at each number
+SMALL = 1 << 14
 
 
 def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", rows: int = 1) -> np.ndarray:
@@ -56,8 +58,10 @@ def as_numbers(x, where: str) -> np.ndarray:
 
 def _converted(array: np.ndarray, dtype: str, where: str) -> np.ndarray:
     """The array in a model's dtype, its numbers finite there."""
-    with np.errstate(over="ignore"):
-        result = array.astype(dtype, copy=False)
+    result = array
+    if array.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = array.astype(dtype)
     check_finite(result, where, array)
     return result
 
@@ -76,6 +80,8 @@ def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:
 
 def check_finite(array: np.ndarray, where: str, given: np.ndarray) -> None:
     """Raise DataError where an array holds NaN or infinity; says how many, where the first is, and what was given there."""
+    if array.size <= SMALL and np.isfinite(array).all():
+        return
     flat = array.reshape(-1)
     for first in range(0, flat.size, CHUNK):
         part = flat[first : first + CHUNK]

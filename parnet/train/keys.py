@@ -1,10 +1,13 @@
-"""What plans are told apart by, and the loss a manual loop starts with. Stage: train, beneath the session. Must not know: plans'
-insides, executors.
+"""What plans are told apart by, and what a manual loop starts with. Stage: train, beneath the session.
+
+Must not know: executors, a plan's insides.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+
+import numpy as np
 
 from .. import losses
 from ..losses import Loss
@@ -30,3 +33,17 @@ def guess_loss(network: Network) -> Loss:
     """The loss that a first forward pass is planned for, before the loop has shown its own."""
     classes = network.last_activation == "softmax" and len(network.shapes[-1]) == 1
     return losses.get("sparse_categorical_crossentropy" if classes else "mse")
+
+
+@lru_cache(maxsize=16)
+def dtype_name(dtype: np.dtype) -> str:
+    """Its name, which NumPy takes 5 us to put together."""
+    return dtype.name
+
+
+@lru_cache(maxsize=8)
+def ones(rows: int, dtype: str) -> np.ndarray:
+    """The weights of samples that have none."""
+    result = np.ones(rows, dtype)
+    result.flags.writeable = False
+    return result

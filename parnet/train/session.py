@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,43 +26,12 @@ from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
 from .data import as_inputs, as_targets, as_weights
 from .diagnose import first_non_finite
-from .keys import guess_loss, rule_key, text
+from .keys import dtype_name, guess_loss, ones, rule_key, text
+from .standing import Standing
 from .values import Output
 
 #: linked plans kept for the next call of the same kind
 KEPT_PROGRAMS = 12
-
-
-@dataclass
-class _Manual:
-    """Where a manual loop stands.
-
-    Attributes:
-        ticket: number of the last forward pass.
-        rows: of its batch.
-        program: it ran on; None after a pass in inference mode.
-        feed: what it read.
-        loss: that the loop used last, so that the next forward pass uses its plan.
-        steps_since_zero: updates since `zero_grad`.
-        backwards: gradients that the next one is added to.
-        measured: the loss's gradient is there, and no backward pass has used it up.
-        key: what `program` depends on besides its request.
-        updater: the program of the last update, behind what it depends on.
-        warned, diverged: what was warned of once: gradients that add up, a loss that is not finite.
-    """
-
-    ticket: int = 0
-    rows: int = 0
-    program: Program | None = None
-    feed: Feed | None = None
-    loss: Loss | None = None
-    steps_since_zero: int = 0
-    backwards: int = 0
-    measured: bool = False
-    key: tuple = ()
-    updater: tuple[tuple, Program] | None = None
-    warned: bool = False
-    diverged: bool = False
 
 
 class Session:
@@ -80,7 +49,7 @@ class Session:
         self._store: Store | None = None
         self._optimizer: Optimizer | None = None  # whose slots the store has
         self._flags = tuple(layer.trainable for layer in network.layers)
-        self._manual = _Manual()
+        self._manual = Standing()
         self._set_up({})
 
     def _set_up(self, slots: dict[Optimizer, np.ndarray]) -> None:
@@ -272,9 +241,10 @@ class Session:
 
     def _run_forward(self, array: np.ndarray) -> None:
         manual = self._manual
-        manual.program = self._manual_program(array)
-        sums = np.zeros(manual.program.plan.sums)
-        manual.feed = Feed(array, len(array), sums=sums, epoch=manual.ticket, seed=self.seed)
+        manual.program, old = self._manual_program(array), manual.program
+        if manual.feed is None or manual.program is not old:
+            manual.feed = Feed(array, len(array), sums=np.zeros(manual.program.plan.sums), seed=self.seed)
+        manual.feed.x, manual.feed.total, manual.feed.epoch = array, len(array), manual.ticket
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "input", "forward")
 
@@ -285,11 +255,11 @@ class Session:
         if old is not None and manual.key == self._trainable():
             request = old.plan.request
             capacity = request.batch
-            if len(array) <= capacity and request.data == array.dtype.name and request.loss is loss:
+            if len(array) <= capacity and request.data == dtype_name(array.dtype) and request.loss is loss:
                 return old
         manual.key = self._trainable()
         rows = max(len(array), capacity)
-        return self.fitted(Request("manual", rows, array.dtype.name, self.dtype, loss=loss, weighted=True))
+        return self.fitted(Request("manual", rows, dtype_name(array.dtype), self.dtype, loss=loss, weighted=True))
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
@@ -308,7 +278,7 @@ class Session:
 
     def predict_batch(self, array: np.ndarray) -> np.ndarray:
         """The outputs of a batch in inference mode."""
-        request = Request("predict", len(array), array.dtype.name, self.dtype)
+        request = Request("predict", len(array), dtype_name(array.dtype), self.dtype)
         program = self.fitted(request)
         out = np.empty((len(array), *self.network.shapes[-1]), self.dtype)
         self.start(program, Feed(array, len(array), out=out))
@@ -337,8 +307,10 @@ class Session:
         if program is None or feed is None or program.plan.targets is None:
             raise StateError("session: no forward pass to measure")
         y = as_targets(target, manual.rows, program.plan.targets, loss, "loss: target", self.dtype)
-        weight = np.ones(manual.rows) if sample_weight is None else sample_weight
-        feed.weight = as_weights(weight, manual.rows, "loss: sample_weight", self.dtype)
+        if sample_weight is not None:
+            feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
+        else:
+            feed.weight = ones(manual.rows, self.dtype)
         feed.y = y
         feed.sums[:] = 0
         self.start(program, feed)
@@ -364,7 +336,7 @@ class Session:
             raise StateError("backward: called twice for one loss; call the loss again, its gradient has been used up")
         manual.measured = False
         manual.feed.accumulate = manual.backwards > 0
-        self.start(manual.program, manual.feed)
+        manual.program.resume(manual.feed.accumulate)
         self.run(manual.program, 0, 1, "backward")
         manual.backwards += 1
 
@@ -385,20 +357,21 @@ class Session:
                 "step: called again without zero_grad() since the last one, so old gradients count again; "
                 "call optimizer.zero_grad() before each backward()"
             )
-        program = self._updater(optimizer)
-        rates = optimizer.rates(np.array([optimizer.iterations]))
-        self.start(program, Feed(rates, 1, rates=rates))
+        program, rates = self._updater(optimizer)
+        rates[:] = optimizer.rates(np.array([optimizer.iterations]))
         self.run(program, 0, 1)
         optimizer.iterations += 1
 
-    def _updater(self, optimizer: Optimizer) -> Program:
-        """The program of an optimizer's step."""
+    def _updater(self, optimizer: Optimizer) -> tuple[Program, np.ndarray]:
+        """The program of an optimizer's step, and the rates (1, 4) that it reads."""
         self.adopt(optimizer)
-        key = (rule_key(optimizer), self._trainable())
-        if self._manual.updater is None or self._manual.updater[0] != key:
+        manual, key = self._manual, (rule_key(optimizer), self._trainable())
+        if manual.updater is None or manual.updater[0] != key:
             program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
-            self._manual.updater = ((rule_key(optimizer), self._trainable()), program)
-        return self._manual.updater[1]
+            rates = np.zeros((1, 4))
+            self.start(program, Feed(rates, 1, rates=rates))
+            manual.updater = ((key[0], self._trainable()), program, rates)
+        return manual.updater[1:]
 
 
 def _close_all(executors: dict[tuple, Executor]) -> None:
