@@ -4,19 +4,26 @@ from ..errors import unknown_attribute
 from .base import Layer, Weight
 from .dense import Dense
 from .dropout import Dropout
+from .merge import Add, Average, Concatenate, Maximum, Multiply, Subtract
 from .normalization import BatchNormalization
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
 
 __all__ = [
     "Activation",
+    "Add",
+    "Average",
     "BatchNormalization",
+    "Concatenate",
     "Dense",
     "Dropout",
     "Flatten",
     "Input",
     "Layer",
+    "Maximum",
+    "Multiply",
     "Rescaling",
     "Reshape",
+    "Subtract",
     "Weight",
 ]
 

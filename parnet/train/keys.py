@@ -31,7 +31,7 @@ def rule_key(optimizer: Optimizer | None) -> tuple:
 
 def guess_loss(network: Network) -> Loss:
     """The loss that a first forward pass is planned for, before the loop has shown its own."""
-    classes = network.last_activation == "softmax" and len(network.shapes[-1]) == 1
+    classes = network.activation(0) == "softmax" and len(network.output_shapes[0]) == 1
     return losses.get("sparse_categorical_crossentropy" if classes else "mse")
 
 

@@ -56,7 +56,7 @@ class Session:
         """What holds addresses, threads or weak references, and so does not go into a copy."""
         self._programs: dict[tuple, Program] = {}
         self._executors: dict[tuple, Executor] = {}
-        self._targets: dict[tuple, Targets | None] = {}
+        self._targets: dict[tuple, tuple[Targets | None, ...]] = {}
         self._made = 0
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
         weakref.finalize(self, _close_all, self._executors)
@@ -113,7 +113,7 @@ class Session:
         placed = self.network.placed.values()
         owner = {layer.name: layer for layer in self.network.layers}
         if any(p.trainable != (p.weight.trainable and owner[p.key.rsplit("/", 1)[0]].trainable) for p in placed):
-            self.network = Network.of(self.network.layers, self.network.shapes[0])
+            self.network = self.network.again()
             self._forget_programs()
 
     # -- plans ----------------------------------------------------------------------------------
@@ -141,8 +141,8 @@ class Session:
         program.runs_on = (strategy, threads)
         return program
 
-    def targets(self, loss: Loss | None, metrics: tuple[Metric, ...]) -> Targets | None:
-        """What targets must look like. Raises ShapeError where loss or metrics do not fit the model."""
+    def targets(self, loss: Loss | None, metrics: tuple[Metric, ...]) -> tuple[Targets | None, ...]:
+        """What targets must look like, output by output. Raises ShapeError where loss or metrics do not fit the model."""
         key = (text(loss), text(metrics))
         if key not in self._targets:
             self._targets[key] = make_plan(self.network, Request("evaluate", 1, loss=loss, metrics=metrics)).targets
@@ -230,7 +230,7 @@ class Session:
         Returns:
             the outputs (rows, *output shape), an array that remembers the pass.
         """
-        array = as_inputs(x, self.network.shapes[0], "model(x)", self.dtype)
+        array = as_inputs(x, self.network.input_shapes[0], "model(x)", self.dtype)
         manual, rows = self._manual, len(array)
         manual.ticket, manual.rows = manual.ticket + 1, rows
         if not training:
@@ -273,14 +273,14 @@ class Session:
         manual = self._manual
         if manual.program is None:
             raise StateError("session: no forward pass to show")
-        buffer = manual.program.plan.buffers["output/shown"]
-        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.shapes[-1]).copy()
+        buffer = manual.program.plan.shown[0]
+        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.output_shapes[0]).copy()
 
     def predict_batch(self, array: np.ndarray) -> np.ndarray:
         """The outputs of a batch in inference mode."""
         request = Request("predict", len(array), dtype_name(array.dtype), self.dtype)
         program = self.fitted(request)
-        out = np.empty((len(array), *self.network.shapes[-1]), self.dtype)
+        out = np.empty((len(array), *self.network.output_shapes[0]), self.dtype)
         self.start(program, Feed(array, len(array), out=out))
         self.run(program, 0, 1)
         return out
@@ -304,9 +304,9 @@ class Session:
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
         manual = self._manual
         program, feed = manual.program, manual.feed
-        if program is None or feed is None or program.plan.targets is None:
+        if program is None or feed is None or not program.plan.targets or program.plan.targets[0] is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, program.plan.targets, loss, "loss: target", self.dtype)
+        y = as_targets(target, manual.rows, program.plan.targets[0], loss, "loss: target", self.dtype)
         if sample_weight is not None:
             feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
         else:
