@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         strategy,
         viz,
     )
+    from .cli.info import info
     from .errors import ParnetError, ParnetWarning
     from .io.model_file import load_model
     from .layers import Input
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .seeding import set_seed
     from .train.data import DataLoader
     from .train.gradcheck import check_gradients
+    from .warm import warmup
 
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
@@ -41,6 +43,7 @@ _HOMES = {
     "callbacks": "",
     "check_gradients": "train.gradcheck",
     "datasets": "",
+    "info": "cli.info",
     "initializers": "",
     "layers": "",
     "load_model": "io.model_file",
@@ -52,6 +55,7 @@ _HOMES = {
     "set_seed": "seeding",
     "strategy": "",
     "viz": "",
+    "warmup": "warm",
 }
 
 __all__ = [
@@ -65,6 +69,7 @@ __all__ = [
     "callbacks",
     "check_gradients",
     "datasets",
+    "info",
     "initializers",
     "layers",
     "load_model",
@@ -76,13 +81,16 @@ __all__ = [
     "set_seed",
     "strategy",
     "viz",
+    "warmup",
 ]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'parnet' has no attribute {name!r}; it has {', '.join(__all__)}")
+        from .errors import unknown_attribute
+
+        raise unknown_attribute(__name__, name, __all__)
     module = importlib.import_module(f".{home or name}", __name__)
     value = getattr(module, name) if home else module
     globals()[name] = value

@@ -13,6 +13,7 @@ import numpy as np
 
 from . import losses, metrics, optimizers, seeding
 from . import strategy as how
+from .checks import check_count
 from .errors import HyperparameterError, ShapeError, StateError, unknown_name
 from .layers import Input
 from .layers.base import Layer, Shape, check_shape
@@ -272,7 +273,7 @@ class Sequential:
         self,
         optimizer="sgd",
         loss=None,
-        metrics: Sequence | str = (),
+        metrics: Any = (),
         *,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -282,33 +283,28 @@ class Sequential:
 
         Args:
             optimizer, loss: names or objects.
-            metrics: names or objects.
+            metrics: names or objects, one of them or several; None for none.
             clipnorm, clipvalue: set on the optimizer.
             seed: of shuffles and dropout, and of the weights if none have been made yet.
         """
         from . import metrics as known
 
         rule, loss = optimizers.get(optimizer), None if loss is None else losses.get(loss)
-        chosen = tuple(known.get(m) for m in ([metrics] if isinstance(metrics, str) else metrics))
+        chosen = known.get_all(metrics)
         names = [m.name for m in chosen]
         if len(set(names)) != len(names):
             raise HyperparameterError(f"compile: expected metrics of different names, received {', '.join(names)}")
-        if rule.iterations and rule is not self.optimizer:
-            raise StateError(
-                f"compile: this {type(rule).__name__} has made {rule.iterations} updates elsewhere; make a new one"
-            )
         if clipnorm is not None:
-            rule.clipnorm = rule._positive("clipnorm", clipnorm)
+            rule.clipnorm = rule._limit("clipnorm", clipnorm)
         if clipvalue is not None:
-            rule.clipvalue = rule._positive("clipvalue", clipvalue)
+            rule.clipvalue = rule._limit("clipvalue", clipvalue)
         if seed is not None:
             self.seed = seeding.check_seed(seed)
             if self._session is not None:
                 self._session.seed = self.seed
         if self._session is not None:
             self._session.refresh()
-            if rule is not self.optimizer:
-                self._session.reset_slots()
+            self._session.adopt(rule)
         self.optimizer, self.loss, self.metrics = rule, loss, chosen
 
     def _check_compiled(self, where: str) -> None:
@@ -390,7 +386,7 @@ class Sequential:
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
         rows = check_rows(self, x, y, sample_weight, None, "evaluate")
-        batch_size = data.check_count(batch_size, "evaluate: batch_size")
+        batch_size = check_count(batch_size, "evaluate: batch_size")
         self.input_range.compare(rows.x, "evaluate")
         display = progress(verbose, len(rows), training=False)
         begun = time.perf_counter()
@@ -409,7 +405,7 @@ class Sequential:
         chosen = how.get(strategy)
         inputs = data.as_inputs(x, self.session.network.input_shapes[0], "predict: x", self.dtype, rows=0)
         self.input_range.compare(inputs, "predict")
-        result = predict(self, inputs, data.check_count(batch_size, "predict: batch_size"), chosen)
+        result = predict(self, inputs, check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
         return result
 

@@ -7,6 +7,7 @@ from typing import Any
 
 def summary(model: Any) -> str:
     """Layers, output shapes, exact parameter counts and the memory they take."""
+    model.session.refresh()
     network = model.session.network
     rows = [("Layer (type)", "Output Shape", "Param #")]
     for node in network.nodes:

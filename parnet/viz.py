@@ -51,7 +51,8 @@ def plot_history(
     """The learning curves: the loss in one panel, each metric in another, validation beside training.
 
     Args:
-        history: what `fit` returned, or a dict of lists, one value an epoch; `val_x` is drawn with `x`.
+        history: what `fit` returned, or a dict of lists, one value an epoch; `val_x` is drawn with `x`, and metrics
+            of several numbers, such as a confusion matrix, are left out.
         path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
         ax: axes to draw on, as many as there are panels, in place of a new figure.
     Returns:
@@ -130,7 +131,8 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, ND
     """The curves by name, each float64 (epochs,)."""
     lists: Any = getattr(history, "history", history)
     try:
-        curves = {name: np.asarray(values, np.float64) for name, values in lists.items()}
+        single = {name: values for name, values in lists.items() if not _arrays(values)}
+        curves = {name: np.asarray(values, np.float64) for name, values in single.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(
             f"plot_history: expected what fit returned, or a dict of lists of numbers, received {lists!r} ({error})"
@@ -141,6 +143,11 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, ND
     if not any(curve.size for curve in curves.values()):
         raise DataError(f"plot_history: expected at least one epoch, received {lists!r}; train for an epoch first")
     return curves
+
+
+def _arrays(values: Sequence[Any]) -> bool:
+    """Whether a metric is several numbers an epoch, as a confusion matrix is: there is no curve of it."""
+    return any(isinstance(value, np.ndarray) and value.ndim for value in values)
 
 
 def _new_axes(count: int) -> list[Axes]:

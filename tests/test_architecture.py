@@ -21,7 +21,7 @@ ROOT = Path(parnet.__file__).parent
 
 #: from low to high; a module may import from its own row and from those above it here
 ROWS = (
-    ("errors", "config", "_version"),
+    ("errors", "checks", "config", "_version"),
     ("registry",),
     ("seeding", "initializers", "regularizers", "schedules"),
     ("kernels",),
@@ -32,7 +32,7 @@ ROWS = (
     ("executors",),
     ("strategy",),
     ("train",),
-    ("io", "model", "summary"),
+    ("io", "model", "summary", "warm"),
     ("datasets", "viz", "callbacks", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

@@ -15,11 +15,13 @@ import numpy as np
 
 from .. import layers as L
 from ..errors import DataError, StateError, UnknownNameError, unknown_name
+from ..io.model_file import load_model
 from ..layers.base import Shape
 from ..model import Sequential
 
 #: built-in name -> learning rate of SGD that suits it
 RATES = {"mlp": 0.1, "mlp-selu": 0.05}
+SAVED = ".parnet"
 FROM_FILE = "path/to/file.py:function"
 
 
@@ -58,7 +60,7 @@ def build(name: str, x: np.ndarray, y: np.ndarray) -> Sequential:
     """The network of that name, sized for the data.
 
     Args:
-        name: a built-in one, or `path/to/file.py:function`.
+        name: a built-in one, `path/to/file.py:function`, or the file of a saved model, which goes on where it was.
         x, y: what it will be trained on; a built-in network brings x of whole numbers to 0..1.
     Raises:
         UnknownNameError: no such network, file or function.
@@ -68,9 +70,11 @@ def build(name: str, x: np.ndarray, y: np.ndarray) -> Sequential:
     if name in RATES:
         maker = mlp if name == "mlp" else mlp_selu
         return maker(x.shape[1:], _classes(name, y), _scale(x))
+    if name.endswith(SAVED):
+        return load_model(name)
     path, colon, function = name.rpartition(":")
     if not colon or not path.endswith(".py"):
-        raise unknown_name("model", name, [*RATES, FROM_FILE])
+        raise unknown_name("model", name, [*RATES, FROM_FILE, f"path/to/model{SAVED}"])
     model = _call(name, _function(Path(path), function))
     if model.input_shape is None:
         model.build(x.shape[1:])

@@ -92,6 +92,7 @@ class Executor(ABC):
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed; to be called when its arrays change, before `run`."""
         program.control[:, control.FEED : control.FEED_END] = feed.words()
+        program.control[:, control.STEP] = -1
         program.barrier[STOP_WORD] = 0
 
     @abstractmethod

@@ -34,7 +34,7 @@ def describe_model(model: Sequential, where: str) -> dict[str, Any]:
         "name": str(model.name),
         "dtype": model.dtype,
         "seed": model.seed,
-        "inputinput_range": float(seen) if seen is not None and math.isfinite(seen) else None,
+        "input_range": float(seen) if seen is not None and math.isfinite(seen) else None,
         "layers": [_dump(layers, layer, where) for layer in model._layers],
     }
 
@@ -81,7 +81,7 @@ def build(lines: Any, training: Any, where: str) -> Sequential:
         FileFormatError: the descriptions do not make a model.
         UnknownNameError: they name a class or activation that is neither parnet's nor defined here.
     """
-    kinds = {"name": str, "dtype": str, "seed": int, "inputinput_range": (float, int, NONE), "layers": list}
+    kinds = {"name": str, "dtype": str, "seed": int, "input_range": (float, int, NONE), "layers": list}
     name, dtype, seed, seen, described = take(lines, f"{where}: model", **kinds)
     made = [_load(layers, line, f"{where}: layer {i}") for i, line in enumerate(described)]
     with _building(f"{where}: model"):

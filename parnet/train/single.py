@@ -12,6 +12,7 @@ from ..plan.plan import Request
 from .diagnose import first_non_finite
 from .evaluate import Measurement
 from .fit import Rows
+from .keys import dtype_name
 
 
 def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
     request = Request(
         "train",
         len(rows),
-        rows.x.dtype.name,
+        dtype_name(rows.x.dtype),
         session.dtype,
         loss=model.loss,
         metrics=model.metrics,
