@@ -156,23 +156,21 @@ class Conv2D(Layer):
 
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer, product: Product) -> None:
         target, lines = build.gradient("kernel"), product.lines()
-        height = count(target.shape[:-1])
-        operands = (x, dy, target, *product.words(), lines, build.gradient_mode("kernel"))
+        bias = (build.gradient("bias"),) if self.use_bias else ()
+        if bias:
+            build.gradient_mode("bias")
+        mode = build.gradient_mode("kernel")
+        operands = (x, dy, target, *product.words(), lines, mode, *(bias or (0,)), int(self.use_bias))
         build.step(
             "conv.weight_gradient",
             operands,
-            reads(x, dy) + writes_own(target),
+            reads(x, dy) + writes_own(target, *bias),
             ROWS_SHARED,
-            (height // product.depth * -(-product.depth // GRAIN),),
+            (8 * product.gradient_pieces,),
             product.flops,
             product.bytes,
-            scratch=2 * lines + 16,
+            scratch=2 * lines + lines * product.window.out[1] * window_panel(self.filters) + 16,
         )
-        if self.use_bias:
-            bias, pixels = build.gradient("bias"), product.pixels
-            operands = (dy, bias, pixels, self.filters, build.gradient_mode("bias"))
-            accesses = reads(dy) + writes_own(bias)
-            build.step("conv.bias_gradient", operands, accesses, COLUMNS, (-1, self.filters), bytes=4.0 * dy.width)
 
     def _input_gradient(self, build: Build, x: Buffer, dy: Buffer, product: Product) -> Buffer:
         kernel, dx = build.weight("kernel"), build.rows("dx", x.shape)
@@ -269,6 +267,11 @@ class Product:
         """Lines of pixels that the weight gradient sums at a time."""
         pixels = max(SUM_PIXELS // 4, min(SUM_PIXELS, 2 * BLOCK_NUMBERS // 3 // self.depth))
         return max(1, pixels // self.window.out[1])
+
+    @property
+    def gradient_pieces(self) -> int:
+        """Runs of rows in panels of the weight gradient that a part can own."""
+        return self.taps * -(-self.depth // GRAIN) * -(-self.filters // window_panel(self.filters))
 
     def turned_size(self) -> int:
         """Numbers that the transposed weights take."""
