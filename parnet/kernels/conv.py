@@ -20,13 +20,13 @@ import math
 
 from .control import ACCUMULATE, ROWS, SCRATCH
 from .declare import device, kernel
-from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
+from .intrinsics import address_of, at, float_word, int64_at, lanes, like, pointer_at, square_root
 from .product import MASK_ALWAYS, turn
 from .share import TILE_ROWS, TILE_VECTORS, columns, cut, pixels_of, stride_of
 from .step import COLUMNS, high, low, window_panel
 from .target import vector_registers
 from .tile import CONTINUE, STORE
-from .window import AT_BIAS, AT_BIAS_AND_OTHER, make_gathered, make_streamed
+from .window import PLAIN, SCALED, SCALED_AND_ADDED, make_gathered, make_streamed
 
 WIDEST = min(3, TILE_VECTORS)
 #: where there are registers for it, four vectors side by side and fewer rows: 64 columns, as most networks have them
@@ -45,14 +45,34 @@ FAR = 100_000
 GRAIN = 24
 #: mode of a gradient that is always added
 ADDED = 2
-#: operand bits of `forward`: the sum starts at a bias, at a bias and another image; relu at the end
-BIAS, OTHER, RELU = 1, 2, 4
+#: operand bits of `forward`: what is done to a finished sum
+BIAS, OTHER, RELU, NORM = 1, 2, 4, 8
 NO_FLOOR = -math.inf
 upper, lower, panel_of = device(high), device(low), device(window_panel)
 
 
 @device
-def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, bias, other, floor, ahead):
+def gather_tile(
+    segments,
+    depth,
+    skip,
+    table,
+    pitch,
+    places,
+    shifts,
+    b,
+    b_k,
+    c,
+    rows,
+    wide,
+    mode,
+    ending,
+    scale,
+    shift,
+    other,
+    floor,
+    ahead,
+):
     """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
@@ -60,35 +80,179 @@ def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, 
     if MASK_ALWAYS or tail < width:
         if vectors == 4:
             masked_4(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         elif vectors == 3:
             masked_3(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         elif vectors == 2:
             masked_2(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         else:
             masked_1(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
     elif vectors == 4:
         gathered_4(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     elif vectors == 3:
         gathered_3(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     elif vectors == 2:
         gathered_2(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     else:
         gathered_1(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
 
 
@@ -99,36 +263,39 @@ def tile_shape(b_k, run):
 
 
 @device
-def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, begin, bias, other, floor, far):
+def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
 
     far: the weights come from far away: each of the first four tiles asks for a quarter of the next block, which lies
-    right behind this one. 7x7x512 images one at a time: 76 % of the peak without.
+    right behind this one.
     """
     per = max(1, DEPTH // depth)
     span, step = tile_shape(b_k, lanes(c))
     for first in range(0, taps, per):
         some = min(per, taps - first)
         for k in range(0, depth, DEPTH):
-            deep, mode, low_end = min(DEPTH, depth - k), CONTINUE, like(c, NO_FLOOR)
+            deep, mode, end, low_end = min(DEPTH, depth - k), CONTINUE, PLAIN, like(c, NO_FLOOR)
             if first == 0 and k == 0:
-                mode = begin
+                mode = STORE
             if first + some == taps and k + deep == depth:
-                low_end = floor
+                end, low_end = ending, floor
             near = some * deep * b_k
             for j in range(0, wide, span):
-                now, b_at, c_at, bias_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(bias, j), at(other, j)
-                high = step if now + lanes(c) > span else TILE_ROWS
+                now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
+                high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
                 for i in range(0, rows, high):
                     words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
+                    ahead = near + min(3 * lanes(c), i // high * lanes(c)) if far else 0
                     gather_tile(
-                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode,
-                        bias_at, other_at, low_end, near + min(3 * lanes(c), i // high * lanes(c)) if far else 0,
+                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by, plus,
+                        other_at, low_end, ahead,
                     )  # fmt: skip
 
 
 @device
-def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, begin, bias, other, floor):
+def gather_columns(
+    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor
+):
     """A block of rows times columns c0..c1 of weights (height, width) in panels."""
     c, wide = c0, panel_of(width)
     while c < c1:
@@ -136,8 +303,8 @@ def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c
         end = min(panel + wide, c1)
         b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
-            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, begin, at(bias, c), at(other, c),
-            floor, height * width > FAR,
+            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
+            at(other, c), floor, height * width > FAR,
         )  # fmt: skip
         c = end
 
@@ -191,12 +358,31 @@ def forward_table(op, x, m, rows, group, zeros, size, distances, table, places):
             o, image = 0, image + 1
 
 
+@device
+def ends(op, mem, c0, c1, scale, shift):
+    """The vectors that finished sums of columns c0..c1 are multiplied by and shifted with: bias, then normalisation."""
+    bias, gamma, beta, mean, variance = at(mem, op[3]), at(mem, op[16]), at(mem, op[17]), at(mem, op[18]), at(mem, op[19])
+    for c in range(c0, c1):
+        scale[c] = like(mem, 1)
+        shift[c] = like(mem, 0)
+    if op[5] & BIAS:
+        for c in range(c0, c1):
+            shift[c] = bias[c]
+    if op[5] & NORM:
+        epsilon = float_word(mem, op[20])
+        for c in range(c0, c1):
+            scale[c] = gamma[c] / square_root(variance[c] + epsilon)
+            shift[c] = beta[c] + (shift[c] - mean[c]) * scale[c]
+
+
 @kernel
 def forward(op, ctl, mem, part, parts):
     """x (rows, H, W, C), w, bias (F,), other like y -> y (rows, Ho, Wo, F) written; FLOPs 2 rows Ho Wo F taps C / groups.
 
-    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU), geometry (8 words), share, rows of a block.
-    Owner: pixels of y, or columns where the weights are more than the pixels.
+    y = relu(norm(x * w + bias) + other), where norm, that of batch normalisation in inference, relu, bias and other are
+    there if the flags say so.
+    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU, NORM), geometry (8 words), share, rows of a block, gamma, beta, moving
+    mean, moving variance (F,), epsilon.   Owner: pixels of y, or columns where the weights are more than the pixels.
     """
     channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
     groups, merged, flags, block = upper(op[10]), lower(op[10]), op[5], op[15]
@@ -206,23 +392,25 @@ def forward(op, ctl, mem, part, parts):
     table, shifts = at(places, block), at(places, block + block * taps)
     distances = at(shifts, taps)
     zeros = pointer_at(mem, address_of(at(distances, taps)))
+    scale, shift = at(zeros, depth), at(zeros, depth + width)
     tap_distances(op, size, distances)
     for s in range(taps):
         shifts[s] = s * depth
     for j in range(depth):
         zeros[j] = like(mem, 0)
     floor = like(mem, 0) if flags & RELU else like(mem, NO_FLOOR)
-    begin = AT_BIAS_AND_OTHER if flags & OTHER else AT_BIAS if flags & BIAS else STORE
+    ending = SCALED_AND_ADDED if flags & OTHER else SCALED if flags else PLAIN
     m0, m1, c0, c1 = owned(op[14], ctl[ROWS], pixels, width, part, parts)
-    w, y, bias, other, x = at(mem, op[1]), at(mem, op[2]), at(mem, op[3]), at(mem, op[4]), address_of(at(mem, op[0]))
+    ends(op, mem, c0, c1, scale, shift)
+    w, y, other, x = at(mem, op[1]), at(mem, op[2]), at(mem, op[4]), address_of(at(mem, op[0]))
     for g in range(c0 // outputs, (c1 + outputs - 1) // outputs):
         first, last = max(c0, g * outputs), min(c1, (g + 1) * outputs)
         for m in range(m0, m1, block):
             rows = min(block, m1 - m)
             forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
             gather_columns(
-                rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, begin, bias, other,
-                floor,
+                rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, ending, scale, shift,
+                other, floor,
             )  # fmt: skip
 
 
@@ -340,8 +528,8 @@ def input_gradient(op, ctl, mem, part, parts):
             while rows:
                 if taps:
                     gather_columns(
-                        rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, STORE,
-                        dx, dx, like(mem, NO_FLOOR),
+                        rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, PLAIN,
+                        dx, dx, dx, like(mem, NO_FLOOR),
                     )  # fmt: skip
                 else:
                     for i in range(rows):

@@ -157,7 +157,9 @@ def weight_gradient(op, ctl, mem, part, parts):
                     a, rows = at(dy_at, narrow), width - narrow
                     narrow_tile(k, a, 1, dy_row, b, x_row, c, x_row, rows, tail, now, scale, 0)
                 else:
-                    tiles(0, width - narrow, j, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale, 0)
+                    tiles(
+                        0, width - narrow, j, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale, 0
+                    )
 
 
 @device

@@ -12,6 +12,7 @@ from ..kernels.step import (
     ROWS_SHARED,
     Buffer,
     image_share,
+    number,
     reads,
     reads_own,
     row_stride,
@@ -19,7 +20,7 @@ from ..kernels.step import (
     writes_own,
 )
 from .activate import activate, activate_backward, cut_of
-from .base import Build, Layer, Shape, Weight, count
+from .base import Build, Layer, Shape, Tail, Weight, count
 from .window import PlacedWindow, Window
 
 #: numbers of x that a block of rows should keep in a core's own cache, and rows of a block at most
@@ -31,7 +32,8 @@ FEW_CHANNELS = 8
 #: rows that a part of the weight gradient owns whole runs of
 GRAIN = 24
 #: bits of the flags of `conv.forward`
-HAS_BIAS, HAS_RELU = 1, 4
+HAS_BIAS, HAS_OTHER, HAS_RELU, HAS_NORM = 1, 2, 4, 8
+NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class Conv2D(Layer):
@@ -121,26 +123,41 @@ class Conv2D(Layer):
         return (*size, self.filters)
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        relu = self.activation.name == "relu" and not build.fused_output
+        y = self._forward(build, x, Tail(relu=relu))
+        if relu:
+            build.keep(activated=y, summed=y)
+            return y
+        return activate(build, y, None, self.activation)
+
+    def takes(self, tail: Tail) -> bool:
+        return self.activation.name == "linear"
+
+    def forward_with(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
+        return self._forward(build, x, tail)
+
+    def _forward(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
         window = self.window.placed(x.shape)
         padded = x.shape[-1] <= FEW_CHANNELS and window.pads_sideways and self.groups == 1
         source, inner = window.pad(build, x) if padded else (x, window)
         product = Product(inner, self.filters, self.groups)
         y = build.rows("y", (*window.out, self.filters))
-        share = product.share(build.batch, build.threads)
-        relu = self.activation.name == "relu" and not build.fused_output
-        bias = (build.weight("bias"),) if self.use_bias else ()
-        flags = HAS_BIAS * self.use_bias + HAS_RELU * relu
-        block = product.block()
-        operands = (source, build.weight("kernel"), y, *(bias or (0,)), 0, flags, *product.words(), share, block)
+        share, block = product.share(build.batch, build.threads), product.block()
+        kernel, bias = build.weight("kernel"), (build.weight("bias"),) if self.use_bias else ()
+        other = () if tail.other is None else (tail.other,)
+        flags = HAS_BIAS * len(bias) + HAS_OTHER * len(other) + HAS_RELU * tail.relu + HAS_NORM * bool(tail.norm)
+        norm = tuple(build.weight(name, tail.norm) for name in NORM_WEIGHTS) if tail.norm else ()
+        epsilon = (number(tail.epsilon),) if tail.norm else ()
+        ends = (*(bias or (0,)), *(other or (0,)), flags)
+        operands = (source, kernel, y, *ends, *product.words(), share, block, *norm, *epsilon)
         own = window.pointwise and share != COLUMNS
-        accesses = (reads_own if own else reads)(source) + reads(build.weight("kernel"), *bias) + writes_own(y)
+        # with columns shared, another part may have written what is added
+        accesses = (reads_own if own else reads)(source) + (reads if share == COLUMNS else reads_own)(*other)
+        accesses += reads(kernel, *bias, *norm) + writes_own(y)
         cut = (COLUMNS, (-1, self.filters)) if share == COLUMNS else cut_of(share, y.shape)
         build.step("conv.forward", operands, accesses, *cut, product.flops, product.bytes, scratch=product.scratch(block))
         build.keep(x=source, shown=x)
-        if relu:
-            build.keep(activated=y, summed=y)
-            return y
-        return activate(build, y, None, self.activation)
+        return y
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         activate_backward(build, dy, self.activation)
@@ -253,7 +270,7 @@ class Product:
 
     def scratch(self, block: int) -> int:
         """Words of scratch memory that `conv.forward` needs."""
-        return block + block * self.taps + 2 * self.taps + self.depth + 16
+        return block + block * self.taps + 2 * self.taps + self.depth + 2 * self.filters + 16
 
     def gradient_block(self) -> int:
         return _block(self.filters // self.groups, count(self.window.window.taps))

@@ -131,6 +131,7 @@ class Activation(Layer):
     def __init__(self, activation, **base):
         super().__init__(**base)
         self.activation = activations.get(activation)
+        self.tail_part = "relu" if self.activation.name == "relu" else ""
 
     @staticmethod
     def examples() -> list[tuple[Activation, Shape]]:
