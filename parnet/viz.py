@@ -28,7 +28,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "training": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "validation": {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"},
 }
-#: markers on a curve, about, however many epochs it has
 PANEL_INCHES = (4.6, 3.4)
 #: beyond this a picture with a number in every cell takes seconds to draw, and cannot be read
 MAX_CELLS = 128 * 128
