@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     )
     from .cli.info import info
     from .errors import ParnetError, ParnetWarning
+    from .graph import Input
     from .io.model_file import load_model
-    from .layers import Input
-    from .model import Sequential
+    from .model import Model
     from .seeding import set_seed
+    from .sequential import Sequential
     from .train.data import DataLoader
     from .train.gradcheck import check_gradients
     from .warm import warmup
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
     "DataLoader": "train.data",
-    "Input": "layers",
+    "Input": "graph",
+    "Model": "model",
     "ParnetError": "errors",
     "ParnetWarning": "errors",
-    "Sequential": "model",
+    "Sequential": "sequential",
     "activations": "",
     "callbacks": "",
     "check_gradients": "train.gradcheck",
@@ -61,6 +63,7 @@ _HOMES = {
 __all__ = [
     "DataLoader",
     "Input",
+    "Model",
     "ParnetError",
     "ParnetWarning",
     "Sequential",

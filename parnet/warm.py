@@ -58,15 +58,15 @@ def _of_model(model: Any, batch_size: int) -> list[str]:
     for data in DATA:
         for threads in {1, check_threads(None)}:
             plain = Request("predict", batch_size, data, model.dtype, threads)
-            measured = replace(plain, loss=model.loss or guess_loss(network), metrics=model.metrics, weighted=True)
-            wanted = [
-                plain,
-                replace(measured, purpose="manual"),
-                replace(measured, purpose="manual", loss=guess_loss(network)),
-            ]
-            if model.loss is not None:
+            measured = replace(plain, aims=model.aims, weighted=True)
+            guesses = {guess_loss(network), model.aims[0].loss if len(model.aims) == 1 else None}
+            wanted = [plain]
+            wanted += [replace(plain, purpose="manual", loss=loss, weighted=loss is not None) for loss in guesses]
+            trained = any(aim.loss is not None for aim in model.aims)
+            if trained:
                 wanted += [replace(measured, purpose="evaluate")]
             if model.optimizer is not None:
-                wanted += [replace(measured, purpose=p, optimizer=model.optimizer) for p in ("train", "update")]
+                wanted += [replace(plain, purpose="update", optimizer=model.optimizer)]
+                wanted += [replace(measured, purpose="train", optimizer=model.optimizer)] if trained else []
             found |= {step.kernel for request in wanted for step in make_plan(network, request).steps}
     return sorted(found)

@@ -1,6 +1,6 @@
-"""What networks for ImageNet share: pixels as they were trained on, and the names of the 1000 classes. Stage: beside the model.
+"""What networks for ImageNet share: pixels as they were trained on, and the names of the 1000 classes.
 
-Must not know: layers, kernels.
+Stage: beside the model. Must not know: layers, kernels.
 """
 
 from __future__ import annotations
@@ -105,4 +105,4 @@ def _read(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     lines = [index.get(str(i)) for i in range(CLASSES)] if type(index) is dict and len(index) == CLASSES else [None]
     if not all(type(line) is list and len(line) == 2 and all(type(word) is str for word in line) for line in lines):
         raise damaged(name, f'an object {{"0": [number, name], ...}} of {CLASSES} classes', index)
-    return [(line[0], line[1]) for line in lines]
+    return [(line[0], line[1]) for line in lines if line]

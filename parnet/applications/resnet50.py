@@ -1,8 +1,8 @@
-"""ResNet-50, version 1, as Keras has it: same layers, names and weights. Stage: beside the model. Must not know: kernels, plans.
+"""ResNet-50, version 1, as Keras has it: same layers, names and weights. Stage: beside the model.
 
 K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition" (2015), table 1, 50-layer. In version 1 the
-stride stands in the first 1x1 convolution of a block (torchvision's has it in the 3x3 one: other weights); convolutions have a
-bias. Source: keras/src/applications/resnet.py.
+stride stands in the first 1x1 convolution of a block (torchvision's has it in the 3x3 one: other weights); convolutions have
+a bias. Source: keras/src/applications/resnet.py. Must not know: kernels, plans.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as L
 from ..errors import HyperparameterError, ShapeError, unknown_name
+from ..graph import Input
 from ..layers.base import check_shape
 from ..model import Model
 from . import imagenet
@@ -66,7 +67,7 @@ def ResNet50(
         FileFormatError: their file is damaged or another.
     """
     shape = _checked(input_shape, weights, classes, include_top, pooling)
-    inputs = L.Input(shape)
+    inputs = Input(shape)
     x = L.ZeroPadding2D(3, name="conv1_pad")(inputs)
     x = _norm(name="conv1_bn")(L.Conv2D(64, 7, strides=2, name="conv1_conv")(x))
     x = L.ZeroPadding2D(1, name="pool1_pad")(L.Activation("relu", name="conv1_relu")(x))

@@ -15,7 +15,7 @@ from .. import layers as L
 from ..checks import check_count
 from ..errors import MissingExtraError, unknown_name
 from ..executors.threads import check_threads
-from ..model import Sequential
+from ..sequential import Sequential
 from ..strategy import Serial, Strategy, Threads
 from .networks import mlp
 from .train import check_folder, choose_strategy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,14 @@ def aligned_copy(vector: np.ndarray) -> np.ndarray:
     return result
 
 
+def lengthened(slots: np.ndarray, before: int, after: int) -> np.ndarray:
+    """An optimizer's slots, each `before` long, made `after` long."""
+    count = len(slots) // before if before else 0
+    result = aligned_zeros(count * after, slots.dtype)
+    result.reshape(count, after)[:, :before] = slots.reshape(count, before)
+    return result
+
+
 @dataclass
 class Store:
     """The flat vectors of one model; every plan of the model works on them.
@@ -55,6 +63,19 @@ class Store:
     gradients: np.ndarray
     state: np.ndarray
     slots: np.ndarray
+
+    @classmethod
+    def of_vectors(cls, vectors: dict[str, np.ndarray], old: Store | None = None) -> Store:
+        """Weights and states that have been made, or those of an older store made longer; its slots are kept."""
+        parameters, state = vectors["parameters"], vectors["state"]
+        empty = np.zeros(0, parameters.dtype)
+        slots = empty if old is None else lengthened(old.slots, len(old.parameters), len(parameters))
+        return cls(parameters.dtype.name, parameters, empty, state, slots)
+
+    def without_weights(self) -> Store:
+        """The same gradients and slots, on no weights."""
+        empty = np.zeros(0, self.dtype)
+        return replace(self, parameters=empty, state=empty)
 
     @classmethod
     def of_sizes(cls, sizes: dict[str, int], dtype: str = "float32") -> Store:

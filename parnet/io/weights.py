@@ -106,16 +106,16 @@ _KEEPING = (L.Activation, L.BatchNormalization, L.Dropout, L.Rescaling)
 def _flattened(model: Any) -> dict[str, Shape]:
     """The layers whose input is a flattened picture, and its shape (H, W, C)."""
     result: dict[str, Shape] = {}
-    picture: Shape | None = None
     network = model.session.network
-    for layer, given in zip(network.layers, network.shapes, strict=False):
-        if isinstance(layer, L.Flatten) and len(given) == 3:
-            picture = given
-            continue
-        if picture is not None:
-            result[str(layer.name)] = picture
-        if not isinstance(layer, (*_KEEPING, L.Flatten)):
-            picture = None
+    flat: dict[int, Shape] = {}  # who makes a flattened picture -> the picture's shape
+    for number, node in enumerate(network.nodes):
+        given = network.given(node)[0]
+        if isinstance(node.layer, L.Flatten) and len(given) == 3:
+            flat[number] = given
+        elif node.inputs[0] in flat:
+            picture = result[str(node.layer.name)] = flat[node.inputs[0]]
+            if isinstance(node.layer, (*_KEEPING, L.Flatten)):
+                flat[number] = picture
     return result
 
 

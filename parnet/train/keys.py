@@ -29,8 +29,10 @@ def rule_key(optimizer: Optimizer | None) -> tuple:
     return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips)
 
 
-def guess_loss(network: Network) -> Loss:
-    """The loss that a first forward pass is planned for, before the loop has shown its own."""
+def guess_loss(network: Network) -> Loss | None:
+    """The loss that a first forward pass is planned for, before the loop has shown its own; None for several outputs."""
+    if len(network.outputs) > 1:
+        return None
     classes = network.activation(0) == "softmax" and len(network.output_shapes[0]) == 1
     return losses.get("sparse_categorical_crossentropy" if classes else "mse")
 

@@ -9,26 +9,26 @@ from __future__ import annotations
 import math
 import weakref
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .. import seeding
-from ..errors import ResourceError, StateError, warn
+from ..errors import StateError, warn
 from ..executors.base import Executor, Feed
 from ..executors.link import Program
-from ..executors.memory import Store, aligned_copy, aligned_zeros
+from ..executors.memory import Store, aligned_copy, aligned_zeros, lengthened
 from ..kernels import library
 from ..losses import Loss
-from ..metrics import Metric
 from ..optimizers import Optimizer
-from ..plan.objective import Targets
+from ..plan.objective import Aim, Targets
 from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
-from .data import as_inputs, as_targets, as_weights
+from .data import as_many_inputs, as_targets, as_weights, kinds
 from .diagnose import first_non_finite
-from .keys import dtype_name, guess_loss, ones, rule_key, text
+from .keys import guess_loss, ones, rule_key, text
 from .standing import Standing
-from .values import Output
+from .values import SEVERAL, Output
+from .weights import Weights
 
 #: linked plans kept for the next call of the same kind
 KEPT_PROGRAMS = 12
@@ -41,10 +41,15 @@ class Session:
         network: the model for the planner.
         seed: of weights, shuffles and dropout.
         dtype: "float32" or "float64".
+        weights: that the network's layers have been given places in; new ones when left out.
     """
 
-    def __init__(self, network: Network, seed: int, dtype: str = "float32"):
+    def __init__(self, network: Network, seed: int, dtype: str = "float32", weights: Weights | None = None):
         self.network, self.seed, self.dtype = network, seed, dtype
+        if weights is None:
+            weights = Weights(seed, dtype)
+            weights.take_in(network.placed.values(), network.sizes)
+        self.weights = weights
         self.strategy: Strategy = Auto()
         self._store: Store | None = None
         self._optimizer: Optimizer | None = None  # whose slots the store has
@@ -56,52 +61,54 @@ class Session:
         """What holds addresses, threads or weak references, and so does not go into a copy."""
         self._programs: dict[tuple, Program] = {}
         self._executors: dict[tuple, Executor] = {}
-        self._targets: dict[tuple, tuple[Targets | None, ...]] = {}
+        self._targets: dict[str, tuple[Targets | None, ...]] = {}
         self._made = 0
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
         weakref.finalize(self, _close_all, self._executors)
 
     def __getstate__(self) -> dict:
-        """For copies and pickles: everything but what `_set_up` makes."""
+        """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
+        store = None if self._store is None else self.store
         state = self.__dict__.copy()
         for name in ("_programs", "_executors", "_targets", "_made"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
-        return state | {"_manual": manual, "_slots": dict(self._slots)}
+        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": dict(self._slots)}
 
     def __setstate__(self, state: dict) -> None:
         slots = state.pop("_slots")
         self.__dict__.update(state)
         self._set_up({rule: aligned_copy(vector) for rule, vector in slots.items()})
+        if self._store is not None:
+            vars(self._store).update(self.weights.vectors())
 
     # -- weights --------------------------------------------------------------------------------
 
     @property
     def store(self) -> Store:
-        """The weights; made and initialised at the first use."""
-        if self._store is None:
-            store = Store.of_sizes(self.network.sizes, self.dtype)
-            try:
-                self._initialize(store)
-            except MemoryError as error:
-                total = sum(self.network.sizes.values())
-                raise ResourceError(
-                    f"model: its {total:,} weights do not fit into memory while they are drawn; make the model smaller"
-                ) from error
-            self._store = store
-        return self._store
+        """The weights, made and initialised at the first use, with this model's gradients and slots."""
+        vectors, old = self.weights.vectors(), self._store
+        if old is not None and old.parameters is vectors["parameters"]:
+            return old
+        self._store = new = Store.of_vectors(vectors, old)
+        if old is not None:
+            lengths = len(old.parameters), len(new.parameters)
+            self._slots.update({rule: lengthened(slots, *lengths) for rule, slots in self._slots.items()})
+        self._manual.program, self._manual.backwards = None, 0
+        self.network = replace(self.network, sizes=dict(self.weights.sizes))
+        self._forget_programs()
+        return new
 
     @property
     def has_weights(self) -> bool:
         """Whether the weights have been made yet."""
-        return self._store is not None
+        return self.weights.made
 
-    def _initialize(self, store: Store) -> None:
-        for index, placed in enumerate(self.network.placed.values()):
-            rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
-            vector = store.region(placed.region)
-            values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
-            placed.write(vector, np.asarray(values).reshape(placed.weight.shape))
+    def new_seed(self, seed: int) -> None:
+        """Of shuffles and dropout, and of the weights if none have been made yet."""
+        self.seed = seed
+        if not self.weights.made and self.weights.models < 2:
+            self.weights.seed = seed
 
     @property
     def has_gradients(self) -> bool:
@@ -141,18 +148,19 @@ class Session:
         program.runs_on = (strategy, threads)
         return program
 
-    def targets(self, loss: Loss | None, metrics: tuple[Metric, ...]) -> tuple[Targets | None, ...]:
+    def targets(self, aims: tuple[Aim, ...]) -> tuple[Targets | None, ...]:
         """What targets must look like, output by output. Raises ShapeError where loss or metrics do not fit the model."""
-        key = (text(loss), text(metrics))
+        key = text(aims)
         if key not in self._targets:
-            self._targets[key] = make_plan(self.network, Request("evaluate", 1, loss=loss, metrics=metrics)).targets
+            self._targets[key] = make_plan(self.network, Request("evaluate", 1, aims=aims)).targets
         return self._targets[key]
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
         trainable = self._trainable()
         shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
-        return (*shape, rule_key(request.optimizer), text(request.loss), text(request.metrics), trainable)
+        measured = text(request.loss), text(request.metrics), text(request.aims)
+        return (*shape, rule_key(request.optimizer), *measured, trainable)
 
     def _make_room(self, plan: Plan) -> None:
         request = plan.request
@@ -221,92 +229,102 @@ class Session:
         """The next forward pass draws the random numbers of the first."""
         self._manual.ticket = 0
 
-    def forward(self, x, training: bool) -> Output:
+    def forward(self, x, training: bool) -> Any:
         """One batch through the model.
 
         Args:
-            x: (rows, *input shape).
+            x: (rows, *input shape); of several inputs a list, or a dict by name.
             training: with dropout and batch statistics, ready for a loss and `backward`.
         Returns:
-            the outputs (rows, *output shape), an array that remembers the pass.
+            the output (rows, *output shape), an array that remembers the pass; of several outputs a list.
         """
-        array = as_inputs(x, self.network.input_shapes[0], "model(x)", self.dtype)
-        manual, rows = self._manual, len(array)
+        arrays = as_many_inputs(x, self.network, "model(x)", self.dtype)
+        manual, rows = self._manual, len(arrays[0])
         manual.ticket, manual.rows = manual.ticket + 1, rows
         if not training:
             manual.program = None
-            return Output.of(self.predict_batch(array), self, 0)
-        self._run_forward(array)
-        return Output.of(self._shown(), self, manual.ticket)
+            return self._outputs(self.predict_batch(arrays), 0)
+        self._run_forward(arrays)
+        return self._outputs(self._shown(), manual.ticket)
 
-    def _run_forward(self, array: np.ndarray) -> None:
+    def _outputs(self, arrays: list[np.ndarray], ticket: int) -> Any:
+        if len(arrays) == 1:
+            return Output.of(arrays[0], self, ticket)
+        return [Output.of(array, self, SEVERAL if ticket else 0) for array in arrays]
+
+    def _run_forward(self, arrays: tuple[np.ndarray, ...]) -> None:
         manual = self._manual
-        manual.program, old = self._manual_program(array), manual.program
+        manual.program, old = self._manual_program(arrays), manual.program
         if manual.feed is None or manual.program is not old:
-            manual.feed = Feed(array, len(array), sums=np.zeros(manual.program.plan.sums), seed=self.seed)
-        manual.feed.x, manual.feed.total, manual.feed.epoch = array, len(array), manual.ticket
+            manual.feed = Feed(arrays, len(arrays[0]), sums=np.zeros(manual.program.plan.sums), seed=self.seed)
+        manual.feed.x, manual.feed.total, manual.feed.epoch = arrays, len(arrays[0]), manual.ticket
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "input", "forward")
 
-    def _manual_program(self, array: np.ndarray) -> Program:
+    def _manual_program(self, arrays: tuple[np.ndarray, ...]) -> Program:
         """The program of the last pass where it still fits, else a new one; batches may shrink but not grow."""
-        manual, capacity = self._manual, 0
+        manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
         old, loss = manual.program, manual.loss or guess_loss(self.network)
         if old is not None and manual.key == self._trainable():
             request = old.plan.request
             capacity = request.batch
-            if len(array) <= capacity and request.data == dtype_name(array.dtype) and request.loss is loss:
+            if rows <= capacity and request.data == data and request.loss is loss:
                 return old
         manual.key = self._trainable()
-        rows = max(len(array), capacity)
-        return self.fitted(Request("manual", rows, dtype_name(array.dtype), self.dtype, loss=loss, weighted=True))
+        request = Request("manual", max(rows, capacity), data, self.dtype, loss=loss, weighted=loss is not None)
+        return self.fitted(request)
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
+        self.store  # noqa: B018  forgets the programs where the weights have moved
         flags = tuple(layer.trainable for layer in self.network.layers)
         if flags != self._flags:
             self._flags = flags
             self.refresh()
         return (self._made, library.user_generation, *flags)
 
-    def _shown(self) -> np.ndarray:
-        manual = self._manual
-        if manual.program is None:
+    def _shown(self) -> list[np.ndarray]:
+        program, rows = self._manual.program, self._manual.rows
+        if program is None:
             raise StateError("session: no forward pass to show")
-        buffer = manual.program.plan.shown[0]
-        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.output_shapes[0]).copy()
+        return [program.view(buffer, rows).reshape(rows, *buffer.shape).copy() for buffer in program.plan.shown]
 
-    def predict_batch(self, array: np.ndarray) -> np.ndarray:
+    def predict_batch(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """The outputs of a batch in inference mode."""
-        request = Request("predict", len(array), dtype_name(array.dtype), self.dtype)
-        program = self.fitted(request)
-        out = np.empty((len(array), *self.network.output_shapes[0]), self.dtype)
-        self.start(program, Feed(array, len(array), out=out))
+        rows = len(arrays[0])
+        program = self.fitted(Request("predict", rows, kinds(arrays), self.dtype))
+        out = self.room(rows)
+        self.start(program, Feed(arrays, rows, out=out))
         self.run(program, 0, 1)
-        return out
+        return list(out)
+
+    def room(self, rows: int) -> tuple[np.ndarray, ...]:
+        """Arrays for the outputs of so many rows."""
+        return tuple(np.empty((rows, *shape), self.dtype) for shape in self.network.output_shapes)
 
     def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
         """The loss of the last forward pass."""
-        manual = self._manual
+        manual, store = self._manual, self.store
         if ticket != manual.ticket or manual.program is None or manual.feed is None:
             raise StateError(
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
         if manual.loss is None or text(manual.loss) != text(loss):
-            state = self.store.state.copy()  # moving averages must not move twice for one batch
-            manual.loss, x = loss, manual.feed.x
+            state = store.state.copy()  # moving averages must not move twice for one batch
+            manual.loss, x = loss, manual.feed.inputs
             if text(loss) != text(manual.program.plan.request.loss):
                 self._run_forward(x)
-                self.store.state[:] = state
+                store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
 
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
         manual = self._manual
         program, feed = manual.program, manual.feed
-        if program is None or feed is None or not program.plan.targets or program.plan.targets[0] is None:
+        targets: Targets | None = program.plan.targets[0] if program is not None and program.plan.targets else None
+        if program is None or feed is None or targets is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, program.plan.targets[0], loss, "loss: target", self.dtype)
+        y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
         if sample_weight is not None:
             feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
         else:
@@ -328,7 +346,7 @@ class Session:
     def backward(self, ticket: int) -> None:
         """Gradients of the last loss, added to those there are since `zero_gradients`."""
         manual = self._manual
-        if ticket != manual.ticket or manual.program is None or manual.feed is None:
+        if ticket != manual.ticket or not len(self.store.gradients) or manual.program is None or manual.feed is None:
             raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
         if not any(p.trainable for p in self.network.placed.values()):
             raise StateError("backward: the model has no trainable weights")
@@ -348,7 +366,7 @@ class Session:
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
         manual = self._manual
-        if not self.has_gradients:
+        if not self.has_gradients or not len(self.store.gradients):
             raise StateError("step: no gradients; call loss.backward() after zero_grad()")
         manual.steps_since_zero += 1
         if manual.steps_since_zero == 2 and not manual.warned:
