@@ -287,8 +287,8 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
                     words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
                     ahead = near + min(3 * lanes(c), i // high * lanes(c)) if far else 0
                     gather_tile(
-                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by, plus,
-                        other_at, low_end, ahead,
+                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by,
+                        plus, other_at, low_end, ahead,
                     )  # fmt: skip
 
 
@@ -381,8 +381,8 @@ def forward(op, ctl, mem, part, parts):
 
     y = relu(norm(x * w + bias) + other), where norm, that of batch normalisation in inference, relu, bias and other are
     there if the flags say so.
-    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU, NORM), geometry (8 words), share, rows of a block, gamma, beta, moving
-    mean, moving variance (F,), epsilon.   Owner: pixels of y, or columns where the weights are more than the pixels.
+    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU, NORM), geometry (8 words), share, rows of a block, gamma, beta,
+    moving mean, moving variance (F,), epsilon.   Owner: pixels of y, or columns where the weights are more than the pixels.
     """
     channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
     groups, merged, flags, block = upper(op[10]), lower(op[10]), op[5], op[15]

@@ -40,8 +40,8 @@ def tile_rows() -> int:
 def make_tile(vectors: int, masked: bool, rows: int | None = None):
     """The tile of that width as an intrinsic; of `tile_rows()` rows, or of so many.
 
-    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead); strides in elements. `ahead`: from
-    each number of B to one that will be wanted later and is asked for, 0 for none.
+    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead); strides in elements. `ahead`:
+    from each number of B to one that will be wanted later and is asked for, 0 for none.
     """
 
     height = rows or tile_rows()

@@ -18,7 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .intrinsics import I64, INT64_POINTER, element
-from .tile import CONTINUE, _Emitter, tile_rows
+from .tile import _Emitter, tile_rows
 
 #: what becomes of a finished gathered sum: C = sum; C = sum * scale + shift; C = sum * scale + shift + other
 PLAIN, SCALED, SCALED_AND_ADDED = 0, 1, 2
