@@ -32,7 +32,7 @@ ROWS = (
     ("executors",),
     ("strategy",),
     ("train",),
-    ("io", "model", "summary"),
+    ("graph", "io", "model", "sequential", "summary", "wiring"),
     ("datasets", "viz", "callbacks", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
@@ -52,7 +52,7 @@ UPWARD = {
 #: files over MOST_LINES -> why they are not cut
 MOST_LINES = 400
 LONG = {
-    "model.py": "the one door: docstrings and argument checks of Sequential; the work is delegated",
+    "model.py": "the one door: docstrings and argument checks of a model; the work is delegated",
 }
 
 #: what decides how kernels are compiled; "nopython" only says that they are

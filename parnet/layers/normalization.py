@@ -93,7 +93,7 @@ class BatchNormalization(Layer):
         rides = build.rides("gamma") and build.rides("beta")
         name = build.weight if rides else build.gradient
         dgamma, dbeta, width = name("gamma"), name("beta"), x.width
-        mode = build.gradient_mode("gamma")
+        mode = max(build.gradient_mode("gamma"), build.gradient_mode("beta"))  # the same for both
         operands = (x, dy, mean, inverse, gamma, dgamma, dbeta, width, int(build.input_gradient_wanted), mode)
         accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, dgamma, dbeta)
         build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, width), bytes=30.0 * width)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 import weakref
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from ..plan.objective import Targets
 from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
 from .data import as_many_inputs, as_targets, as_weights, kinds
+from .keys import guess, rule, text
 from .values import SEVERAL, Output
 from .weights import Weights
 
@@ -156,10 +156,10 @@ class Session:
         shape = (request.purpose, request.batch, request.data, request.dtype, request.threads, request.weighted)
         return (
             *shape,
-            _rule(request.optimizer),
-            _text(request.loss),
-            _text(request.metrics),
-            _text(request.aims),
+            rule(request.optimizer),
+            text(request.loss),
+            text(request.metrics),
+            text(request.aims),
             trainable,
         )
 
@@ -266,7 +266,7 @@ class Session:
         """The program of the last pass where it still fits, else a new one; batches may shrink but not grow."""
         manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
         old = manual.program
-        loss = None if len(self.network.outputs) > 1 else manual.loss or _guess(self.network)
+        loss = None if len(self.network.outputs) > 1 else manual.loss or guess(self.network)
         if old is not None and manual.key == self._trainable():
             request = old.plan.request
             capacity = request.batch
@@ -316,10 +316,10 @@ class Session:
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
-        if manual.loss is None or _text(manual.loss) != _text(loss):
+        if manual.loss is None or text(manual.loss) != text(loss):
             state = self.store.state.copy()  # moving averages must not move twice for one batch
             manual.loss, x = loss, manual.feed.inputs
-            if _text(loss) != _text(manual.program.plan.request.loss):
+            if text(loss) != text(manual.program.plan.request.loss):
                 self._run_forward(x)
                 self.store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
@@ -382,36 +382,14 @@ class Session:
 
     def _updater(self, optimizer: Optimizer) -> Program:
         """The program of an optimizer's step."""
-        key = (_rule(optimizer), self._trainable())
+        key = (rule(optimizer), self._trainable())
         if self._manual.updater is None or self._manual.updater[0] != key:
             program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
-            self._manual.updater = ((_rule(optimizer), self._trainable()), program)
+            self._manual.updater = ((rule(optimizer), self._trainable()), program)
         return self._manual.updater[1]
-
-
-@lru_cache(maxsize=64)
-def _text(thing) -> str:
-    """A loss or metrics as a key; they do not change once made."""
-    return repr(thing)
-
-
-def _rule(optimizer: Optimizer | None) -> tuple:
-    """An optimizer as a key: its kind and numbers, not its rate."""
-    if optimizer is None:
-        return ()
-    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips)
 
 
 def _close_all(executors: dict[int, Executor]) -> None:
     for executor in executors.values():
         executor.close()
     executors.clear()
-
-
-def _guess(network: Network) -> Loss:
-    """The loss that a first forward pass is planned for, before the loop has shown its own."""
-    from .. import losses
-
-    classes = network.activation(0) == "softmax" and len(network.output_shapes[0]) == 1
-    return losses.get("sparse_categorical_crossentropy" if classes else "mse")
