@@ -33,6 +33,7 @@ ROWS = (
     ("strategy",),
     ("train",),
     ("graph", "io", "model", "sequential", "summary", "wiring"),
+    ("diagram",),
     ("datasets", "viz", "callbacks", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
