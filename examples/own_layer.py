@@ -74,9 +74,9 @@ class Gain(L.Layer):
         return y
 
     def backward(self, build, dy):
-        x, gain, rides = build.kept("x"), build.weight("gain"), build.rides("gain")
-        target, sums = gain if rides else build.gradient("gain"), build.fixed("sums", dy.width)
-        operands = (x, dy, gain, target, sums, dy.width, int(rides))
+        x, gain, mode = build.kept("x"), build.weight("gain"), build.gradient_mode("gain")
+        target, sums = gain if build.rides("gain") else build.gradient("gain"), build.fixed("sums", dy.width)
+        operands = (x, dy, gain, target, sums, dy.width, mode)
         accesses = reads_own(x, gain) + writes_own(dy, target, sums)
         build.step("user.gain_backward", operands, accesses, COLUMNS, (-1, dy.width), bytes=20.0 * dy.width)
         return dy

@@ -1,4 +1,4 @@
-"""Pictures of learning curves and of pixel values. Stage: after training. Must not know: models or kernels.
+"""Pictures of learning curves, of pixel values and of models' graphs. Stage: after training. Must not know: kernels.
 
 No window is opened and pyplot's current figure is left alone: figures are made without pyplot, so this works
 on a machine without a screen. Colours: M. Okabe, K. Ito, "Color universal design" (2008); curves also differ
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .diagram import Diagram, draw
 from .errors import DataError, ShapeError, require_extra, unknown_name
+from .graph import Graph
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,6 +35,16 @@ PANEL_INCHES = (4.6, 3.4)
 MAX_CELLS = 128 * 128
 CELL_INCHES = 0.42
 PNG_DPI = 150
+DIAGRAM_DPI = 100
+
+
+class HasGraph(Protocol):
+    """A model, as far as this module looks at it."""
+
+    name: str
+
+    @property
+    def graph(self) -> Graph: ...
 
 
 class HasHistory(Protocol):
@@ -100,6 +112,32 @@ def show_pixels(img: ArrayLike, ax: Axes | None = None, path: str | os.PathLike 
         ax = figure.add_subplot()
     _draw_pixels(ax, pixels)
     return _save(ax.figure, path)
+
+
+def plot_model(model: HasGraph, path: str | os.PathLike | None = None) -> Diagram:
+    """The layers as boxes from top to bottom, with their shapes, and an arrow from each to those that read it.
+
+    Shapes are those of one sample, "input → output" where they differ. Blue boxes have weights, orange ones several
+    inputs; a layer that is called again has a box for each call. Needs no other program; matplotlib for `.png` and `.pdf`.
+
+    Args:
+        model: with its input's shape known.
+        path: where to save the picture: `.svg`, `.png` or `.pdf`.
+    Returns:
+        The picture; a notebook shows it, `svg()` is its text.
+    Raises:
+        StateError: the input's shape is not known.
+        UnknownNameError: a suffix that is not one of the three.
+        MissingExtraError: matplotlib is needed and not installed.
+    """
+    _check_suffix("plot_model", path)
+    diagram = draw(model.graph, model.name)
+    if path is not None and Path(path).suffix.lower() == ".svg":
+        Path(path).write_text(diagram.svg(), encoding="utf-8")
+    elif path is not None:
+        require_extra("matplotlib.figure", "plot", "pn.viz.plot_model")
+        diagram.figure().savefig(path, dpi=DIAGRAM_DPI)
+    return diagram
 
 
 def _check_suffix(where: str, path: str | os.PathLike | None) -> None:

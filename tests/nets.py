@@ -30,13 +30,62 @@ def examples():
     """(label, layer, input shape) of every layer of parnet, found in the registry."""
     found = []
     for name, cls in sorted(registry.classes.items()):
-        if cls.__module__.startswith("parnet.") and not cls.merges:
+        if cls.__module__.startswith("parnet."):
             found += [(f"{name}-{k}", layer, shape) for k, (layer, shape) in enumerate(cls.examples())]
     return found
 
 
+def shapes_of(layer, shape):
+    """The shapes of a layer's inputs, one or several."""
+    return shape if layer.merges else (shape,)
+
+
+def apply(layer, tensors):
+    """The layer on all of its inputs. An Input starts graphs and is no step within one."""
+    if layer.is_input:
+        return tensors[0]
+    return layer(tensors if layer.merges else tensors[0])
+
+
+def batch(rng, layer, shape, rows, dtype="float32"):
+    """Inputs of the layer alone: an array, or a list of them."""
+    arrays = [rng.normal(size=(rows, *one)).astype(dtype) for one in shapes_of(layer, shape)]
+    return arrays if layer.merges else arrays[0]
+
+
+def alone(layer, shape, dtype="float32", seed=3):
+    """A model of the layer on its inputs."""
+    if not layer.merges:
+        return pn.Sequential([L.Input(shape), L.Reshape(shape), fresh(layer)], dtype=dtype, seed=seed)
+    inputs = [pn.Input(one) for one in shape]
+    return pn.Model(inputs, fresh(layer)([L.Reshape(x.shape)(x) for x in inputs]), dtype=dtype, seed=seed)
+
+
+def fed(layer, shape, x):
+    """Inputs for the layer, each out of a Dense of its own on x."""
+    return [L.Reshape(one)(L.Dense(count(one), activation="tanh")(x)) for one in shapes_of(layer, shape)]
+
+
+def ending(layer, shape, *, dtype="float32", seed=4):
+    """A model of Dense layers before the layer, and none after it."""
+    x, own = pn.Input((6,)), fresh(layer)
+    return pn.Model(x, apply(own, fed(own, shape, x)), dtype=dtype, seed=seed)
+
+
+def sharing(layer, shape, *, dtype="float32", seed=5, outputs=3):
+    """The layer called three times, twice on the same tensors; what it makes is added up."""
+    x, own = pn.Input((6,)), fresh(layer)
+    one, two = fed(own, shape, x), fed(own, shape, x)
+    total = L.Add()([apply(own, one), apply(own, two), apply(own, one)])
+    return pn.Model(x, L.Dense(outputs)(L.Flatten()(total)), dtype=dtype, seed=seed)
+
+
 def around(layer, shape, *, dtype="float32", seed=3, outputs=3):
     """A model with weights before and after the layer: Dense, the layer, Dense."""
+    if layer.merges:
+        x, own = pn.Input((6,)), fresh(layer)
+        made = L.Flatten()(apply(own, fed(own, shape, x)))
+        return pn.Model(x, L.Dense(outputs, name="after")(made), dtype=dtype, seed=seed)
     return pn.Sequential(
         [
             L.Input((6,)),

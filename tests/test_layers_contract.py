@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from kernelbench import bits, blank
-from nets import Parts, around, digest, examples, fresh
+from nets import Parts, alone, around, batch, digest, ending, examples, shapes_of, sharing
 from stepper import Stepper, open_program
 
 import parnet as pn
@@ -32,17 +32,13 @@ def cut_small_steps(monkeypatch):
     monkeypatch.setattr("parnet.plan.schedule.GRAIN_US", 1e-9)
 
 
-def alone(layer, shape, dtype="float32", seed=3):
-    return pn.Sequential([L.Input(shape), L.Reshape(shape), fresh(layer)], dtype=dtype, seed=seed)
-
-
-def trained(layer, shape, strategy, dtype="float32", optimizer="sgd", rows=40, batch=16):
+def trained(layer, shape, strategy, dtype="float32", optimizer="sgd", make=around):
     """Three updates, the last of a smaller batch."""
     rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(rows, 6)).astype(dtype), rng.normal(size=(rows, 3)).astype(dtype)
-    model = around(layer, shape, dtype=dtype)
+    x, y = rng.normal(size=(40, 6)).astype(dtype), rng.normal(size=(40, 3)).astype(dtype)
+    model = make(layer, shape, dtype=dtype)
     model.compile(optimizer, "mse")
-    model.fit(x, y, batch_size=batch, epochs=1, verbose=0, strategy=strategy)
+    model.fit(x, y, batch_size=16, epochs=1, verbose=0, strategy=strategy)
     assert model.optimizer.iterations == 3
     return model
 
@@ -64,9 +60,9 @@ def test_every_layer_is_exported_and_has_examples_of_its_own_kind():
 def test_outputs_have_the_stated_shape_and_dtype(layer, shape, dtype, rng):
     model = alone(layer, shape, dtype)
     for rows in (1, 9):
-        y = model.predict(rng.normal(size=(rows, *shape)).astype(dtype), verbose=0)
+        y = model.predict(batch(rng, layer, shape, rows, dtype), verbose=0)
         assert y.shape == (rows, *layer.output_shape(shape)) and y.dtype == dtype and np.isfinite(y).all()
-    assert model(rng.normal(size=(4, *shape)).astype(dtype)).shape == (4, *layer.output_shape(shape))
+    assert model(batch(rng, layer, shape, 4, dtype)).shape == (4, *layer.output_shape(shape))
     assert model.output_shape == layer.output_shape(shape)
 
 
@@ -87,8 +83,8 @@ def test_gradients_match_finite_differences(layer, shape, rng):
     """check_gradients raises at a relative error of 1e-6, its default."""
     x, y = rng.normal(size=(7, 6)), rng.normal(size=(7, 3))
     inner = pn.check_gradients(around(layer, shape, dtype="float64"), "mse", x, y, entries=25)
-    assert inner.entries >= 6 * min(4, count(shape))
-    last = pn.Sequential([L.Input((6,)), L.Dense(count(shape)), L.Reshape(shape), fresh(layer)], dtype="float64", seed=4)
+    assert inner.entries >= 6 * min(4, min(count(one) for one in shapes_of(layer, shape)))
+    last = ending(layer, shape, dtype="float64")
     target = rng.normal(size=(7, *last.output_shape))
     pn.check_gradients(last, "mse", x, target, entries=25)
 
@@ -100,7 +96,7 @@ def test_configuration_survives_json_and_makes_the_same_layer(layer, shape, rng)
         again = registry.load(json.loads(written))
         assert type(again) is type(layer) and json.dumps(registry.dump(again)) == written
     first, second = alone(layer, shape), alone(registry.load(json.loads(json.dumps(registry.dump(layer)))), shape)
-    x = rng.normal(size=(5, *shape)).astype(np.float32)
+    x = batch(rng, layer, shape, 5)
     assert np.array_equal(bits(first.predict(x, verbose=0)), bits(second.predict(x, verbose=0)))
 
 
@@ -117,6 +113,22 @@ def test_training_gives_the_same_bits_on_any_number_of_threads(layer, shape, opt
     serial = digest(trained(layer, shape, "serial", dtype, optimizer))
     for n in (2, 3):
         assert digest(trained(layer, shape, Parts(n), dtype, optimizer)) == serial, f"{n} threads"
+
+
+@every_layer
+def test_a_layer_called_several_times_gets_the_sum_of_its_gradients(layer, shape, rng):
+    """Its inputs are read by two calls, and the gradient of their sum belongs to three: nobody may write over either."""
+    x, y = rng.normal(size=(7, 6)), rng.normal(size=(7, 3))
+    pn.check_gradients(sharing(layer, shape, dtype="float64"), "mse", x, y, entries=25)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@every_layer
+def test_a_layer_called_several_times_gives_the_same_bits_on_any_number_of_threads(layer, shape, optimizer):
+    serial = digest(trained(layer, shape, "serial", optimizer=optimizer, make=sharing))
+    for n in (2, 4):
+        threads = trained(layer, shape, Parts(n), optimizer=optimizer, make=sharing)
+        assert digest(threads) == serial, f"{n} threads"
 
 
 @every_layer

@@ -44,12 +44,44 @@ def layer(draw):
     return L.Rescaling(0.5, 0.1) if kind == "scale" else L.Dropout(draw(st.sampled_from([0.0, 0.4])))
 
 
+MERGES = st.sampled_from([L.Add, L.Subtract, L.Multiply, L.Average, L.Maximum, L.Concatenate])
+
+
+@st.composite
+def graph(draw, end):
+    """One or two inputs, residual connections, layers called twice, views, and everything joined before the last layer."""
+    inputs = [pn.Input((draw(WIDTHS),)) for _ in range(draw(st.integers(1, 2)))]
+    tensors, called = list(inputs), []
+    for _ in range(draw(st.integers(0, 7))):
+        x = draw(st.sampled_from(tensors))
+        kind = draw(st.sampled_from(["layer", "layer", "merge", "merge", "again", "view"]))
+        again = [one for one in called if one.input_shape is None and one.outputs[0].inputs[0].shape == x.shape]
+        if kind == "merge":
+            cls, alike = draw(MERGES), [t for t in tensors if t.shape == x.shape]
+            chosen = tensors if cls is L.Concatenate else alike
+            n = 2 if cls is L.Subtract else draw(st.integers(2, 4))
+            tensors.append(cls()([draw(st.sampled_from(chosen)) for _ in range(n)]))
+        elif kind == "view":
+            tensors.append(L.Flatten()(L.Reshape((1, -1))(x)))
+        else:
+            one = draw(st.sampled_from(again)) if kind == "again" and again else draw(layer())
+            tensors.append(one(x))
+            called.append(one)
+    read = {id(source) for t in tensors for source in t.inputs}
+    ends = [t for t in tensors if id(t) not in read]
+    ends = [L.Concatenate()(ends)] if len(ends) > 1 else ends
+    return pn.Model(inputs, L.Dense(draw(WIDTHS), end)(ends[0]), seed=1)
+
+
 @st.composite
 def plans(draw):
     """A plan of a random network for a random purpose."""
-    model = pn.Sequential([L.Input((draw(WIDTHS),)), *draw(st.lists(layer(), max_size=6))], seed=1)
     last = draw(st.sampled_from([("softmax", "sparse_categorical_crossentropy"), ("sigmoid", "bce"), ("gelu", "mse")]))
-    model.add(L.Dense(draw(WIDTHS), last[0]))
+    if draw(st.booleans()):
+        model = draw(graph(last[0]))
+    else:
+        model = pn.Sequential([L.Input((draw(WIDTHS),)), *draw(st.lists(layer(), max_size=6))], seed=1)
+        model.add(L.Dense(draw(WIDTHS), last[0]))
     purpose = draw(st.sampled_from(["train", "train", "manual", "evaluate", "predict"]))
     chosen = tuple(metrics.get(m) for m in draw(st.sets(st.sampled_from(["accuracy", "confusion", "top_k_accuracy"]))))
     if last[1] != "sparse_categorical_crossentropy":
@@ -172,6 +204,43 @@ def test_steps_of_any_kind_are_separated_where_they_clash_and_placed_apart(steps
     assert all(at(name)[1] <= size for name in offsets)
     if threads > 1:
         assert races(steps, slots, lambda step, b: ("arena", *at(b.name), b.copies)) == []
+
+
+@quick
+@given(plans())
+def test_each_weight_has_its_gradient_stored_once_and_added_to_by_further_calls_or_is_updated_in_one_step(made):
+    """The first step to touch a gradient stores it; a weight whose update rides is touched by one step alone."""
+    network, plan = made
+    if plan.request.purpose != "train":
+        return
+    backward = [s for s in plan.steps if s.phase == "backward"]
+    modes = {"product.weight_gradient": 5, "reduce.bias_gradient": 3, "norm.batch_backward": 9}
+    for key, p in network.placed.items():
+        writers = [s for s in backward if any(a.writes and a.buffer.name in (key, f"d {key}") for a in s.accesses)]
+        makers = [s for s in writers if s.kernel in modes]
+        assert bool(makers) == p.trainable
+        found = [s.operands[modes[s.kernel]] for s in makers]
+        assert found in ([], [1], [0] + [2] * (len(found) - 1)), f"{key}: {found}"
+        layers = [s.kernel for s in plan.steps if s.kernel == "reduce.penalty_gradient" and key in str(s.accesses)]
+        assert len(layers) == (p.trainable and p.weight.regularizer is not None)
+
+
+@quick
+@given(plans())
+def test_nobody_writes_over_what_a_layer_keeps_for_its_backward_pass(made):
+    """A buffer of the forward pass that the backward pass reads is not written in between."""
+    _, plan = made
+    forward, since = set(), {}
+    for step in plan.steps:
+        names = {(a.buffer.name, a.writes) for a in step.accesses if a.buffer.region == "arena"}
+        if step.phase == "backward":
+            spoilt = [f"{step.kernel} reads {n} after {since[n]}" for n, writes in names if not writes and n in since]
+            assert not spoilt, spoilt
+        for name in (n for n, writes in names if writes):
+            if step.phase in ("input", "forward"):
+                forward.add(name)
+            elif name in forward:
+                since[name] = step.kernel
 
 
 @quick

@@ -141,9 +141,10 @@ class BatchNormalization(Layer):
         mean, inverse, gamma = build.kept("mean"), build.kept("inverse"), build.weight("gamma")
         rides = build.rides("gamma") and build.rides("beta")
         name = build.weight if rides else build.gradient
+        mode = max(build.gradient_mode("gamma"), build.gradient_mode("beta"))  # the same for both
         targets = name("gamma"), name("beta")
         if len(x.shape) == 3:
-            self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), build.gradient_mode("gamma"))
+            self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), mode)
             return dy
         operands = (
             x,
@@ -154,7 +155,7 @@ class BatchNormalization(Layer):
             *targets,
             x.width,
             int(build.input_gradient_wanted),
-            build.gradient_mode("gamma"),
+            mode,
         )
         accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, *targets)
         build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, x.width), bytes=30.0 * x.width)

@@ -45,7 +45,7 @@ def aims_of(names: tuple[str, ...], loss: Any, chosen: Any, weights: Any) -> tup
 
 def _spread(names: tuple[str, ...], value: Any, what: str, default: Any) -> list:
     """One value for each output."""
-    if isinstance(value, dict) and "class" not in value:
+    if _by_output(names, value):
         for key in value:
             if key not in names:
                 raise unknown_name(f"compile: {what}: output", key, names)
@@ -59,8 +59,13 @@ def _spread(names: tuple[str, ...], value: Any, what: str, default: Any) -> list
     return [value] * len(names)
 
 
+def _by_output(names: tuple[str, ...], value: Any) -> bool:
+    """Whether it is a dict by output, and not an object's configuration, {"class": ..., "config": ...}."""
+    return isinstance(value, dict) and ("class" not in value or set(value) <= set(names))
+
+
 def _metrics_by_output(names: tuple[str, ...], chosen: Any) -> list:
-    if isinstance(chosen, dict) and "class" not in chosen:
+    if _by_output(names, chosen):
         return _spread(names, chosen, "metrics", ())
     nested = isinstance(chosen, list | tuple) and any(isinstance(m, list | tuple) or m is None for m in chosen)
     return _spread(names, chosen, "metrics", ()) if nested else [chosen] * len(names)
