@@ -33,7 +33,7 @@ ROWS = (
     ("strategy",),
     ("train",),
     ("io", "model", "summary"),
-    ("datasets", "viz", "callbacks", "cli", "__init__", "__main__"),
+    ("datasets", "image", "viz", "callbacks", "cli", "__init__", "__main__", "applications"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
@@ -59,7 +59,7 @@ LONG = {
 FLAGS = sorted(set(declare.FLAGS) - {"nopython"})
 
 #: optional or slow packages that `import parnet` must not pull in
-HEAVY = ("matplotlib", "sklearn", "h5py", "mpi4py", "scipy", "tqdm", "numba")
+HEAVY = ("matplotlib", "sklearn", "h5py", "PIL", "mpi4py", "scipy", "tqdm", "numba")
 
 
 def files() -> dict[str, Path]:
