@@ -139,7 +139,7 @@ class Sequential:
     @property
     def output_shape(self) -> Shape:
         """Of one sample."""
-        return self.session.network.shapes[-1]
+        return self.session.network.output_shapes[0]
 
     @property
     def session(self) -> Session:
@@ -407,7 +407,7 @@ class Sequential:
     def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto") -> np.ndarray:
         """Outputs (rows, *output shape) of a data set, in inference mode."""
         chosen = how.get(strategy)
-        inputs = data.as_inputs(x, self.session.network.shapes[0], "predict: x", self.dtype, rows=0)
+        inputs = data.as_inputs(x, self.session.network.input_shapes[0], "predict: x", self.dtype, rows=0)
         self.input_range.compare(inputs, "predict")
         result = predict(self, inputs, data.check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
@@ -424,7 +424,7 @@ class Sequential:
 
     def predict_on_batch(self, x) -> np.ndarray:
         """Outputs of one batch, in inference mode."""
-        inputs = data.as_inputs(x, self.session.network.shapes[0], "predict_on_batch: x", self.dtype)
+        inputs = data.as_inputs(x, self.session.network.input_shapes[0], "predict_on_batch: x", self.dtype)
         return self.session.predict_batch(inputs)
 
     def __repr__(self) -> str:

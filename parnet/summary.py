@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .layers.base import count
-
 
 def summary(model: Any) -> str:
     """Layers, output shapes, exact parameter counts and the memory they take."""
     network = model.session.network
     rows = [("Layer (type)", "Output Shape", "Param #")]
-    for layer, shape, given in zip(network.layers, network.shapes[1:], network.shapes[:-1], strict=True):
-        size = sum(count(w.shape) for w in layer.weights(given))
+    for node in network.nodes:
+        layer, shape = node.layer, node.shape
+        size = sum(p.count for key, p in network.placed.items() if key.startswith(f"{layer.name}/"))
         text = ", ".join(map(str, (None, *shape)))
         rows.append((f"{layer.name} ({type(layer).__name__})", f"({text})", f"{size:,}"))
     widths = [max(len(row[i]) for row in rows) + 3 for i in range(3)]

@@ -30,7 +30,7 @@ def examples():
     """(label, layer, input shape) of every layer of parnet, found in the registry."""
     found = []
     for name, cls in sorted(registry.classes.items()):
-        if cls.__module__.startswith("parnet."):
+        if cls.__module__.startswith("parnet.") and not cls.merges:
             found += [(f"{name}-{k}", layer, shape) for k, (layer, shape) in enumerate(cls.examples())]
     return found
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import test_kernels_elementwise
 import test_kernels_loss
+import test_kernels_merge
 import test_kernels_product
 import test_kernels_update
 from kernelbench import DTYPES, Case, blank, check
@@ -16,7 +17,7 @@ import parnet.kernels
 from parnet.kernels.declare import Kernel, kernel
 from parnet.kernels.library import add_user_kernel, find
 
-FILES = (test_kernels_product, test_kernels_elementwise, test_kernels_loss, test_kernels_update)
+FILES = (test_kernels_product, test_kernels_elementwise, test_kernels_loss, test_kernels_merge, test_kernels_update)
 
 
 def all_kernels():

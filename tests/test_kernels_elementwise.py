@@ -73,32 +73,34 @@ def dropout_grad(rng, dtype, rows, width, share=COLUMNS):
     return Case("noise.dropout_grad", rows, {"mask": mask, "dy": dy}, operands, {"dy": (dy * mask, 0, 0)})
 
 
-def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED):
+def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED, number=0):
     data = rng.integers(0, 256, size=(rows + 11, width)).astype(kind)
     order, first = rng.permutation(len(data)).astype(np.int64), 3
-    words = {control.X: data, control.ORDER: order, control.FIRST: first, control.TOTAL: len(data)}
+    word = control.MORE_X + number - 1 if number else control.X
+    words = {word: data, control.ORDER: order, control.FIRST: first, control.TOTAL: len(data)}
     factor, shift = (float(np.dtype(dtype).type(v)) for v in (1 / 255, 0.5))
     expected = data[order[first : first + rows]].astype(np.float64) * factor + shift
     arrays = {"x": blank((rows, width), dtype)}
-    operands = ("x", width, 1 / 255, 0.5, share)
+    operands = ("x", width, 1 / 255, 0.5, share, number)
     return Case(f"gather.{kind}", rows, arrays, operands, {"x": (expected, 1, 2.0)}, words)
 
 
-def gather_rows(kernel, word, rng, dtype, rows, width):
+def gather_rows(kernel, word, rng, dtype, rows, width, number=0):
     data, order = rng.normal(size=(rows + 5, width)).astype(dtype), rng.permutation(rows + 5).astype(np.int64)
     shape = (rows,) if kernel == "gather.weights" else (rows, width)
     wanted = data[order[2 : 2 + rows]].reshape(shape)
     words = {word: data, control.ORDER: order, control.FIRST: 2}
-    operands = ("y",) if kernel == "gather.weights" else ("y", width)
+    operands = ("y",) if kernel == "gather.weights" else ("y", width, number)
     return Case(kernel, rows, {"y": blank(shape, dtype)}, operands, {"y": (wanted, 0, 0)}, words)
 
 
-def output(rng, dtype, rows, width):
+def output(rng, dtype, rows, width, number=0):
     y, out = rng.normal(size=(rows, width)).astype(dtype), rng.normal(size=(rows + 6, width)).astype(dtype)
     wanted = out.copy()
     wanted[4 : 4 + rows] = y
-    words, expected = {control.OUT: out, control.FIRST: 4}, {control.OUT: wanted}
-    return Case("gather.output", rows, {"y": y}, ("y", width), {}, words, expected)
+    word = control.MORE_OUT + number - 1 if number else control.OUT
+    words, expected = {word: out, control.FIRST: 4}, {word: wanted}
+    return Case("gather.output", rows, {"y": y}, ("y", width, number), {}, words, expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -166,6 +168,15 @@ def test_targets_weights_and_outputs_are_moved_unchanged(dtype, rng):
         check(gather_rows("gather.targets", control.Y, rng, dtype, rows, width), dtype)
         check(gather_rows("gather.weights", control.WEIGHT, rng, dtype, rows, 1), dtype)
         check(output(rng, dtype, rows, width), dtype)
+
+
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_each_of_eight_inputs_targets_and_outputs_has_an_address_of_its_own(number, rng):
+    check(gather("uint8", rng, "float32", 9, 5, number=number), "float32")
+    check(gather_rows("gather.targets", control.MORE_Y + number - 1, rng, "float32", 9, 5, number), "float32")
+    check(output(rng, "float32", 9, 5, number), "float32")
+    words = [control.X, control.Y, control.OUT, *range(control.MORE_X, control.MORE_OUT + control.MORE)]
+    assert len(set(words)) == 24 and max(words) < control.WIDTH and min(words[3:]) >= control.FEED_END
 
 
 def test_without_an_order_rows_are_taken_as_they_come(rng):

@@ -216,6 +216,30 @@ def test_metrics_match_their_definitions_however_the_rows_are_cut(labels, dtype,
         check(confusion(rng, dtype, rows, width, labels), dtype)
 
 
+def weigh(rng, dtype, rows, add=1):
+    loss, total = rng.normal(size=rows).astype(dtype), rng.normal(size=rows).astype(dtype)
+    wanted = 0.3 * loss.astype(float) + (total if add else 0)
+    arrays = {"loss": loss, "total": total if add else blank(rows, dtype)}
+    return Case("loss.weigh", rows, arrays, ("loss", "total", 0.3, add), {"total": (wanted, 2, abs(loss) + abs(total))})
+
+
+def add_up(rng, dtype, rows):
+    """Two sums of seven grow; the others stay."""
+    values, sums = {f"m{k}": rng.uniform(size=rows).astype(dtype) for k in range(2)}, rng.normal(size=7)
+    after = sums.copy()
+    after[[1, 4]] += [values["m0"].astype(float).sum(), values["m1"].astype(float).sum()]
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    return Case("loss.add_up", rows, values, (2, "m0", 1, "m1", 4), {}, words, expected, ONLY_ONE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_of_several_outputs_are_weighed_and_added_up(dtype, rng):
+    for rows in (1, 8, 33):
+        check(weigh(rng, dtype, rows, 0), dtype)
+        check(weigh(rng, dtype, rows, 1), dtype)
+        check(add_up(rng, dtype, rows), dtype)
+
+
 CASES = {
     **{f"loss.{n}": lambda rng, dtype, n=n: case(n, rng, dtype, 9, 5) for n in FORMULAS},
     **{
@@ -225,5 +249,7 @@ CASES = {
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
     "loss.softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5),
     "loss.softmax_grad": lambda rng, dtype: softmax_grad(rng, dtype, 9, 5),
+    "loss.weigh": lambda rng, dtype: weigh(rng, dtype, 9),
+    "loss.add_up": lambda rng, dtype: add_up(rng, dtype, 9),
     "loss.tally": lambda rng, dtype: tally(rng, dtype, 9),
 }

@@ -38,7 +38,7 @@ def weight_gradient(rng, dtype, rows, depth, width, update=0, accumulate=0, shar
     product, length, magnitude = sums(x.T, dy)
     rates = np.zeros((3, 4))
     rates[2, 0] = 0.1  # the batch is number 2 of the run
-    factor = -float(np.dtype(dtype).type(rates[2, 0])) if update else 1.0
+    factor = -float(np.dtype(dtype).type(rates[2, 0])) if update == 1 else 1.0
     expected = dw + factor * product if update or accumulate else product
     arrays = {"x": x, "dy": dy, "dw": dw if update or accumulate else blank(dw.shape, dtype)}
     words = {control.RATES: rates, control.STEP: 2, control.ACCUMULATE: accumulate}
@@ -68,7 +68,7 @@ def input_gradient(rng, dtype, rows, depth, width, batch):
 def bias_gradient(rng, dtype, rows, width, update=0):
     dy, db = normal(rng, dtype, rows, width), normal(rng, dtype, width)
     total, rates = np.asarray(dy, np.float64).sum(axis=0), np.array([[0.25, 0, 0, 0]])
-    expected = db - 0.25 * total if update else total
+    expected = {0: total, 1: db - 0.25 * total, 2: db + total}[update]
     arrays = {"dy": dy, "db": db if update else blank(width, dtype)}
     wanted = {"db": (expected, rows, abs(dy).sum(axis=0) + abs(db))}
     return Case(
@@ -85,7 +85,9 @@ def test_forward_product_is_right_and_the_same_however_it_is_cut(size, share, dt
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("share", [COLUMNS, ROWS_SHARED])
-@pytest.mark.parametrize("mode", [{}, {"accumulate": 1}, {"update": 1}], ids=["stored", "added", "updated"])
+@pytest.mark.parametrize(
+    "mode", [{}, {"accumulate": 1}, {"update": 1}, {"update": 2}], ids=["stored", "added", "updated", "shared"]
+)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_weight_gradient_is_right_stored_added_or_applied(size, mode, share, dtype, rng):
     check(weight_gradient(rng, dtype, *size, **mode, share=share), dtype)
@@ -101,7 +103,7 @@ def test_input_gradient_is_right_for_full_and_smaller_batches(size, spare, dtype
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("update", [0, 1])
+@pytest.mark.parametrize("update", [0, 1, 2])
 @pytest.mark.parametrize("size", [(1, 1), (7, 3), (9, 33), (4, 513), (33, 1100)], ids=str)
 def test_bias_gradient_is_the_sum_over_rows(size, update, dtype, rng):
     check(bias_gradient(rng, dtype, *size, update), dtype)

@@ -125,7 +125,7 @@ def _optimizer(model: Sequential, arguments: argparse.Namespace) -> optimizers.O
 
 def _loss_for(model: Sequential, y: np.ndarray) -> str:
     """The usual loss for what the model's last activation gives."""
-    last = model.session.network.last_activation
+    last = model.session.network.activation(0)
     if last == "softmax":
         return "categorical_crossentropy" if y.ndim == 2 and y.shape[1] > 1 else "sparse_categorical_crossentropy"
     return "binary_crossentropy" if last == "sigmoid" else "mse"

@@ -6,7 +6,7 @@ an executor opens a run; STEP, FIRST and ROWS by the native loop, once a batch.
 
 from __future__ import annotations
 
-WIDTH = 32
+WIDTH = 48
 
 #: index of the batch in the run, from 0
 STEP = 0
@@ -53,5 +53,9 @@ SEED = 18
 #: 0: weight gradients overwrite; 1: they are added to what is there
 ACCUMULATE = 19
 FEED_END = 20
+
+#: a model of several inputs or outputs: addresses of the inputs, targets and predictions behind the first, MORE words each
+MORE = 7
+MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 
 RATES_PER_STEP = 4

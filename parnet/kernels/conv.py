@@ -9,9 +9,8 @@ matrix of (tap, channel) rows and F columns in panels (`step.window_panel`).
                      pixels are taken by their place within a stride, for only some taps reach each kind.
     weight gradient  a row of the product is (tap, channel); the sum runs over the output's pixels in image order.
 
-Eight operand words describe the geometry, each a `pair`: input height and width; output height and width; channels and F of a
-group; taps; groups, and whether a row of taps is one segment; steps
-of taps; steps of windows; padding above and left.
+Eight operand words describe the geometry, each a `pair`: input height and width; output height and width; channels and F
+of a group; taps; groups, and whether a row of taps is one segment; steps of taps; steps of windows; padding above and left.
 Must not know: layers.
 """
 
@@ -44,6 +43,8 @@ DEPTH = 768
 FAR = 100_000
 #: rows of the weight gradient that a part owns whole runs of
 GRAIN = 24
+#: mode of a gradient that is always added
+ADDED = 2
 #: operand bits of `forward`: the sum starts at a bias, at a bias and another image; relu at the end
 BIAS, OTHER, RELU = 1, 2, 4
 NO_FLOOR = -math.inf
@@ -398,7 +399,8 @@ def stream_table(op, tap, group, line0, line1, table):
 def weight_gradient(op, ctl, mem, part, parts):
     """x (rows, H, W, C), dy (rows, Ho, Wo, F) -> dw (taps C, F) in panels written or added to; FLOPs as forward.
 
-    op: x, dy, dw, geometry (8 words), lines of a block.   Owner: runs of tiles of rows of dw.
+    op: x, dy, dw, geometry (8 words), lines of a block, mode (see `product.gradient_mode`).
+    Owner: runs of tiles of rows of dw.
     The sum over lines of pixels goes on from block to block; a block's lines of x and dy stay in the cache.
     """
     channels, outputs, kh, kw = upper(op[5]), lower(op[5]), upper(op[6]), lower(op[6])
@@ -418,7 +420,7 @@ def weight_gradient(op, ctl, mem, part, parts):
                     panel = c // wide * wide
                     end, row = min(panel + wide, (g + 1) * outputs), stride_of(min(wide, width - panel))
                     dw = at(mem, op[2] + panel * height + tap * depth * row + c - panel)
-                    if line == 0 and not ctl[ACCUMULATE]:
+                    if line == 0 and op[12] != ADDED and not ctl[ACCUMULATE]:
                         for i in range(i0, i1):
                             for j in range(end - c):
                                 dw[i * row + j] = like(mem, 0)
@@ -437,11 +439,11 @@ def weight_gradient(op, ctl, mem, part, parts):
 
 @kernel
 def bias_gradient(op, ctl, mem, part, parts):
-    """dy (rows, pixels, F) -> db (F,) written or added to.   op: dy, db, pixels, F.   Owner: columns."""
+    """dy (rows, pixels, F) -> db (F,) written or added to.   op: dy, db, pixels, F, mode.   Owner: columns."""
     width, row = op[3], stride_of(op[2] * op[3])
     db = at(mem, op[1])
     first, last = columns(width, part, parts)
-    if not ctl[ACCUMULATE]:
+    if op[4] != ADDED and not ctl[ACCUMULATE]:
         for j in range(first, last):
             db[j] = like(mem, 0)
     for j in range(first, last, PANEL):

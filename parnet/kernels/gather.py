@@ -8,13 +8,19 @@ against 115). Must not know: where the data came from.
 
 from __future__ import annotations
 
-from .control import FIRST, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
+from .control import FIRST, MORE_OUT, MORE_X, MORE_Y, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float32_at, float64_at, float_word, int64_at, like, pointer_at, prefetch, uint8_at
-from .share import TILE_ROWS, cut, rectangle, stride_of
+from .share import TILE_ROWS, cut, rectangle, span, stride_of
 
 AHEAD = 16  # rows
 CACHE_LINE = 64  # bytes
+
+
+@device
+def which(first, more, number):
+    """The control word of an input or output: `first` for number 0, then `more`, `more` + 1, ..."""
+    return first if number == 0 else more + number - 1
 
 
 @device
@@ -39,17 +45,19 @@ def ask_ahead(ctl, data, width, c0, c1, line, i):
 def _gather_kernel(name, data_at, size):
     """The kernel out = data[order] * scale + shift.
 
-    op: out (rows, width) written, width, scale, shift, share (ROWS, COLUMNS; a part of its own copy is part 0 of 1).
+    op: out (rows, width) written, width, scale, shift, share (ROWS, COLUMNS; a part of its own copy is part 0 of 1), number
+        of the input.
     """
 
     def run(op, ctl, mem, part, parts):
         width, stride, scale, shift = op[1], stride_of(op[1]), float_word(mem, op[2]), float_word(mem, op[3])
-        data = data_at(ctl[X])
+        data = data_at(ctl[which(X, MORE_X, op[5])])
         first, last, c0, c1 = rectangle(op[4], ctl[ROWS], width, part, parts)
         for i in range(first, last):
-            ask_ahead(ctl, data, width, c0, c1, CACHE_LINE // size, i)
-            row, out = at(data, source_row(ctl, i) * width + c0), at(mem, op[0] + i * stride + c0)
-            for j in range(c1 - c0):
+            left, right = span(op[4], width, i, first, last, c0, c1)
+            ask_ahead(ctl, data, width, left, right, CACHE_LINE // size, i)
+            row, out = at(data, source_row(ctl, i) * width + left), at(mem, op[0] + i * stride + left)
+            for j in range(right - left):
                 out[j] = like(mem, row[j]) * scale + shift
 
     run.__doc__ = _gather_kernel.__doc__
@@ -72,9 +80,12 @@ def copy_rows(ctl, data, out, width, first, last):
 
 @kernel
 def targets(op, ctl, mem, part, parts):
-    """op: y (rows, width) written, width.   Owner: rows. Class numbers travel as T, exact up to 2^24 in float32."""
+    """op: y (rows, width) written, width, number of the output.   Owner: rows.
+
+    Class numbers travel as T, exact up to 2^24 in float32.
+    """
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
-    copy_rows(ctl, pointer_at(mem, ctl[Y]), at(mem, op[0]), op[1], first, last)
+    copy_rows(ctl, pointer_at(mem, ctl[which(Y, MORE_Y, op[2])]), at(mem, op[0]), op[1], first, last)
 
 
 @kernel
@@ -88,11 +99,11 @@ def weights(op, ctl, mem, part, parts):
 
 @kernel
 def output(op, ctl, mem, part, parts):
-    """The rows of a prediction leave the arena.   op: y (rows, width), width.   Owner: rows."""
+    """The rows of a prediction leave the arena.   op: y (rows, width), width, number of the output.   Owner: rows."""
     width = op[1]
     stride = stride_of(width)
     first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
     for i in range(first, last):
-        out, y = at(pointer_at(mem, ctl[OUT]), (ctl[FIRST] + i) * width), at(mem, op[0] + i * stride)
+        out, y = at(pointer_at(mem, ctl[which(OUT, MORE_OUT, op[2])]), (ctl[FIRST] + i) * width), at(mem, op[0] + i * stride)
         for j in range(width):
             out[j] = y[j]

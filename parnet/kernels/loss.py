@@ -242,6 +242,32 @@ def softmax_grad(op, ctl, mem, part, parts):
 
 
 @kernel
+def weigh(op, ctl, mem, part, parts):
+    """total (rows,) = weight loss (rows,), or += it.   op: loss, total written, weight, add.   Owner: rows."""
+    loss, total, weight = at(mem, op[0]), at(mem, op[1]), float_word(mem, op[2])
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
+    for i in range(first, last):
+        before = total[i] if op[3] else like(mem, 0)
+        total[i] = before + weight * loss[i]
+
+
+@device
+def add_values(op, first, mem, rows, sums):
+    """sums[slot] += the sum of values (rows,), for op[first] pairs of values and slot."""
+    for m in range(op[first]):
+        values, total = at(mem, op[first + 1 + 2 * m]), 0.0
+        for i in range(rows):
+            total += values[i]
+        sums[op[first + 2 + 2 * m]] += total
+
+
+@kernel
+def add_up(op, ctl, mem, part, parts):
+    """SUMS[slot] += the sum of some values.   op: m, then m times: values (rows,), slot.   Owner: one part."""
+    add_values(op, 0, mem, ctl[ROWS], float64_at(ctl[SUMS]))
+
+
+@kernel
 def tally(op, ctl, mem, part, parts):
     """Add up the batch: SUMS[0] += sum of row losses, SUMS[1 + m] += sum of metric m, LOSSES[step] = the mean loss.
 
@@ -258,8 +284,4 @@ def tally(op, ctl, mem, part, parts):
     float64_at(ctl[LOSSES])[ctl[STEP]] = loss / rows
     if not math.isfinite(loss):
         atomic_store(int64_at(ctl[STOP]), ctl[STEP] + 1)
-    for m in range(op[3]):
-        values, total = at(mem, op[4 + 2 * m]), 0.0
-        for i in range(rows):
-            total += values[i]
-        sums[op[5 + 2 * m]] += total
+    add_values(op, 3, mem, rows, sums)

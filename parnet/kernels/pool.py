@@ -127,7 +127,7 @@ def image_largest(op, ctl, mem, part, parts):
 
 @kernel
 def image_largest_gradient(op, ctl, mem, part, parts):
-    """where, dy (rows, C) -> dx (rows, P, C), dy at one pixel of each channel.   op: where, dy, dx, P, C.   Owner: pixels."""
+    """where, dy (rows, C) -> dx (rows, P, C), dy at one pixel a channel.   op: where, dy, dx, P, C.   Owner: pixels."""
     pixels, width = op[3], op[4]
     row = stride_of(pixels * width)
     first, last = pixels_of(ctl[ROWS], pixels, width, part, parts)

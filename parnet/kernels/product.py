@@ -104,7 +104,13 @@ def forward(op, ctl, mem, part, parts):
 
 @device
 def gradient_mode(ctl, mem, update):
-    """What becomes of a weight gradient: (mode, scale): stored, added to what is there, or W += -rate * gradient."""
+    """What becomes of a weight gradient: (mode, scale): stored, added to what is there, or W += -rate * gradient.
+
+    update: 0 stored, or added where the run says so (ACCUMULATE); 1 W += -rate * gradient; 2 always added, the part of a
+    shared layer's further call.
+    """
+    if update == 2:
+        return ADD, like(mem, 1)
     if update:
         return ADD, like(mem, -float64_at(ctl[RATES])[ctl[STEP] * RATES_PER_STEP])
     if ctl[ACCUMULATE]:

@@ -4,13 +4,17 @@ from .base import Layer, Weight
 from .convolution import Conv2D
 from .dense import Dense
 from .dropout import Dropout
+from .merge import Add, Average, Concatenate, Maximum, Multiply, Subtract
 from .normalization import BatchNormalization
 from .pooling import GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D, ZeroPadding2D
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
 
 __all__ = [
     "Activation",
+    "Add",
+    "Average",
     "BatchNormalization",
+    "Concatenate",
     "Conv2D",
     "Dense",
     "Dropout",
@@ -20,8 +24,11 @@ __all__ = [
     "Input",
     "Layer",
     "MaxPooling2D",
+    "Maximum",
+    "Multiply",
     "Rescaling",
     "Reshape",
+    "Subtract",
     "Weight",
     "ZeroPadding2D",
 ]

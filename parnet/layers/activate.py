@@ -34,34 +34,39 @@ def cut_of(share: int, shape: Shape) -> tuple[int, tuple[int, ...]]:
     return PIXELS, (-1, width // shape[-1], pixel_grain(shape[-1]))
 
 
-def activate(build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int | None = None) -> Buffer:
-    """y = activation(z + bias), over z where the derivative allows it."""
+def activate(
+    build: Build, z: Buffer, bias: Buffer | None, activation: Activation, share: int | None = None, own: bool = True
+) -> Buffer:
+    """y = activation(z + bias), over z where the derivative allows it and z is the layer's own; else z stays as it is."""
     share = usual_share(z.shape) if share is None else share
     if activation.name == "softmax":
         if bias is not None:
             activate(build, z, bias, _LINEAR, share)
+        y = z if own or build.fused_output else build.rows("activated", z.shape)
         if not build.fused_output:
-            _softmax(build, z)
-        build.keep(activated=z, summed=z)
-        return z
+            _softmax(build, z, y)
+        build.keep(activated=y, summed=y)
+        return y
     if build.fused_output:
         activation = _LINEAR
     if activation.name == "linear" and bias is None:
         build.keep(activated=z, summed=z)
         return z
-    y = build.rows("activated", z.shape) if activation.needs_input else z
+    y = z if own and not activation.needs_input else build.rows("activated", z.shape)
     operands = (z, bias or 0, int(bias is not None), y, z.width, number(activation.alpha), share)
-    accesses = writes_own(z, y) + (reads(bias) if bias else ())
+    accesses = writes_own(z, y) if bias else (reads_own(z) if y.name != z.name else ()) + writes_own(y)
+    accesses += reads(bias) if bias else ()
     build.step(activation.kernel, operands, accesses, *cut_of(share, z.shape), bytes=8.0 * z.width)
-    build.keep(activated=y, summed=z)
+    build.keep(activated=y, summed=z if activation.needs_input else y)
     return y
 
 
 _LINEAR = Activation("linear")
 
 
-def _softmax(build: Build, z: Buffer) -> None:
-    build.step("loss.softmax", (z, z, z.width, z.shape[-1]), writes_own(z), ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
+def _softmax(build: Build, z: Buffer, y: Buffer) -> None:
+    accesses = (reads_own(z) if y.name != z.name else ()) + writes_own(y)
+    build.step("loss.softmax", (z, y, z.width, z.shape[-1]), accesses, ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
 
 
 def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:

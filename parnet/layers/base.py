@@ -9,6 +9,14 @@ input. It allocates nothing and runs nothing. To add one, write one file like `d
     backward(build, dy)             steps from the gradient of its output to that of its input (None if not wanted)
     examples                        a few (layer, input shape) pairs: the contract tests find and use them
 
+A layer with `merges = True` takes several inputs: weights, output_shape and examples have a tuple of shapes, forward a
+tuple of buffers, and backward returns a tuple with one gradient for each (None where `build.gradients_wanted` has False).
+
+Others may read the same tensors. forward leaves x as it is, unless `build.sole_reader(x)` says that it may write over it; it
+may return x, or x under another shape. backward may write over dy and return it, even for several inputs: where somebody
+else holds dy, the planner hands over a copy and adds up what comes back. A layer may be called several times in one model
+(shared weights): backward passes `build.gradient_mode(name)` to the kernel that makes a weight's gradient.
+
 Importing the file into `parnet.layers` enters the class in the registry, and with it in files, exports and tests.
 """
 
@@ -56,18 +64,32 @@ class Build(Protocol):
 
     #: the layer's output need not be activated: the loss does it, and its gradient is that of the sum before it
     fused_output: bool
-    #: somebody before this layer needs the gradient of its input
-    input_gradient_wanted: bool
+    #: for each input, whether somebody before this layer needs its gradient
+    gradients_wanted: tuple[bool, ...]
+    #: shapes of the inputs
+    given: tuple[Shape, ...]
     #: rows of a full batch
     batch: int
     #: parts at most
     threads: int
-    #: number of the layer in its model
+    #: number of this call of a layer in its model
     node: int
+
+    @property
+    def input_gradient_wanted(self) -> bool:
+        """One of the gradients is wanted."""
 
     def weight(self, name: str) -> Buffer: ...
     def gradient(self, name: str) -> Buffer: ...
-    def rides(self, name: str) -> bool: ...
+    def rides(self, name: str) -> bool:
+        """The weight's gradient is not stored: its step updates the weight, and gets that as target."""
+
+    def gradient_mode(self, name: str) -> int:
+        """The kernel's operand that says whether a gradient is stored, added to what is there, or the weight updated."""
+
+    def sole_reader(self, x: Buffer) -> bool:
+        """Nobody but this layer reads x, now or later: forward may write over it."""
+
     def rows(self, name: str, shape: Shape) -> Buffer: ...
     def turned(self, name: str, width: int) -> Buffer: ...
     def fixed(self, name: str, width: int) -> Buffer: ...
@@ -104,7 +126,9 @@ class Layer(Configurable):
         trainable: False keeps the optimizer away from the layer's weights.
     """
 
-    examples: ClassVar[Callable[[], list[tuple[Any, Shape]]]]
+    examples: ClassVar[Callable[[], list[tuple[Any, Any]]]]
+    #: takes several inputs, see the module's docstring
+    merges: ClassVar[bool] = False
     #: the steps that make its gradients can update its weights on the way (`Build.rides`)
     update_rides: ClassVar[bool] = False
 

@@ -157,7 +157,7 @@ class Conv2D(Layer):
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer, product: Product) -> None:
         target, lines = build.gradient("kernel"), product.lines()
         height = count(target.shape[:-1])
-        operands = (x, dy, target, *product.words(), lines)
+        operands = (x, dy, target, *product.words(), lines, build.gradient_mode("kernel"))
         build.step(
             "conv.weight_gradient",
             operands,
@@ -170,7 +170,7 @@ class Conv2D(Layer):
         )
         if self.use_bias:
             bias, pixels = build.gradient("bias"), product.pixels
-            operands = (dy, bias, pixels, self.filters)
+            operands = (dy, bias, pixels, self.filters, build.gradient_mode("bias"))
             accesses = reads(dy) + writes_own(bias)
             build.step("conv.bias_gradient", operands, accesses, COLUMNS, (-1, self.filters), bytes=4.0 * dy.width)
 

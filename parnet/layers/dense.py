@@ -132,12 +132,12 @@ class Dense(Layer):
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer) -> None:
         share = build.product_share(self.units)
         for name in ("kernel", "bias") if self.use_bias else ("kernel",):
-            rides = build.rides(name)
-            target = build.weight(name) if rides else build.gradient(name)
+            mode = build.gradient_mode(name)
+            target = build.weight(name) if build.rides(name) else build.gradient(name)
             if name == "kernel":
                 build.step(
                     "product.weight_gradient",
-                    (x, dy, target, x.width, self.units, int(rides), share),
+                    (x, dy, target, x.width, self.units, mode, share),
                     reads(x) + (reads_own(dy) if share == COLUMNS else reads(dy)) + writes_own(target),
                     share,
                     (x.width, self.units),
@@ -147,7 +147,7 @@ class Dense(Layer):
             else:
                 build.step(
                     "reduce.bias_gradient",
-                    (dy, target, self.units, int(rides)),
+                    (dy, target, self.units, mode),
                     reads_own(dy) + writes_own(target),
                     COLUMNS,
                     (-1, self.units),

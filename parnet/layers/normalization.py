@@ -142,9 +142,19 @@ class BatchNormalization(Layer):
         name = build.weight if rides else build.gradient
         targets = name("gamma"), name("beta")
         if len(x.shape) == 3:
-            self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), int(rides))
+            self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), build.gradient_mode("gamma"))
             return dy
-        operands = (x, dy, mean, inverse, gamma, *targets, x.width, int(build.input_gradient_wanted), int(rides))
+        operands = (
+            x,
+            dy,
+            mean,
+            inverse,
+            gamma,
+            *targets,
+            x.width,
+            int(build.input_gradient_wanted),
+            build.gradient_mode("gamma"),
+        )
         accesses = reads_own(x, mean, inverse, gamma) + writes_own(dy, *targets)
         build.step("norm.batch_backward", operands, accesses, COLUMNS, (-1, x.width), bytes=30.0 * x.width)
         return dy

@@ -10,8 +10,8 @@ import math
 
 from .. import activations
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, Buffer, number, writes_own
-from .activate import activate, activate_backward
+from ..kernels.step import Buffer, number, reads_own, writes_own
+from .activate import activate, activate_backward, cut_of, usual_share
 from .base import Build, Layer, Shape, check_shape, count
 
 
@@ -19,11 +19,10 @@ class _View(Layer):
     """A layer whose output is its input's memory under another shape: no step at all."""
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
-        build.keep(x=x)
         return dataclasses.replace(x, shape=self.output_shape(x.shape))
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
-        return dataclasses.replace(dy, shape=build.kept("x").shape)
+        return dataclasses.replace(dy, shape=build.given[0])
 
 
 class Input(_View):
@@ -118,8 +117,10 @@ class Rescaling(Layer):
         return dy
 
     def _scale(self, build: Build, x: Buffer, y: Buffer, offset: float) -> None:
-        operands = (x, y, x.width, number(self.scale), number(offset), COLUMNS)
-        build.step("elementwise.scale", operands, writes_own(x, y), COLUMNS, (-1, x.width), bytes=8.0 * x.width)
+        share = usual_share(x.shape)
+        operands = (x, y, x.width, number(self.scale), number(offset), share)
+        accesses = (reads_own(x) if x.name != y.name else ()) + writes_own(y)
+        build.step("elementwise.scale", operands, accesses, *cut_of(share, x.shape), bytes=8.0 * x.width)
 
 
 class Activation(Layer):
@@ -144,16 +145,7 @@ class Activation(Layer):
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
         if build.fused_output or self.activation.name == "linear":
             return activate(build, x, None, activations.linear)
-        y = build.rows("y", x.shape)
-        build.step(
-            "elementwise.scale",
-            (x, y, x.width, number(1.0), number(0.0), COLUMNS),
-            writes_own(x, y),
-            COLUMNS,
-            (-1, x.width),
-            bytes=8.0 * x.width,
-        )
-        return activate(build, y, None, self.activation, COLUMNS)
+        return activate(build, x, None, self.activation, own=False)
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         activate_backward(build, dy, self.activation)

@@ -6,12 +6,28 @@ Its product is the list of steps and the buffers they touch; places, parts and b
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..errors import StateError
-from ..kernels.step import COLUMNS, EACH, NARROW, PANEL, ROWS_SHARED, Access, Buffer, Step, number, row_stride, writes_own
+from ..kernels.step import (
+    COLUMNS,
+    EACH,
+    NARROW,
+    PANEL,
+    PIXELS,
+    ROWS_SHARED,
+    Access,
+    Buffer,
+    Step,
+    number,
+    row_stride,
+    writes_own,
+)
+from ..layers.activate import cut_of, usual_share
 from ..layers.base import Layer, Shape, Weight, count
 
 
@@ -113,22 +129,29 @@ def align(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
 
-def place_weights(layers: tuple[Layer, ...], shapes: tuple[Shape, ...]) -> tuple[dict[str, Placed], dict[str, int]]:
+def place_weights(
+    layers: tuple[Layer, ...], shapes: tuple, known: Mapping[str, Placed], sizes: Mapping[str, int]
+) -> tuple[dict[str, Placed], dict[str, int]]:
     """Where every weight lies: trainable ones in "parameters", moving averages in "state".
 
     Args:
         layers: in order.
-        shapes: the input shape of each.
+        shapes: the input shape of each, of a merging layer all of them.
+        known: weights that have their places already.
+        sizes: length of the regions so far; new weights go behind it.
     Returns:
         "layer/weight" -> Placed, in order; region -> its length.
     """
-    sizes = {"parameters": 0, "state": 0}
+    sizes = {"parameters": 0, "state": 0} | dict(sizes)
     placed = {}
     for layer, shape in zip(layers, shapes, strict=True):
         for weight in layer.weights(shape):
             region = "parameters" if weight.trainable else "state"
-            key = f"{layer.name}/{weight.name}"
-            placed[key] = Placed(key, weight, region, sizes[region], weight.trainable and layer.trainable)
+            key, trainable = f"{layer.name}/{weight.name}", weight.trainable and layer.trainable
+            if key in known:
+                placed[key] = replace(known[key], trainable=trainable)
+                continue
+            placed[key] = Placed(key, weight, region, sizes[region], trainable)
             sizes[region] += align(placed[key].size)
     return placed, sizes
 
@@ -137,6 +160,24 @@ def place_weights(layers: tuple[Layer, ...], shapes: tuple[Shape, ...]) -> tuple
 FEW_COLUMNS = 32
 #: what decides between columns and rows: speed of a product on one core, and of lines that come from another core's cache
 WEIGHT_FLOPS_PER_US, MOVED_BYTES_PER_US = 100e3, 8e3
+
+
+#: what becomes of a weight's gradient, see `parnet.kernels.product.gradient_mode`
+STORES, RIDES, ADDS = 0, 1, 2
+
+
+@dataclass
+class Source:
+    """An input of the model.
+
+    Attributes:
+        buffer: that the batch is gathered into.
+        scale, offset: what is done to it on the way.
+    """
+
+    buffer: Buffer
+    scale: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass
@@ -148,6 +189,10 @@ class Builder:
         threads: parts at most.
         placed: the model's weights.
         riding: keys of weights whose update rides on their gradient's step.
+        inputs: of the model.
+        readers: of each buffer, how many nodes and outputs read it, or a view of it.
+        delivered: keys of weights whose gradient, or a part of it, has been declared.
+        asked: keys of weights whose `gradient_mode` the layer at hand has asked for.
     """
 
     batch: int
@@ -158,19 +203,36 @@ class Builder:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     phase: str = "forward"
     label: str = ""
+    prefix: str = ""
     node: int = 0
     fused_output: bool = False
-    input_gradient_wanted: bool = False
-    input: Buffer | None = None
-    input_scale: float = 1.0
-    input_offset: float = 0.0
+    gradients_wanted: tuple[bool, ...] = ()
+    given: tuple[Shape, ...] = ()
+    inputs: list[Source] = field(default_factory=list)
+    readers: Counter[str] = field(default_factory=Counter)
+    delivered: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     _kept: dict[tuple[int, str], Buffer] = field(default_factory=dict)
     _held: list[tuple[str, tuple, dict]] = field(default_factory=list)
 
-    def enter(self, node: int, label: str, fused_output: bool = False, input_gradient_wanted: bool = False) -> None:
-        """The steps that follow belong to that layer."""
-        self.node, self.label = node, label
-        self.fused_output, self.input_gradient_wanted = fused_output, input_gradient_wanted
+    def enter(
+        self,
+        node: int,
+        label: str,
+        fused_output: bool = False,
+        gradients_wanted: tuple[bool, ...] = (),
+        prefix: str = "",
+        given: tuple[Shape, ...] = (),
+    ) -> None:
+        """The steps that follow belong to that layer; its buffers' names begin with `prefix`, or its name."""
+        self.node, self.label, self.prefix, self.given = node, label, prefix or label, given
+        self.fused_output, self.gradients_wanted = fused_output, gradients_wanted
+        self.asked = set()
+
+    @property
+    def input_gradient_wanted(self) -> bool:
+        """Somebody before this layer needs the gradient of its input, or of one of them."""
+        return any(self.gradients_wanted)
 
     def weight(self, name: str) -> Buffer:
         """The layer's weight of that name."""
@@ -186,9 +248,16 @@ class Builder:
         """Whether the weight is updated by the step that makes its gradient, which is then never stored."""
         return f"{self.label}/{name}" in self.riding
 
+    def gradient_mode(self, name: str) -> int:
+        """What becomes of the weight's gradient, as the kernels read it; see `parnet.kernels.product.gradient_mode`."""
+        self.asked.add(f"{self.label}/{name}")
+        if self.rides(name):
+            return RIDES
+        return ADDS if f"{self.label}/{name}" in self.delivered else STORES
+
     def rows(self, name: str, shape: Shape) -> Buffer:
         """A buffer with one row a sample."""
-        return self._add(Buffer(f"{self.label}/{name}", "arena", count(shape), per_row=True, shape=shape))
+        return self._add(Buffer(f"{self.prefix}/{name}", "arena", count(shape), per_row=True, shape=shape))
 
     def turned(self, name: str, width: int) -> Buffer:
         """A buffer (width, batch): a batch with its features as rows."""
@@ -196,7 +265,7 @@ class Builder:
 
     def fixed(self, name: str, width: int) -> Buffer:
         """A buffer of `width` numbers, whatever the batch."""
-        return self._add(Buffer(f"{self.label}/{name}", "arena", width, shape=(width,)))
+        return self._add(Buffer(f"{self.prefix}/{name}", "arena", width, shape=(width,)))
 
     def product_share(self, width: int) -> int:
         """Who owns what of a product with that many columns.
@@ -224,12 +293,17 @@ class Builder:
         except KeyError:
             raise StateError(f"{self.label}: backward asks for {name!r}, which forward did not keep") from None
 
+    def sole_reader(self, x: Buffer) -> bool:
+        """Whether nobody but this layer reads x, now or in the backward pass: then it may write over it."""
+        return self.readers[x.name] == 1 and all(kept.name != x.name for kept in self._kept.values())
+
     def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool:
-        """Let the gather step compute scale x + offset, if x is the input and nothing has read it yet."""
-        if self.input is None or x.name != self.input.name or any(_touches(s, x) for s in self.steps):
+        """Let the gather step compute scale x + offset, if x is an input that nobody else reads."""
+        source = next((s for s in self.inputs if s.buffer.name == x.name), None)
+        if source is None or not self.sole_reader(x) or any(_touches(s, x) for s in self.steps):
             return False
-        self.input_scale *= scale
-        self.input_offset = self.input_offset * scale + offset
+        source.scale *= scale
+        source.offset = source.offset * scale + offset
         return True
 
     def step(
@@ -259,6 +333,14 @@ class Builder:
             self.step(*args, **kwargs)
         self._held.clear()
 
+    def mark(self) -> tuple[int, int]:
+        """The place in the list of steps that `rewind` goes back to."""
+        return len(self.steps), len(self._held)
+
+    def rewind(self, mark: tuple[int, int]) -> None:
+        """Forget the steps declared since the mark."""
+        del self.steps[mark[0] :], self._held[mark[1] :]
+
     def _add(self, buffer: Buffer) -> Buffer:
         return self.buffers.setdefault(buffer.name, buffer)
 
@@ -267,16 +349,19 @@ def _touches(step: Step, buffer: Buffer) -> bool:
     return any(a.buffer.name == buffer.name for a in step.accesses)
 
 
-def gather_steps(build: Builder, kind: str, own_copy: bool) -> list[Step]:
-    """The step that brings the batch into the input buffer, cut as its first reader needs it.
+def gather_steps(build: Builder, kinds: tuple[str, ...], own_copy: bool) -> list[Step]:
+    """The steps that bring the batch into the input buffers, each cut as its first reader needs it.
 
     Args:
-        kind: dtype of the data, "uint8", "float32" or "float64".
+        kinds: dtype of the data of each input, "uint8", "float32" or "float64".
         own_copy: every part may gather the whole batch for itself.
     """
-    x = build.input
-    if x is None:
-        raise StateError("gather_steps: the builder has no input")
+    pairs = enumerate(zip(build.inputs, kinds, strict=True))
+    return [_gather_step(build, source, kind, place, own_copy) for place, (source, kind) in pairs]
+
+
+def _gather_step(build: Builder, source: Source, kind: str, place: int, own_copy: bool) -> Step:
+    x = source.buffer
     reader = next((s for s in build.steps if _touches(s, x)), None)
     share = ROWS_SHARED
     if reader is not None and reader.share == COLUMNS:
@@ -286,7 +371,9 @@ def gather_steps(build: Builder, kind: str, own_copy: bool) -> list[Step]:
     if share == EACH:
         build.buffers[x.name] = replace(x, copies=True)
     cut = ROWS_SHARED if share == EACH else share
-    extent = (-1, x.width) if share == COLUMNS else (-1,)
-    operands = (x, x.width, number(build.input_scale), number(build.input_offset), cut)
+    extent: tuple[int, ...] = (-1, x.width) if share == COLUMNS else (-1,)
+    if reader is not None and reader.share == PIXELS and len(x.shape) == 3:
+        cut, (share, extent) = usual_share(x.shape), cut_of(usual_share(x.shape), x.shape)
+    operands = (x, x.width, number(source.scale), number(source.offset), cut, place)
     cost = {"uint8": 5.0, "float32": 10.0, "float64": 16.0}[kind] * x.width
-    return [Step(f"gather.{kind}", operands, writes_own(x), share, extent, 0.0, cost, True, "input", "input")]
+    return Step(f"gather.{kind}", operands, writes_own(x), share, extent, 0.0, cost, True, "input", "input")

@@ -14,10 +14,41 @@ from ..metrics import Metric, Outcome
 from .builder import Builder, Placed
 
 if TYPE_CHECKING:
-    from .plan import Network, Request
+    from .network import Network
+    from .plan import Request
 
-#: metrics a plan can hold: their operands must fit the step table
+#: metrics of one output, and values that one tally can add up: their operands must fit the step table
 MOST_METRICS = 7
+
+
+@dataclass(frozen=True)
+class Aim:
+    """What is measured of one output.
+
+    Attributes:
+        loss: None for an output that is not trained.
+        metrics: of it.
+        weight: of the loss in the sum over the outputs.
+    """
+
+    loss: Loss | None
+    metrics: tuple[Metric, ...] = ()
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the forward pass leaves.
+
+    Attributes:
+        outputs: of the model.
+        shown: copies of them, in a manual plan.
+        fused: for each whether its loss takes the sums before the last activation.
+    """
+
+    outputs: tuple[Buffer, ...]
+    shown: tuple[Buffer, ...]
+    fused: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -39,56 +70,108 @@ class Targets:
     gradient: Buffer
 
 
-def metric_slots(metrics: tuple[Metric, ...], width: int, loss: Loss) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Where each metric's sums lie behind the loss's own: ((first, count), ...), and how many sums there are."""
-    outcome, slots, total = Outcome(width, loss.labels), [], 1
-    for metric in metrics:
-        size = metric.size(outcome)
-        slots.append((total, size))
-        total += size
+def metric_slots(aims: tuple[Aim, ...], widths: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], int]:
+    """Where each metric's sums lie: ((first, count), ...), output by output, and how many sums there are.
+
+    Before them lie the loss's own sum and, where there are several outputs, one for the loss of each.
+    """
+    slots, total = [], 1 if len(aims) == 1 else 1 + len(aims)
+    for aim, width in zip(aims, widths, strict=True):
+        outcome = Outcome(width, aim.loss is not None and aim.loss.labels)
+        for metric in aim.metrics:
+            size = metric.size(outcome)
+            slots.append((total, size))
+            total += size
     return tuple(slots), total
 
 
-def add_loss(
-    build: Builder, network: Network, request: Request, output: Buffer, fused: bool, slots: tuple[tuple[int, int], ...]
-) -> Targets:
-    """Targets, metrics, loss and tally."""
-    loss, width = request.loss, count(network.shapes[-1])
+def add_losses(
+    build: Builder, network: Network, request: Request, made: Made, slots: tuple[tuple[int, int], ...]
+) -> tuple[Targets | None, ...]:
+    """Targets, metrics and loss of each output, then the tally."""
+    build.phase = "loss"
+    aims, several = request.goals, len(request.goals) > 1
+    weight, rest = None, iter(slots)
+    if request.weighted:
+        build.enter(len(network.nodes), "loss")
+        weight = build.fixed("weight", build.batch)
+        _row_step(build, "gather.weights", (weight,), writes_own(weight), 8.0)
+    targets: list[Targets | None] = []
+    losses: list[tuple[Buffer, float]] = []
+    values: list[tuple[Buffer, int]] = []
+    for place, aim in enumerate(aims):
+        if aim.loss is None:
+            targets.append(None)
+            continue
+        if len(aim.metrics) > MOST_METRICS:
+            raise ShapeError(f"metrics: expected at most {MOST_METRICS}, received {len(aim.metrics)}")
+        build.enter(len(network.nodes), "loss", prefix=f"loss#{place + 1}" if place else "loss")
+        own = tuple(next(rest) for _ in aim.metrics)
+        target, row_loss, measured = _add_loss(build, network, request, made, place, aim, weight, own)
+        targets.append(target)
+        losses.append((row_loss, aim.weight))
+        values += [*([(row_loss, 1 + place)] if several else ()), *measured]
+    build.enter(len(network.nodes), "loss")
+    row_loss = _weighted_sum(build, losses) if several else losses[0][0]
+    _add_tally(build, row_loss, values)
+    return tuple(targets)
+
+
+def _weighted_sum(build: Builder, losses: list[tuple[Buffer, float]]) -> Buffer:
+    """The row losses of all outputs, each times its weight, from left to right."""
+    total = build.fixed("all_losses", build.batch)
+    for place, (row_loss, weight) in enumerate(losses):
+        operands = (row_loss, total, number(weight), int(place > 0))
+        accesses = reads_own(row_loss) + writes_own(total)
+        _row_step(build, "loss.weigh", operands, accesses, 8.0)
+    return total
+
+
+def _add_loss(
+    build: Builder,
+    network: Network,
+    request: Request,
+    made: Made,
+    place: int,
+    aim: Aim,
+    weight: Buffer | None,
+    slots: tuple[tuple[int, int], ...],
+) -> tuple[Targets, Buffer, list[tuple[Buffer, int]]]:
+    """One output: its targets, row losses, and the values of its metrics."""
+    loss, output, fused, producer = aim.loss, made.outputs[place], made.fused[place], network.outputs[place]
     if loss is None:
         raise ShapeError("add_loss: expected a loss, received none")
-    if len(request.metrics) > MOST_METRICS:
-        raise ShapeError(f"metrics: expected at most {MOST_METRICS}, received {len(request.metrics)}")
-    build.phase = "loss"
-    build.enter(len(network.layers), "loss")
+    shape, activation = output.shape, network.activation(place)
+    width = count(shape)
     target_width = 1 if loss.labels else width
     target, row_loss = build.rows("target", (target_width,)), build.fixed("row_loss", build.batch)
-    gradient = build.rows("gradient", network.shapes[-1])
-    weight = build.fixed("weight", build.batch)
-    if (loss.labels or "softmax" in loss.fused) and len(network.shapes[-1]) != 1:
-        raise ShapeError(f"{type(loss).__name__}: expected an output (batch, classes), received {network.shapes[-1]}")
-    _row_step(build, "gather.targets", (target, target_width), writes_own(target), 8.0 * target_width)
-    if request.weighted:
-        _row_step(build, "gather.weights", (weight,), writes_own(weight), 8.0)
+    gradient = build.rows("gradient", shape)
+    if (loss.labels or "softmax" in loss.fused) and len(shape) != 1:
+        raise ShapeError(f"{type(loss).__name__}: expected an output (batch, classes), received {shape}")
+    _row_step(build, "gather.targets", (target, target_width, place), writes_own(target), 8.0 * target_width)
     values: list[tuple[Buffer, int]] = []
     if not fused:
-        values = _add_metrics(build, request, output, target, slots)
-    wanted = request.purpose in ("train", "manual")
-    if fused or loss.from_logits:
+        values = _add_metrics(build, aim, output, target, slots)
+    wanted, written = request.purpose in ("train", "manual"), fused or loss.from_logits
+    if written:
         # the kernel writes probabilities over its input: a backward pass may need that, or a loop may measure it twice
-        plain = isinstance(network.layers[-1], Dense) and (fused or network.last_activation == "linear")
+        dense = producer >= 0 and isinstance(network.nodes[producer].layer, Dense)
+        plain = dense and (fused or activation == "linear") and build.readers[output.name] == 1
         if not plain or request.purpose == "manual":
             output = _copy(build, output)
-    kernel = loss.kernel_for(network.last_activation)[0]
+    kernel, weighted = loss.kernel_for(activation)[0] if fused else loss.kernel, int(weight is not None)
     operands: tuple = (output, target, row_loss, gradient if wanted else 0, width)
-    operands += (weight if request.weighted else 0, int(request.weighted), int(wanted), number(loss.parameter), target_width)
-    accesses = writes_own(output, row_loss) + reads_own(target)
+    operands += (weight if weight is not None else 0, weighted, int(wanted), number(loss.parameter), target_width)
+    accesses = (writes_own(output) if written else reads_own(output)) + writes_own(row_loss) + reads_own(target)
     accesses += writes_own(gradient) if wanted else ()
-    accesses += reads_own(weight) if request.weighted else ()
+    accesses += reads_own(weight) if weight is not None else ()
     _row_step(build, kernel, operands, accesses, 60.0 * width)
+    if wanted and aim.weight != 1.0:
+        operands = (gradient, width, ROWS_SHARED, number(aim.weight))
+        _row_step(build, "merge.scale", operands, writes_own(gradient), 8.0 * width)
     if fused:
-        values = _add_metrics(build, request, output, target, slots)
-    _add_tally(build, row_loss, values)
-    return Targets(loss.labels, target_width, width, (1,) if loss.labels else network.shapes[-1], gradient)
+        values = _add_metrics(build, aim, output, target, slots)
+    return Targets(loss.labels, target_width, width, (1,) if loss.labels else shape, gradient), row_loss, values
 
 
 def _copy(build: Builder, x: Buffer) -> Buffer:
@@ -103,11 +186,11 @@ def _row_step(build: Builder, kernel: str, operands: tuple, accesses: tuple, cos
     build.step(kernel, operands, accesses, ROWS_SHARED, (-1,), bytes=cost)
 
 
-def _add_metrics(build: Builder, request: Request, output: Buffer, target: Buffer, slots) -> list[tuple[Buffer, int]]:
+def _add_metrics(build: Builder, aim: Aim, output: Buffer, target: Buffer, slots) -> list[tuple[Buffer, int]]:
     """Steps of the metrics. Returns (values a row, slot) of those that the tally sums up."""
-    loss = request.loss
+    loss = aim.loss
     outcome, values = Outcome(output.width, loss.labels if loss else False), []
-    for index, (metric, (slot, _)) in enumerate(zip(request.metrics, slots, strict=True)):
+    for index, (metric, (slot, _)) in enumerate(zip(aim.metrics, slots, strict=True)):
         kernel = metric.kernel(outcome)
         if metric.counts:
             operands: tuple = (output, target, output.width, target.width, slot, number(metric.parameter))
@@ -131,6 +214,11 @@ def _add_tally(build: Builder, row_loss: Buffer, values: list[tuple[Buffer, int]
         w = Buffer(placed.key, placed.region, placed.size)
         operands: tuple = (w, (penalties, index), placed.size, number(regularizer.l1), number(regularizer.l2))
         build.step("reduce.penalty", operands, reads(w) + writes_own(penalties), ONE, (1,), 0.0, 6.0 * w.width, False)
+    for first in range(MOST_METRICS, len(values), MOST_METRICS):
+        more = values[first : first + MOST_METRICS]
+        operands = (len(more), *(item for pair in more for item in pair))
+        build.step("loss.add_up", operands, reads(*(v for v, _ in more)), ONE, (1,), bytes=10.0 * len(more))
+    values = values[:MOST_METRICS]
     operands = (row_loss, penalties if penalized else 0, len(penalized), len(values))
     for value, slot in values:
         operands += (value, slot)
@@ -141,7 +229,7 @@ def _add_tally(build: Builder, row_loss: Buffer, values: list[tuple[Buffer, int]
 def add_penalties(build: Builder, placed: dict[str, Placed]) -> None:
     """The regularisers' share of the gradients, after all of them are made."""
     for p in placed.values():
-        if p.weight.regularizer is None or not p.trainable:
+        if p.weight.regularizer is None or not p.trainable or p.key not in build.delivered:
             continue
         build.label, name = p.key.rsplit("/", 1)
         w, dw, regularizer = build.weight(name), build.gradient(name), p.weight.regularizer

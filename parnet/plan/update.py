@@ -18,7 +18,7 @@ def slot_size(parameters: int, optimizer: Optimizer) -> int:
 def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[tuple[int, int]]:
     """Trainable weights as few long runs (first, length): neighbours and the padding between them are one."""
     result: list[tuple[int, int]] = []
-    for p in placed.values():
+    for p in sorted(placed.values(), key=lambda p: p.offset):
         if p.region != "parameters" or not p.trainable or p.key in skip:
             continue
         first, size = p.offset, align(p.size)
@@ -29,16 +29,22 @@ def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[
     return result
 
 
-def add_updates(build: Builder, placed: dict[str, Placed], optimizer: Optimizer) -> None:
-    """Clip the gradients, then update every run of weights whose update does not ride elsewhere."""
+def add_updates(
+    build: Builder, placed: dict[str, Placed], total: int, optimizer: Optimizer, without: frozenset[str] = frozenset()
+) -> None:
+    """Clip the gradients, then update every run of weights whose update does not ride elsewhere.
+
+    Args:
+        total: length of the region "parameters".
+        without: keys of weights that have no gradient.
+    """
     build.phase = "update"
     build.enter(0, "update")
-    total = max((p.offset + align(p.size) for p in placed.values() if p.region == "parameters"), default=0)
     weights = build._add(Buffer("parameters", "parameters", total))
     gradients = build._add(Buffer("gradients", "gradients", total))
     slots = build._add(Buffer("slots", "slots", slot_size(total, optimizer)))
-    todo = runs(placed, build.riding)
-    _add_clipping(build, placed, optimizer, gradients, todo)
+    todo = runs(placed, build.riding | without)
+    _add_clipping(build, {k: p for k, p in placed.items() if k not in without}, optimizer, gradients, todo)
     a, b, c = (number(v) for v in optimizer.numbers())
     for first, size in todo:
         places = [(slots, first + total * k) if k < optimizer.slots else 0 for k in range(2)]

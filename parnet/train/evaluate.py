@@ -68,7 +68,7 @@ def measure(model: Any, x: np.ndarray, y: np.ndarray, weight, batch: int, strate
 def predict(model: Any, x: np.ndarray, batch: int, strategy: Strategy) -> np.ndarray:
     """Outputs (rows, *output shape) of checked inputs."""
     session = model.session
-    out = np.empty((len(x), *session.network.shapes[-1]), session.dtype)
+    out = np.empty((len(x), *session.network.output_shapes[0]), session.dtype)
     if len(x):
         request = Request("predict", min(batch, len(x)), x.dtype.name, session.dtype)
         program = session.fitted(request, strategy)

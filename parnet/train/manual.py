@@ -26,5 +26,5 @@ def _plain_loss(loss: Loss, prediction, target, sample_weight) -> float:
     identity = Flatten(name="identity")
     network = Network.of([identity], array.shape[1:] or (1,))
     session = Session(network, seed=0, dtype=dtype)
-    output = session.forward(array.reshape(len(array), *network.shapes[0]), training=True)
+    output = session.forward(array.reshape(len(array), *network.input_shapes[0]), training=True)
     return session.loss(loss, output.ticket, target, sample_weight)

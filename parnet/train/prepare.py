@@ -73,7 +73,7 @@ def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Row
     if y is None:
         raise DataError(f"{where}: expected targets y, received None")
     dtype = model.dtype
-    inputs = data.as_inputs(x, model.session.network.shapes[0], f"{where}: x", dtype)
+    inputs = data.as_inputs(x, model.session.network.input_shapes[0], f"{where}: x", dtype)
     targets = _targets(model)
     labels = data.as_targets(y, len(inputs), targets, model.loss, f"{where}: y", dtype)
     weight = None
@@ -90,9 +90,9 @@ def _targets(model: Any) -> Targets:
     """What the targets must look like; also finds metrics and losses that do not fit the model."""
     request = Request("evaluate", 1, loss=model.loss, metrics=model.metrics)
     targets = make_plan(model.session.network, request).targets
-    if targets is None:
+    if not targets or targets[0] is None:
         raise DataError("fit: the model has no loss; call compile(optimizer, loss) first")
-    return targets
+    return targets[0]
 
 
 def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:

@@ -112,7 +112,7 @@ class Session:
         placed = self.network.placed.values()
         owner = {layer.name: layer for layer in self.network.layers}
         if any(p.trainable != (p.weight.trainable and owner[p.key.rsplit("/", 1)[0]].trainable) for p in placed):
-            self.network = Network.of(self.network.layers, self.network.shapes[0])
+            self.network = self.network.again()
             self._forget_programs()
 
     # -- plans ----------------------------------------------------------------------------------
@@ -213,7 +213,7 @@ class Session:
         Returns:
             the outputs (rows, *output shape), an array that remembers the pass.
         """
-        array = as_inputs(x, self.network.shapes[0], "model(x)", self.dtype)
+        array = as_inputs(x, self.network.input_shapes[0], "model(x)", self.dtype)
         manual, rows = self._manual, len(array)
         manual.ticket, manual.rows = manual.ticket + 1, rows
         if not training:
@@ -255,14 +255,14 @@ class Session:
         manual = self._manual
         if manual.program is None:
             raise StateError("session: no forward pass to show")
-        buffer = manual.program.plan.buffers["output/shown"]
-        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.shapes[-1]).copy()
+        buffer = manual.program.plan.shown[0]
+        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.output_shapes[0]).copy()
 
     def predict_batch(self, array: np.ndarray) -> np.ndarray:
         """The outputs of a batch in inference mode."""
         request = Request("predict", len(array), array.dtype.name, self.dtype)
         program = self.fitted(request)
-        out = np.empty((len(array), *self.network.shapes[-1]), self.dtype)
+        out = np.empty((len(array), *self.network.output_shapes[0]), self.dtype)
         self.start(program, Feed(array, len(array), out=out))
         self.run(program, 0, 1)
         return out
@@ -286,9 +286,9 @@ class Session:
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
         manual = self._manual
         program, feed = manual.program, manual.feed
-        if program is None or feed is None or program.plan.targets is None:
+        if program is None or feed is None or not program.plan.targets or program.plan.targets[0] is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, program.plan.targets, loss, "loss: target", self.dtype)
+        y = as_targets(target, manual.rows, program.plan.targets[0], loss, "loss: target", self.dtype)
         weight = np.ones(manual.rows) if sample_weight is None else sample_weight
         feed.weight = as_weights(weight, manual.rows, "loss: sample_weight", self.dtype)
         feed.y = y
@@ -371,5 +371,5 @@ def _guess(network: Network) -> Loss:
     """The loss that a first forward pass is planned for, before the loop has shown its own."""
     from .. import losses
 
-    classes = network.last_activation == "softmax" and len(network.shapes[-1]) == 1
+    classes = network.activation(0) == "softmax" and len(network.output_shapes[0]) == 1
     return losses.get("sparse_categorical_crossentropy" if classes else "mse")
