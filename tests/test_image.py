@@ -247,7 +247,14 @@ def naive(picture, height, width, antialias):
 
 @pytest.mark.parametrize("antialias", [True, False])
 def test_each_pixel_is_the_weighted_mean_it_is_said_to_be(antialias, rng):
-    for high, wide, height, width in ((9, 12, 4, 4), (4, 4, 9, 12), (7, 5, 7, 5), (16, 6, 5, 20), (1, 1, 3, 3), (30, 40, 6, 8)):
+    for high, wide, height, width in (
+        (9, 12, 4, 4),
+        (4, 4, 9, 12),
+        (7, 5, 7, 5),
+        (16, 6, 5, 20),
+        (1, 1, 3, 3),
+        (30, 40, 6, 8),
+    ):
         picture = rng.normal(size=(high, wide, 2)) * 100
         result = image.resize_with_pad(picture, height, width, antialias)
         np.testing.assert_allclose(result, naive(picture, height, width, antialias), atol=1e-3)

@@ -134,7 +134,13 @@ def test_without_strict_what_fits_is_read_and_the_rest_named(kind, tmp_path):
         pytest.skip("matched class by class, so that another network has other counterparts")
     model = network()
     written(kind, tmp_path / "file", model)
-    layers = [L.Input((5, 5, 3)), L.Conv2D(4, 3, name="first"), L.Flatten(), L.Dense(3, name="probs"), L.Dense(2, name="own")]
+    layers = [
+        L.Input((5, 5, 3)),
+        L.Conv2D(4, 3, name="first"),
+        L.Flatten(),
+        L.Dense(3, name="probs"),
+        L.Dense(2, name="own"),
+    ]
     other = pn.Sequential(layers, seed=3)
     last = other.get_layer("own").get_weights()[0]
     with pytest.warns(ParnetWarning, match=r"read 3 of 6 arrays.*own/kernel") as caught:
@@ -206,9 +212,7 @@ def test_a_model_within_a_model_is_read_by_its_own_layers_names(tmp_path, h5py):
 def test_keras_names_of_arrays_that_tell_nothing_are_matched_by_place(tmp_path, h5py):
     model = network()
     words = {"kernel": "W_1", "bias": "b_1", "moving_mean": "running_mean", "moving_variance": "running_std"}
-    arrays = {
-        n: (k, {f"{n}_{words.get(w, w) + '_x'}": a for w, a in ws.items()}) for n, (k, ws) in arrays_of(model).items()
-    }
+    arrays = {n: (k, {f"{n}_{words.get(w, w) + '_x'}": a for w, a in ws.items()}) for n, (k, ws) in arrays_of(model).items()}
     legacy_h5(tmp_path / "file", arrays)
     other = network(seed=2)
     other.load_weights(tmp_path / "file")
@@ -281,9 +285,7 @@ def test_a_pytorch_sequential_is_matched_by_its_numbers(tmp_path):
 def test_half_precision_is_converted_exactly(tmp_path):
     model = pn.Sequential([L.Input((2,)), L.Dense(2, name="fc")], seed=1)
     weight, bias = np.array([[1.5, -3.0], [0.125, 65280.0]]), np.array([2.0**-14, -1.0])
-    data = safetensors_bytes(
-        {"fc.weight": weight.T.astype("f4"), "fc.bias": bias.astype("f2")}, bfloat16=("fc.weight",)
-    )
+    data = safetensors_bytes({"fc.weight": weight.T.astype("f4"), "fc.bias": bias.astype("f2")}, bfloat16=("fc.weight",))
     (tmp_path / "file").write_bytes(data)
     model.load_weights(tmp_path / "file")
     np.testing.assert_array_equal(model.get_weights()[0], weight)
@@ -482,7 +484,9 @@ def test_an_array_that_claims_terabytes_is_refused_unread(tmp_path, h5py):
     dense_h5(
         tmp_path / "file",
         h5py,
-        lambda file, group: group.create_dataset("kernel:0", (2**19, 2**19), "f4", chunks=(2**10, 2**10), compression="gzip"),
+        lambda file, group: group.create_dataset(
+            "kernel:0", (2**19, 2**19), "f4", chunks=(2**10, 2**10), compression="gzip"
+        ),
     )
     assert (tmp_path / "file").stat().st_size < 100_000
     with pytest.raises(ShapeError, match=r"fc/kernel .*\(524288, 524288\) for \(2, 2\)"):
@@ -503,7 +507,7 @@ def test_groups_that_contain_themselves_are_refused(tmp_path, h5py):
 def test_an_hdf5_file_of_something_else_is_refused(tmp_path, h5py):
     with h5py.File(tmp_path / "file", "w") as file:
         file.create_dataset("measurements", data=np.ones(3))
-    with pytest.raises(FileFormatError, match="weights as Keras writes them.*measurements"):
+    with pytest.raises(FileFormatError, match=r"weights as Keras writes them.*measurements"):
         network().load_weights(tmp_path / "file")
 
 

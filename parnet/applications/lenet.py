@@ -45,7 +45,9 @@ def LeNet5(
     """
     shape = check_shape(input_shape, "LeNet5: input_shape")
     if len(shape) != 3 or min(shape[:2]) < 12:
-        raise ShapeError(f"LeNet5: expected input_shape (H, W, C) of 12 pixels or more on each side, received {input_shape!r}")
+        raise ShapeError(
+            f"LeNet5: expected input_shape (H, W, C) of 12 pixels or more on each side, received {input_shape!r}"
+        )
     model = Sequential(
         [
             L.Input(shape),

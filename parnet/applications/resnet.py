@@ -78,7 +78,9 @@ def _resnet(
     inputs = L.Input(shape)
     x = _conv(64, 7, strides=2, name="conv1")(L.ZeroPadding2D(3, name="pad1")(inputs))
     x = L.Activation("relu", name="relu")(_norm(name="bn1")(x))
-    x = L.MaxPooling2D(3, strides=2, name="maxpool")(L.ZeroPadding2D(1, name="pad2")(x))  # after relu, 0 is no less than -inf
+    x = L.MaxPooling2D(3, strides=2, name="maxpool")(
+        L.ZeroPadding2D(1, name="pad2")(x)
+    )  # after relu, 0 is no less than -inf
     for stage, count in enumerate(blocks):
         for block in range(count):
             x = _block(x, 64 << stage, 2 if stage and not block else 1, f"layer{stage + 1}.{block}")

@@ -1,8 +1,9 @@
-"""ResNet-50, version 1, as Keras has it: same layers, names and weights. Stage: beside the model. Must not know: kernels, plans.
+"""ResNet-50, version 1, as Keras has it: same layers, names and weights. Stage: beside the model.
 
-K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition" (2015), table 1, 50-layer. In version 1 the
-stride stands in the first 1x1 convolution of a block (torchvision's has it in the 3x3 one: other weights); convolutions have a
-bias. Source: keras/src/applications/resnet.py.
+K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition" (2015), table 1, 50-layer. In version 1
+the stride stands in the first 1x1 convolution of a block, and convolutions have a bias; torchvision's has the stride in
+the 3x3 convolution, and so other weights. Source: keras/src/applications/resnet.py.
+Must not know: kernels, plans.
 """
 
 from __future__ import annotations
