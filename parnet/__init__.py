@@ -25,20 +25,22 @@ if TYPE_CHECKING:
         viz,
     )
     from .errors import ParnetError, ParnetWarning
+    from .graph import Input
     from .io.model_file import load_model
-    from .layers import Input
-    from .model import Sequential
+    from .model import Model
     from .seeding import set_seed
+    from .sequential import Sequential
     from .train.data import DataLoader
     from .train.gradcheck import check_gradients
 
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
     "DataLoader": "train.data",
-    "Input": "layers",
+    "Input": "graph",
+    "Model": "model",
     "ParnetError": "errors",
     "ParnetWarning": "errors",
-    "Sequential": "model",
+    "Sequential": "sequential",
     "activations": "",
     "applications": "",
     "callbacks": "",
@@ -61,6 +63,7 @@ _HOMES = {
 __all__ = [
     "DataLoader",
     "Input",
+    "Model",
     "ParnetError",
     "ParnetWarning",
     "Sequential",

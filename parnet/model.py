@@ -1,4 +1,5 @@
-"""The user's door: Sequential. Stage: model. Everything is delegated; here arguments are checked and put together.
+"""The user's door: Model, a graph of layers. Stage: model. Everything is delegated; here arguments are checked and put
+together.
 
 Must not know: kernels, steps, threads.
 """
@@ -11,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from . import losses, metrics, optimizers, seeding
+from . import metrics, optimizers, seeding
 from . import strategy as how
-from .errors import HyperparameterError, ShapeError, StateError, unknown_name
-from .layers import Input
-from .layers.base import Layer, Shape, check_shape
-from .plan.plan import Network, Request, make_plan
-from .registry import snake_case
+from .errors import ShapeError, StateError, unknown_name
+from .graph import Graph, sample_shape, trace
+from .layers.base import Layer
+from .layers.tensor import Tensor
+from .plan.objective import Aim
+from .plan.plan import Request, make_plan
 from .train import data
+from .train.aims import aims_of, losses_of
 from .train.evaluate import measure, predict
 from .train.fit import run_fit
 from .train.history import History
@@ -27,119 +30,115 @@ from .train.prepare import FitArguments, check_rows, prepare_fit
 from .train.progress import progress
 from .train.session import Session
 from .train.single import train_on_rows
-from .train.values import Output
 from .train.watch import InputRange
+from .wiring import home_of, open_session
 
 DTYPES = ("float32", "float64")
 
 
-class Sequential:
-    """Layers one after the other.
+class Model:
+    """Layers as a graph, from inputs to outputs.
 
     Args:
-        layers: in order; the first one, or an Input, states the input's shape.
+        inputs, outputs: a symbolic tensor, or a list of them; inputs are made by `pn.Input`, outputs by calling layers.
+            Of a model's layers another model can be made, such as one that ends at an inner layer: they share weights.
         name: of the model.
         dtype: "float32" or "float64", of weights and arithmetic.
         seed: of weights, shuffles and dropout; drawn from `pn.set_seed` when left out.
+    Raises:
+        DTypeError: not symbolic tensors. StateError: outputs that need other inputs than these, inputs that no output
+        needs, or layers of two other models. HyperparameterError: two layers of one name.
 
     >>> import parnet as pn
     >>> from parnet import layers as L
-    >>> model = pn.Sequential([L.Input((4,)), L.Dense(3, activation="relu"), L.Dense(2)])
+    >>> x = pn.Input((4,))
+    >>> h = L.Dense(4, activation="relu")(x)
+    >>> model = pn.Model(x, L.Dense(2)(L.Add()([x, h])))
     >>> model.count_params()
-    23
+    30
     """
 
-    def __init__(
-        self,
-        layers: Sequence[Layer] = (),
-        *,
-        name: str = "sequential",
-        dtype: str = "float32",
-        seed: int | None = None,
-    ):
+    def __init__(self, inputs, outputs, *, name: str = "model", dtype: str | None = None, seed: int | None = None):
+        graph = trace(inputs, outputs, name)
+        home = home_of(graph, name)
+        if home is not None and dtype not in (None, home.dtype):
+            raise StateError(f"{name}: expected dtype {home.dtype!r}, as the layers' weights have it, received {dtype!r}")
+        self._start(name, dtype or (home.dtype if home else "float32"), home.seed if home and seed is None else seed)
+        self._connect(graph)
+
+    def _start(self, name: str, dtype: str, seed: int | None) -> None:
+        """Everything but the layers."""
         if dtype not in DTYPES:
             raise unknown_name("dtype", dtype, DTYPES)
         self.name, self.dtype = name, dtype
         self.seed = seeding.next_seed() if seed is None else seeding.check_seed(seed)
         self.optimizer: optimizers.Optimizer | None = None
-        self.loss: losses.Loss | None = None
-        self.metrics: tuple[metrics.Metric, ...] = ()
+        self.aims: tuple[Aim, ...] = (Aim(None),)
         self.stop_training, self.training = False, True
         self.history: History | None = None
         self._layers: list[Layer] = []
         self._session: Session | None = None
-        self.input_range = InputRange()
-        for layer in layers:
-            self._append(layer)
-        self._build()
+        self._graph: Graph | None = None
+        self.input_ranges = [InputRange()]
+
+    def _connect(self, graph: Graph) -> None:
+        """Shapes and places of all weights; no array is made."""
+        self._graph, self._layers = graph, list(graph.layers)
+        self._session = open_session(graph, self.seed, self.dtype, self.name)
+        if len(self.input_ranges) != len(graph.inputs):
+            self.input_ranges = [InputRange() for _ in graph.inputs]
 
     # -- structure ------------------------------------------------------------------------------
 
-    def add(self, layer: Layer) -> None:
-        """Append a layer.
-
-        Raises:
-            ShapeError: it cannot take what comes before it.
-            StateError: the model has weights already, or the layer is in a model already.
-        """
-        self._append(layer)
-        try:
-            self._build()
-        except ShapeError:
-            self._layers.pop()
-            raise
-
-    def _append(self, layer: Layer) -> None:
-        if not isinstance(layer, Layer):
-            raise ShapeError(f"Sequential: expected a layer, received {layer!r}; layers are objects such as Dense(10)")
-        if self._session is not None and self._session.has_weights:
-            raise StateError("Sequential.add: the model has weights already; add all layers before using it")
-        if layer._values is not None or any(layer is other for other in self._layers):
-            raise StateError(f"Sequential: the layer {layer.label()} is in the model already; make a new one")
-        layer.name = self._free_name(layer)
-        self._layers.append(layer)
-        self._session = None
-
-    def _free_name(self, layer: Layer) -> str:
-        taken = {other.name for other in self._layers}
-        if layer.name is not None and layer.name not in taken:
-            return layer.name
-        if layer.name is not None and not layer._auto_named:
-            raise HyperparameterError(f"Sequential: two layers are called {layer.name!r}; give each its own name")
-        base = snake_case(type(layer).__name__)
-        layer._auto_named = True
-        number = 0
-        while (name := base if not number else f"{base}_{number}") in taken:
-            number += 1
-        return name
-
-    def _build(self) -> None:
-        """Shapes and places of all weights, once the input's shape is known; no weight is made."""
-        shape = self.input_shape
-        if shape is None or all(isinstance(layer, Input) for layer in self._layers):
-            return
-        network = Network.of(self._layers, shape)
-        self._session = Session(network, self.seed, self.dtype)
-        own: dict[str, dict[str, Parameter]] = {str(layer.name): {} for layer in self._layers}
-        for key, placed in network.placed.items():
-            own[key.rsplit("/", 1)[0]][placed.weight.name] = Parameter(self._session, placed)
-        for layer in self._layers:
-            layer.bind(own[str(layer.name)])
-
     @property
     def layers(self) -> list[Layer]:
-        """The layers, without Input."""
-        return [layer for layer in self._layers if not isinstance(layer, Input)]
+        """The layers, without Input, in the order of their weights."""
+        return [layer for layer in self._layers if not layer.is_input]
 
     @property
-    def input_shape(self) -> Shape | None:
-        """Of one sample, or None while it is not known."""
-        return self._layers[0].input_shape if self._layers else None
+    def graph(self) -> Graph:
+        """The calls of the layers. Raises StateError where the input's shape is not known."""
+        if self._graph is None:
+            raise StateError(
+                f"{self.name}: the input's shape is not known; give the first layer input_shape=..., "
+                "put Input(shape) before it, or call build(shape)"
+            )
+        return self._graph
 
     @property
-    def output_shape(self) -> Shape:
-        """Of one sample."""
-        return self.session.network.output_shapes[0]
+    def inputs(self) -> list[Tensor]:
+        """The symbolic inputs."""
+        return list(self.graph.inputs)
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """The symbolic outputs."""
+        return list(self.graph.outputs)
+
+    @property
+    def input(self) -> Tensor | list[Tensor]:
+        """The symbolic input, or a list of several."""
+        return self.inputs[0] if len(self.inputs) == 1 else self.inputs
+
+    @property
+    def output(self) -> Tensor | list[Tensor]:
+        """The symbolic output, or a list of several."""
+        return self.outputs[0] if len(self.outputs) == 1 else self.outputs
+
+    @property
+    def input_shape(self) -> Any:
+        """Of one sample; a list for several inputs."""
+        return sample_shape([tensor.shape for tensor in self.graph.inputs])
+
+    @property
+    def output_shape(self) -> Any:
+        """Of one sample; a list for several outputs."""
+        return sample_shape(self.session.network.output_shapes)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Of the outputs, as dicts of losses, metrics and targets know them: their layers' names."""
+        return self.session.network.names[1]
 
     @property
     def session(self) -> Session:
@@ -155,17 +154,20 @@ class Sequential:
             )
         return self._session
 
-    def build(self, input_shape) -> None:
-        """State the input's shape after the fact.
+    @property
+    def input_range(self) -> InputRange:
+        """What `fit` saw of the first input."""
+        return self.input_ranges[0]
 
-        Args:
-            input_shape: of one sample, without the batch; a leading None is left out.
-        """
-        shape = tuple(input_shape)
-        shape = check_shape(shape[1:] if shape and shape[0] is None else shape, f"{self.name}.build")
-        if self._layers and self._layers[0].input_shape is None:
-            self._layers[0].input_shape = shape
-        self._build()
+    @property
+    def loss(self) -> Any:
+        """What `compile` was given; a list for several outputs."""
+        return losses_of(self.aims)
+
+    @property
+    def metrics(self) -> tuple[metrics.Metric, ...]:
+        """Of all outputs, one after the other."""
+        return tuple(metric for aim in self.aims for metric in aim.metrics)
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by its name or its number."""
@@ -189,15 +191,7 @@ class Sequential:
     def explain(self, batch_size: int = 32, threads: int = 1) -> str:
         """The plan of a training step as a table; see `Plan.explain`."""
         self._check_compiled("explain")
-        request = Request(
-            "train",
-            batch_size,
-            dtype=self.dtype,
-            threads=threads,
-            loss=self.loss,
-            metrics=self.metrics,
-            optimizer=self.optimizer,
-        )
+        request = Request("train", batch_size, dtype=self.dtype, threads=threads, optimizer=self.optimizer, aims=self.aims)
         return make_plan(self.session.network, request).explain()
 
     # -- weights --------------------------------------------------------------------------------
@@ -257,13 +251,22 @@ class Sequential:
         """From now on model(x) is in inference mode."""
         self.training = False
 
-    def __call__(self, x, training: bool | None = None) -> Output:
+    def __call__(self, x, training: bool | None = None) -> Any:
         """One batch through the model, ready for a loss and its `backward`.
 
         Args:
-            x: (rows, *input shape).
+            x: (rows, *input shape), an array; for several inputs a list of them, or a dict by the inputs' names.
             training: by default True, or what `train()` and `eval()` set last.
+        Returns:
+            the output (rows, *output shape); a list of several.
+        Raises:
+            StateError: x is a symbolic tensor; a model is no layer.
         """
+        if isinstance(x, Tensor) or (isinstance(x, list | tuple) and any(isinstance(one, Tensor) for one in x)):
+            raise StateError(
+                f"{self.name}: expected arrays, received a symbolic tensor; a model is no layer: call its layers one after "
+                "the other, for layer in model.layers: x = layer(x)"
+            )
         return self.session.forward(x, self.training if training is None else bool(training))
 
     # -- training -------------------------------------------------------------------------------
@@ -272,8 +275,9 @@ class Sequential:
         self,
         optimizer="sgd",
         loss=None,
-        metrics: Sequence | str = (),
+        metrics: Any = (),
         *,
+        loss_weights: Any = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         seed: int | None = None,
@@ -281,18 +285,15 @@ class Sequential:
         """State how the model is trained.
 
         Args:
-            optimizer, loss: names or objects.
-            metrics: names or objects.
+            optimizer: name or object.
+            loss: name or object; for several outputs one for all, a list, or a dict by output, None for one not trained.
+            metrics: names or objects; for several outputs those of every one, a list of lists, or a dict by output.
+            loss_weights: of the losses of several outputs in their sum, a list or a dict by output.
             clipnorm, clipvalue: set on the optimizer.
             seed: of shuffles and dropout, and of the weights if none have been made yet.
         """
-        from . import metrics as known
-
-        rule, loss = optimizers.get(optimizer), None if loss is None else losses.get(loss)
-        chosen = tuple(known.get(m) for m in ([metrics] if isinstance(metrics, str) else metrics))
-        names = [m.name for m in chosen]
-        if len(set(names)) != len(names):
-            raise HyperparameterError(f"compile: expected metrics of different names, received {', '.join(names)}")
+        rule = optimizers.get(optimizer)
+        aims = aims_of(self._output_names(), loss, metrics, loss_weights)
         if rule.iterations and rule is not self.optimizer:
             raise StateError(
                 f"compile: this {type(rule).__name__} has made {rule.iterations} updates elsewhere; make a new one"
@@ -304,15 +305,19 @@ class Sequential:
         if seed is not None:
             self.seed = seeding.check_seed(seed)
             if self._session is not None:
-                self._session.seed = self.seed
+                self._session.new_seed(self.seed)
         if self._session is not None:
             self._session.refresh()
             if rule is not self.optimizer:
                 self._session.reset_slots()
-        self.optimizer, self.loss, self.metrics = rule, loss, chosen
+        self.optimizer, self.aims = rule, aims
+
+    def _output_names(self) -> tuple[str, ...]:
+        """Of the outputs, also where no shape is known yet."""
+        return ("output",) if self._session is None else self.output_names
 
     def _check_compiled(self, where: str) -> None:
-        if self.optimizer is None or self.loss is None:
+        if self.optimizer is None or not any(aim.loss for aim in self.aims):
             raise StateError(f"{where}: the model is not compiled; call compile(optimizer, loss) first")
 
     def fit(
@@ -336,8 +341,9 @@ class Sequential:
         """Train for some epochs.
 
         Args:
-            x: inputs (rows, *input shape); uint8 stays uint8, float64 is converted once.
-            y: targets, as the loss wants them.
+            x: inputs (rows, *input shape); uint8 stays uint8, float64 is converted once. For several inputs a list, or a
+                dict by the inputs' names, of arrays with equally many rows.
+            y: targets, as the loss wants them; for several outputs a list, or a dict by the outputs' names.
             batch_size: rows an update; the last batch of an epoch may be smaller.
             epochs, initial_epoch: epochs initial_epoch + 1 .. epochs are run.
             verbose: 0 nothing, 1 a bar, 2 a line an epoch, "auto" a bar on a terminal or in a notebook, else lines.
@@ -385,13 +391,14 @@ class Sequential:
         """Loss and metrics of a data set, in inference mode.
 
         Returns:
-            [loss, metric, ...], the loss alone without metrics, or a dict.
+            [loss, metric, ...], the loss alone without metrics, or a dict; for several outputs [loss, loss of each
+            output, metric, ...].
         """
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
         rows = check_rows(self, x, y, sample_weight, None, "evaluate")
         batch_size = data.check_count(batch_size, "evaluate: batch_size")
-        self.input_range.compare(rows.x, "evaluate")
+        self._compare_ranges(rows.x, "evaluate")
         display = progress(verbose, len(rows), training=False)
         begun = time.perf_counter()
         with display:
@@ -402,16 +409,20 @@ class Sequential:
         self.session.close()
         if return_dict:
             return logs
-        return list(logs.values()) if self.metrics else logs["loss"]
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
-    def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto") -> np.ndarray:
-        """Outputs (rows, *output shape) of a data set, in inference mode."""
+    def _compare_ranges(self, x: tuple[np.ndarray, ...], where: str) -> None:
+        for seen, one in zip(self.input_ranges, x, strict=True):
+            seen.compare(one, where)
+
+    def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto") -> Any:
+        """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs."""
         chosen = how.get(strategy)
-        inputs = data.as_inputs(x, self.session.network.input_shapes[0], "predict: x", self.dtype, rows=0)
-        self.input_range.compare(inputs, "predict")
+        inputs = data.as_many_inputs(x, self.session.network, "predict: x", self.dtype, rows=0)
+        self._compare_ranges(inputs, "predict")
         result = predict(self, inputs, data.check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
-        return result
+        return result[0] if len(result) == 1 else result
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):
         """One update with one batch. Returns what `evaluate` does, measured before the update."""
@@ -420,12 +431,13 @@ class Sequential:
         logs = train_on_rows(self, rows)
         if return_dict:
             return logs
-        return list(logs.values()) if self.metrics else logs["loss"]
+        return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
-    def predict_on_batch(self, x) -> np.ndarray:
-        """Outputs of one batch, in inference mode."""
-        inputs = data.as_inputs(x, self.session.network.input_shapes[0], "predict_on_batch: x", self.dtype)
-        return self.session.predict_batch(inputs)
+    def predict_on_batch(self, x) -> Any:
+        """Outputs of one batch, in inference mode; a list for several outputs."""
+        inputs = data.as_many_inputs(x, self.session.network, "predict_on_batch: x", self.dtype)
+        result = self.session.predict_batch(inputs)
+        return result[0] if len(result) == 1 else result
 
     def __repr__(self) -> str:
-        return f"Sequential({self.name}, {len(self.layers)} layers)"
+        return f"{type(self).__name__}({self.name}, {len(self.layers)} layers)"

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from .graph import Graph
+from .layers.base import Layer
+from .layers.tensor import Tensor
+
 
 def summary(model: Any) -> str:
     """Layers, output shapes, exact parameter counts and the memory they take."""
     network = model.session.network
-    rows = [("Layer (type)", "Output Shape", "Param #")]
-    for node in network.nodes:
-        layer, shape = node.layer, node.shape
-        size = sum(p.count for key, p in network.placed.items() if key.startswith(f"{layer.name}/"))
-        text = ", ".join(map(str, (None, *shape)))
-        rows.append((f"{layer.name} ({type(layer).__name__})", f"({text})", f"{size:,}"))
-    widths = [max(len(row[i]) for row in rows) + 3 for i in range(3)]
+    rows: list[tuple[str, ...]] = [("Layer (type)", "Output Shape", "Param #", "Connected to")]
+    for layer, made in rows_of(model.graph):
+        size = sum(p.count for key, p in network.placed.items() if key.rsplit("/", 1)[0] == layer.name)
+        shapes = dict.fromkeys(f"({', '.join(map(str, (None, *tensor.shape)))})" for tensor in made)
+        sources = dict.fromkeys(source.name for tensor in made for source in tensor.inputs)
+        rows.append((f"{layer.name} ({type(layer).__name__})", " ".join(shapes), f"{size:,}", ", ".join(sources)))
+    if _is_chain(model.graph):
+        rows = [row[:3] for row in rows]
+    widths = [max(len(row[i]) for row in rows) + 3 for i in range(len(rows[0]))]
     line = "_" * sum(widths)
     body = ["".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
     total = sum(p.count for p in network.placed.values())
@@ -34,3 +40,20 @@ def summary(model: Any) -> str:
             line,
         ]
     )
+
+
+def rows_of(graph: Graph) -> list[tuple[Layer, list[Tensor]]]:
+    """Each layer with the tensors that it makes in the graph, in the order of the layers."""
+    made: dict[int, list[Tensor]] = {id(layer): [] for layer in graph.layers}
+    for tensor in (*graph.inputs, *graph.calls):
+        if id(tensor.layer) in made and not (tensor.layer.is_input and made[id(tensor.layer)]):
+            made[id(tensor.layer)].append(tensor)
+    return [(layer, made[id(layer)]) for layer in graph.layers]
+
+
+def _is_chain(graph: Graph) -> bool:
+    """Whether each layer reads the one before it: then there is nothing to say about connections."""
+    calls = [tensor for tensor in graph.calls if not tensor.layer.is_input]
+    before = [*graph.inputs, *calls]
+    single = len(graph.inputs) == len(graph.outputs) == 1
+    return single and all(t.inputs == (b,) for t, b in zip(calls, before, strict=False))

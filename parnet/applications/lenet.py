@@ -10,7 +10,7 @@ import os
 from .. import layers as L
 from ..errors import ShapeError
 from ..layers.base import check_shape
-from ..model import Sequential
+from ..sequential import Sequential
 
 
 def LeNet5(

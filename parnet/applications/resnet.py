@@ -18,6 +18,7 @@ from .. import layers as L
 from ..errors import ShapeError
 from ..initializers import VarianceScaling
 from ..layers.base import check_shape
+from ..graph import Input
 from ..model import Model
 from . import imagenet
 from .imagenet import decode_predictions
@@ -75,7 +76,7 @@ def _resnet(
         raise ShapeError(
             f"{name}: expected input_shape (H, W, C) of {SMALLEST} pixels or more on each side, received {input_shape!r}"
         )
-    inputs = L.Input(shape)
+    inputs = Input(shape)
     x = _conv(64, 7, strides=2, name="conv1")(L.ZeroPadding2D(3, name="pad1")(inputs))
     x = L.Activation("relu", name="relu")(_norm(name="bn1")(x))
     x = L.MaxPooling2D(3, strides=2, name="maxpool")(

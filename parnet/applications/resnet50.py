@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import layers as L
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..layers.base import check_shape
+from ..graph import Input
 from ..model import Model
 from . import imagenet
 from ._files import KnownFile, located
@@ -67,7 +68,7 @@ def ResNet50(
         FileFormatError: their file is damaged or another.
     """
     shape = _checked(input_shape, weights, classes, include_top, pooling)
-    inputs = L.Input(shape)
+    inputs = Input(shape)
     x = L.ZeroPadding2D(3, name="conv1_pad")(inputs)
     x = _norm(name="conv1_bn")(L.Conv2D(64, 7, strides=2, name="conv1_conv")(x))
     x = L.ZeroPadding2D(1, name="pool1_pad")(L.Activation("relu", name="conv1_relu")(x))

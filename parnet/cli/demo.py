@@ -14,7 +14,7 @@ from .. import datasets, optimizers, schedules, viz
 from .. import layers as L
 from ..errors import MissingExtraError, unknown_name
 from ..executors.threads import check_threads
-from ..model import Sequential
+from ..sequential import Sequential
 from ..strategy import Serial, Strategy, Threads
 from ..train.data import check_count
 from .networks import mlp

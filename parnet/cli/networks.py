@@ -16,7 +16,7 @@ import numpy as np
 from .. import layers as L
 from ..errors import DataError, StateError, UnknownNameError, unknown_name
 from ..layers.base import Shape
-from ..model import Sequential
+from ..sequential import Sequential
 
 #: built-in name -> learning rate of SGD that suits it
 RATES = {"mlp": 0.1, "mlp-selu": 0.05}

@@ -17,7 +17,7 @@ import numpy as np
 from .. import optimizers, seeding
 from .. import strategy as how
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
-from ..model import Sequential
+from ..sequential import Sequential
 from .networks import RATES, build
 
 

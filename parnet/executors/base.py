@@ -10,6 +10,7 @@ Every executor gives the same bits. Use as a context manager, or call `close`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,16 +20,19 @@ from ..plan.plan import Plan
 from .link import STOP_WORD, Program, link
 from .memory import Store
 
+#: one array, or those of several inputs or outputs, where one without a loss has no targets
+Arrays = np.ndarray | tuple[np.ndarray | None, ...] | tuple[np.ndarray, ...] | None
+
 
 @dataclass
 class Feed:
     """The arrays of one run; the executor hands their addresses to the kernels and keeps them alive.
 
     Attributes:
-        x: (rows, ...) C-contiguous, of the dtype the plan was made for.
-        y: (rows, width) of T, or None; weight: (rows,) of T, or None.
+        x: (rows, ...) C-contiguous, of the dtype the plan was made for; of several inputs a tuple.
+        y: (rows, width) of T, or None, of several outputs a tuple; weight: (rows,) of T, or None.
         order: (total,) int64 rows in the order of the run, or None for 0, 1, 2, ...
-        out: (total, width) of T that predictions go to, or None.
+        out: (total, width) of T that predictions go to, or None; of several outputs a tuple.
         rates: (batches, 4) float64, or None.
         sums: float64 that losses and metrics add to.
         losses: (batches,) float64.
@@ -37,12 +41,12 @@ class Feed:
         accumulate: add to the gradients instead of overwriting them.
     """
 
-    x: np.ndarray
+    x: Arrays
     total: int
-    y: np.ndarray | None = None
+    y: Arrays = None
     weight: np.ndarray | None = None
     order: np.ndarray | None = None
-    out: np.ndarray | None = None
+    out: Arrays = None
     rates: np.ndarray | None = None
     sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
     losses: np.ndarray = field(default_factory=lambda: np.zeros(1))
@@ -50,16 +54,21 @@ class Feed:
     seed: int = 0
     accumulate: bool = False
 
+    @property
+    def inputs(self) -> tuple[np.ndarray, ...]:
+        """The arrays of all inputs."""
+        return tuple(x for x in listed(self.x) if x is not None)
+
     def words(self) -> tuple[int, ...]:
         """The control words from FEED to FEED_END, in their order."""
         return (
             *(0, 0),
-            address(self.x),
+            address(listed(self.x)[0]),
             self.total,
-            address(self.y),
+            address(listed(self.y)[0]),
             address(self.weight),
             address(self.order),
-            address(self.out),
+            address(listed(self.out)[0]),
             address(self.rates),
             address(self.sums),
             address(self.losses),
@@ -67,6 +76,16 @@ class Feed:
             self.seed,
             int(self.accumulate),
         )
+
+    def more_words(self) -> dict[int, int]:
+        """Control words of the inputs, targets and predictions behind the first."""
+        kinds = ((control.MORE_X, self.x), (control.MORE_Y, self.y), (control.MORE_OUT, self.out))
+        return {first + k: address(a) for first, arrays in kinds for k, a in enumerate(listed(arrays)[1:])}
+
+
+def listed(arrays: Arrays) -> Sequence[np.ndarray | None]:
+    """One or several arrays, as a sequence."""
+    return arrays if isinstance(arrays, tuple) else (arrays,)
 
 
 def address(array: np.ndarray | None) -> int:
@@ -92,6 +111,8 @@ class Executor(ABC):
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed; to be called when its arrays change, before `run`."""
         program.control[:, control.FEED : control.FEED_END] = feed.words()
+        for word, value in feed.more_words().items():
+            program.control[:, word] = value
         program.barrier[STOP_WORD] = 0
 
     @abstractmethod

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..executors.memory import Store
 from ..layers.base import Shape
-from ..model import Sequential
+from ..model import Model
 from ..plan.builder import Placed
 from ..plan.update import slot_size
 from .archive import Archive, reading, write
@@ -29,7 +29,7 @@ __all__ = ["load_model", "save_model", "save_weights"]
 # -- saving -------------------------------------------------------------------------------------
 
 
-def save_model(model: Sequential, path: Path) -> None:
+def save_model(model: Model, path: Path) -> None:
     """Write a model with everything that `load_model` needs to go on with it.
 
     Args:
@@ -46,7 +46,7 @@ def save_model(model: Sequential, path: Path) -> None:
     write(path, where, document, weights if slots is None else [*weights, (SLOTS, slots)])
 
 
-def save_weights(model: Sequential, path: Path) -> None:
+def save_weights(model: Model, path: Path) -> None:
     """Write weights and moving averages alone; for arguments and errors see `save_model`."""
     write(path, f"{model.name}.save_weights", {"model": None, "training": None}, _weights(model))
 
@@ -56,7 +56,7 @@ def _member(key: str) -> str:
     return f"weights/{key}.npy"
 
 
-def _weights(model: Sequential) -> Iterator[tuple[str, np.ndarray]]:
+def _weights(model: Model) -> Iterator[tuple[str, np.ndarray]]:
     """Members and arrays, copied one at a time. An unbuilt model is refused now, before a file is opened."""
     weights = model.weights
     return ((_member(p.name), p.numpy()) for p in weights)
@@ -65,7 +65,7 @@ def _weights(model: Sequential) -> Iterator[tuple[str, np.ndarray]]:
 # -- the optimizer's slots ----------------------------------------------------------------------
 
 
-def _columns(model: Sequential) -> list[tuple[Placed, slice]]:
+def _columns(model: Model) -> list[tuple[Placed, slice]]:
     """The weights that have slots, and their columns in the file's array: side by side, no padding."""
     result: list[tuple[Placed, slice]] = []
     first = 0
@@ -76,7 +76,7 @@ def _columns(model: Sequential) -> list[tuple[Placed, slice]]:
     return result
 
 
-def _slot_table(model: Sequential, store: Store) -> np.ndarray | None:
+def _slot_table(model: Model, store: Store) -> np.ndarray | None:
     """The store's slots (slots, P) as a view; None where the optimizer keeps nothing, or nothing yet."""
     rule = model.optimizer
     if rule is None or not len(store.slots) or len(store.slots) != slot_size(len(store.parameters), rule):
@@ -84,7 +84,7 @@ def _slot_table(model: Sequential, store: Store) -> np.ndarray | None:
     return store.slots.reshape(rule.slots, -1)
 
 
-def _packed_slots(model: Sequential) -> np.ndarray | None:
+def _packed_slots(model: Model) -> np.ndarray | None:
     """A copy of the slots (slots, numbers in all weights)."""
     table = _slot_table(model, model.session.store)
     if table is None:
@@ -92,7 +92,7 @@ def _packed_slots(model: Sequential) -> np.ndarray | None:
     return np.stack([np.concatenate([p.read(row).reshape(-1) for p, _ in _columns(model)]) for row in table])
 
 
-def _unpack_slots(model: Sequential, store: Store, packed: np.ndarray) -> None:
+def _unpack_slots(model: Model, store: Store, packed: np.ndarray) -> None:
     """The reverse of `_packed_slots`; the padding gets what the optimizer starts from."""
     rule = model.optimizer
     if rule is not None:
@@ -108,7 +108,7 @@ def _unpack_slots(model: Sequential, store: Store, packed: np.ndarray) -> None:
 # -- loading ------------------------------------------------------------------------------------
 
 
-def load_model(path: Path) -> Sequential:
+def load_model(path: Path) -> Model:
     """The model of a file that `save_model` wrote. No code from the file is run.
 
     Args:
@@ -129,8 +129,8 @@ def load_model(path: Path) -> Sequential:
         _expect(archive, model)
         arrays = {name: archive.array(name) for name in archive.entries}
     session = model.session
-    # set, not made by session.store, which would first draw all weights from their initializers
-    session._store = store = Store.of_sizes(session.network.sizes, session.dtype)
+    session.weights.allocate(initialized=True)  # else all would first be drawn from their initializers
+    store = session.store
     for parameter in model.weights:
         parameter.assign(arrays[_member(parameter.name)])
     if SLOTS in arrays:
@@ -138,7 +138,7 @@ def load_model(path: Path) -> Sequential:
     return model
 
 
-def _expect(archive: Archive, model: Sequential) -> None:
+def _expect(archive: Archive, model: Model) -> None:
     """The file lists the arrays that its own layers and optimizer imply, and no others."""
     expected: dict[str, Shape] = {_member(p.name): p.shape for p in model.weights}
     if SLOTS in archive.entries and model.optimizer is not None and model.optimizer.slots:

@@ -31,6 +31,7 @@ from .. import initializers, regularizers
 from ..errors import HyperparameterError, ShapeError, StateError
 from ..kernels.step import Access, Buffer
 from ..registry import Configurable, Registry, snake_case
+from . import tensor
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,6 +132,8 @@ class Layer(Configurable):
     merges: ClassVar[bool] = False
     #: the steps that make its gradients can update its weights on the way (`Build.rides`)
     update_rides: ClassVar[bool] = False
+    #: starts a graph: an Input
+    is_input: ClassVar[bool] = False
 
     def __init__(self, *, name: str | None = None, input_shape=None, trainable: bool = True):
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_.\-]+", str(name)):
@@ -142,6 +145,9 @@ class Layer(Configurable):
         self.trainable = trainable
         self._values: Any = None
         self._auto_named = False
+        self._made: list[tensor.Tensor] = []
+        self._home: Any = None
+        self._places: dict[str, Any] = {}
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -164,7 +170,37 @@ class Layer(Configurable):
         """Declare the steps from the output's gradient to the input's; dy may be overwritten."""
         raise _incomplete(self, "backward")
 
+    # -- graphs ---------------------------------------------------------------------------------
+
+    def __call__(self, x) -> tensor.Tensor:
+        """The symbolic output for a symbolic input; a merging layer takes a list of them.
+
+        Raises:
+            ShapeError: the layer cannot work on such shapes. DTypeError: x is an array.
+        """
+        return tensor.call(self, x)
+
+    @property
+    def output(self) -> tensor.Tensor:
+        """What the layer makes, as a symbolic tensor. Raises StateError where it was called never, or more than once."""
+        return tensor.the_one(self, "output")
+
+    @property
+    def outputs(self) -> list[tensor.Tensor]:
+        """What each call of the layer makes."""
+        return list(self._made)
+
+    @property
+    def input(self) -> tensor.Tensor | list[tensor.Tensor]:
+        """What the layer was called on: a tensor, or a list for a merging layer. Raises as `output` does."""
+        made = tensor.the_one(self, "input")
+        return made if self.is_input else (list(made.inputs) if self.merges else made.inputs[0])
+
     # -- what users read ------------------------------------------------------------------------
+
+    def settle(self, home: Any, places: dict[str, Any]) -> None:
+        """Called by the first model of the layer: whose vectors its arrays lie in, and where."""
+        self._home, self._places = home, places
 
     def bind(self, values: Any) -> None:
         """Called by the model once its weights exist: `values` maps a weight's name to a Parameter."""

@@ -13,6 +13,7 @@ from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import Buffer, number, reads_own, writes_own
 from .activate import activate, activate_backward, cut_of, usual_share
 from .base import Build, Layer, Shape, check_shape, count
+from .tensor import Tensor, record
 
 
 class _View(Layer):
@@ -26,10 +27,17 @@ class _View(Layer):
 
 
 class Input(_View):
-    """States the shape of one sample: Input((28, 28))."""
+    """States the shape of one sample: Input((28, 28)), as the first layer of a Sequential. `pn.Input` makes its tensor."""
+
+    is_input = True
 
     def __init__(self, shape, *, name: str | None = None):
         super().__init__(name=name, input_shape=shape)
+
+    @property
+    def tensor(self) -> Tensor:
+        """The start of a graph."""
+        return self._made[0] if self._made else record(self, (), self.shape)
 
     @property
     def shape(self) -> Shape:

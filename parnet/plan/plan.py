@@ -39,7 +39,7 @@ class Request:
         purpose: "train" (all phases), "manual" (all but the update, output shown before the loss), "evaluate", "predict",
             "update" (the update alone).
         batch: rows of a full batch.
-        data: dtype of the input, "uint8", "float32" or "float64"; of several inputs a tuple.
+        data: dtype of the inputs, "uint8", "float32" or "float64", or a tuple with that of each.
         dtype: of all arithmetic, "float32" or "float64".
         threads: parts at most.
         loss, metrics, optimizer: as far as the purpose needs them; loss and metrics are those of a model's one output.
@@ -57,11 +57,6 @@ class Request:
     optimizer: Optimizer | None = None
     weighted: bool = False
     aims: tuple[Aim, ...] = ()
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """dtype of each input."""
-        return (self.data,) if isinstance(self.data, str) else self.data
 
     @property
     def goals(self) -> tuple[Aim, ...]:
@@ -142,7 +137,8 @@ def make_plan(network: Network, request: Request) -> Plan:
             declare_backward(build, network, made.fused, targets)
     if request.purpose == "train" and request.optimizer is not None:
         add_updates(build, network.placed, total, request.optimizer, without=_unreached(build, network))
-    steps = tuple(gather_steps(build, request.kinds, _own_copy(network, request)) + build.steps)
+    kinds = (request.data,) * len(network.input_shapes) if isinstance(request.data, str) else request.data
+    steps = tuple(gather_steps(build, kinds, _own_copy(network, request)) + build.steps)
     return _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
 
 

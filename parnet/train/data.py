@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import seeding
-from ..errors import DataError, DTypeError, HyperparameterError, ShapeError
+from ..errors import DataError, DTypeError, HyperparameterError, ShapeError, unknown_name
 from ..losses import Hinge, Loss
+from ..plan.network import Network
 from ..plan.objective import Targets
 
 #: numbers looked at in one go when data are searched for NaN
@@ -43,6 +44,73 @@ def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", row
         array = array.astype("float64" if dtype == "float64" and array.dtype != np.float32 else "float32", copy=False)
         check_finite(array, where)
     return np.ascontiguousarray(array)
+
+
+def as_many_inputs(x, network: Network, where: str, dtype: str = "float32", rows: int = 1) -> tuple[np.ndarray, ...]:
+    """The arrays of all of a model's inputs, as `as_inputs` makes them.
+
+    Args:
+        x: an array; for several inputs a list or tuple of them; or a dict by the inputs' names.
+        network: whose inputs they are.
+    Raises:
+        DataError: arrays of different lengths, or another number of them. UnknownNameError: a key that is no input.
+    """
+    shapes, (names, _) = network.input_shapes, network.names
+    if isinstance(x, dict):
+        x = _by_name(x, names, where)
+    elif len(shapes) == 1:
+        return (as_inputs(x, shapes[0], where, dtype, rows),)
+    if not isinstance(x, list | tuple) or len(x) != len(shapes):
+        received = f"{len(x)}" if isinstance(x, list | tuple) else f"one {type(x).__name__}"
+        raise DataError(f"{where}: expected a list of {len(shapes)} arrays, for {', '.join(names)}, received {received}")
+    arrays = [as_inputs(a, s, f"{where} ({n})", dtype, rows) for a, s, n in zip(x, shapes, names, strict=True)]
+    for array, name in zip(arrays, names, strict=True):
+        if len(array) != len(arrays[0]):
+            raise DataError(
+                f"{where}: expected as many rows in {name} as in {names[0]}, {len(arrays[0])}, received {len(array)}"
+            )
+    return tuple(arrays)
+
+
+def _by_name(x: dict, names: tuple[str, ...], where: str) -> list:
+    """The values of a dict in the order of the names."""
+    for key in x:
+        if key not in names:
+            raise unknown_name(f"{where}: name", key, names)
+    missing = [name for name in names if name not in x]
+    if missing:
+        raise DataError(f"{where}: expected arrays for {', '.join(names)}, received none for {', '.join(missing)}")
+    return [x[name] for name in names]
+
+
+def as_many_targets(
+    y, rows: int, targets: tuple[Targets | None, ...], losses: tuple[Loss | None, ...], names, where: str, dtype: str
+) -> tuple[np.ndarray | None, ...]:
+    """The targets of all of a model's outputs, as `as_targets` makes them; None for an output without a loss.
+
+    Args:
+        y: an array; for several outputs a list or tuple of them; or a dict by the outputs' names.
+    Raises:
+        DataError: another number of arrays. UnknownNameError: a key that is no output.
+    """
+    (only, rule) = targets[0], losses[0]
+    if len(targets) == 1 and only is not None and rule is not None and not isinstance(y, dict):
+        return (as_targets(y, rows, only, rule, where, dtype),)
+    if isinstance(y, dict):
+        y = _by_name({name: None for name, t in zip(names, targets, strict=True) if t is None} | y, names, where)
+    if not isinstance(y, list | tuple) or len(y) != len(targets):
+        received = f"{len(y)}" if isinstance(y, list | tuple) else f"one {type(y).__name__}"
+        raise DataError(f"{where}: expected a list of {len(targets)} arrays, for {', '.join(names)}, received {received}")
+    result: list[np.ndarray | None] = []
+    for one, target, loss, name in zip(y, targets, losses, names, strict=True):
+        made = target is not None and loss is not None
+        result.append(as_targets(one, rows, target, loss, f"{where} ({name})", dtype) if made else None)  # type: ignore[arg-type]
+    return tuple(result)
+
+
+def kinds(arrays: tuple[np.ndarray, ...]) -> tuple[str, ...]:
+    """dtype of each array, as a plan wants to know it."""
+    return tuple(array.dtype.name for array in arrays)
 
 
 def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:

@@ -10,9 +10,11 @@ import numpy as np
 from ..errors import StateError
 from ..executors.base import Feed
 from ..executors.link import Program
-from ..metrics import Metric
+from ..plan.objective import Aim
 from ..plan.plan import Request
 from ..strategy import Strategy
+from .aims import log_names
+from .data import kinds
 
 #: batches between two looks at Python: Ctrl-C is heard about ten times a second
 STRETCH_ROWS = 1 << 14
@@ -25,55 +27,66 @@ class Measurement:
     Attributes:
         sums: float64; the loss's, then each metric's at its slot.
         rows: that were summed.
+        aims: what was measured of each output; names: of the outputs.
+        slots: where each metric's sums are, output by output.
     """
 
     sums: np.ndarray
     rows: int
-    metrics: tuple[Metric, ...]
+    aims: tuple[Aim, ...]
+    names: tuple[str, ...]
     slots: tuple[tuple[int, int], ...]
 
+    @classmethod
+    def of(cls, model: Any, sums: np.ndarray, rows: int, program: Program) -> Measurement:
+        """What a compiled model's program has summed."""
+        return cls(sums, rows, model.aims, model.output_names, program.plan.metric_slots)
+
     def results(self) -> dict[str, Any]:
-        """{"loss": ..., metric: ...}."""
-        logs: dict[str, Any] = {"loss": float(self.sums[0] / self.rows)}
-        for metric, (first, size) in zip(self.metrics, self.slots, strict=True):
-            logs[metric.name] = metric.result(self.sums[first : first + size].copy(), self.rows)
-        return logs
+        """{"loss": ..., metric: ...}; of several outputs {"loss": ..., "out_loss": ..., "out_metric": ...}."""
+        measured = [metric for aim in self.aims for metric in aim.metrics]
+        values: list[Any] = [float(self.sums[0] / self.rows)]
+        if len(self.aims) > 1:
+            values += [float(self.sums[1 + k] / self.rows) for k, aim in enumerate(self.aims) if aim.loss is not None]
+        for metric, (first, size) in zip(measured, self.slots, strict=True):
+            values.append(metric.result(self.sums[first : first + size].copy(), self.rows))
+        return dict(zip(log_names(self.aims, self.names), values, strict=True))
 
 
-def prepare_measure(model: Any, x: np.ndarray, weight, batch: int, strategy: Strategy) -> Program:
+def prepare_measure(model: Any, x: tuple[np.ndarray, ...], weight, batch: int, strategy: Strategy) -> Program:
     """The program that measures such arrays; its kernels compile here."""
     if model.loss is None:
         raise StateError("evaluate: the model has no loss; call compile(optimizer, loss) first")
     request = Request(
         "evaluate",
-        min(batch, len(x)),
-        x.dtype.name,
+        min(batch, len(x[0])),
+        kinds(x),
         model.session.dtype,
-        loss=model.loss,
-        metrics=model.metrics,
         weighted=weight is not None,
+        aims=model.aims,
     )
     return model.session.fitted(request, strategy)
 
 
-def measure(model: Any, x: np.ndarray, y: np.ndarray, weight, batch: int, strategy: Strategy) -> Measurement:
+def measure(model: Any, x: tuple[np.ndarray, ...], y: tuple, weight, batch: int, strategy: Strategy) -> Measurement:
     """Loss and metrics of checked arrays."""
     program = prepare_measure(model, x, weight, batch, strategy)
-    steps = -(-len(x) // program.plan.request.batch)
-    feed = Feed(x, len(x), y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps))
+    rows = len(x[0])
+    steps = -(-rows // program.plan.request.batch)
+    feed = Feed(x, rows, y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps))
     _run_all(model, program, feed, steps)
-    return Measurement(feed.sums, len(x), model.metrics, program.plan.metric_slots)
+    return Measurement.of(model, feed.sums, rows, program)
 
 
-def predict(model: Any, x: np.ndarray, batch: int, strategy: Strategy) -> np.ndarray:
-    """Outputs (rows, *output shape) of checked inputs."""
-    session = model.session
-    out = np.empty((len(x), *session.network.output_shapes[0]), session.dtype)
-    if len(x):
-        request = Request("predict", min(batch, len(x)), x.dtype.name, session.dtype)
+def predict(model: Any, x: tuple[np.ndarray, ...], batch: int, strategy: Strategy) -> list[np.ndarray]:
+    """Outputs (rows, *output shape) of checked inputs, one array for each output."""
+    session, rows = model.session, len(x[0])
+    out = session.room(rows)
+    if rows:
+        request = Request("predict", min(batch, rows), kinds(x), session.dtype)
         program = session.fitted(request, strategy)
-        _run_all(model, program, Feed(x, len(x), out=out), -(-len(x) // request.batch))
-    return out
+        _run_all(model, program, Feed(x, rows, out=out), -(-rows // request.batch))
+    return list(out)
 
 
 def _run_all(model, program, feed: Feed, steps: int) -> None:

@@ -33,18 +33,20 @@ STRETCH_S = 0.1
 
 @dataclass
 class Rows:
-    """A checked set of samples: inputs, targets (rows, width) of T, sample weights or None."""
+    """A checked set of samples: inputs, targets (rows, width) of T (None for an output without a loss), sample weights."""
 
-    x: np.ndarray
-    y: np.ndarray
+    x: tuple[np.ndarray, ...]
+    y: tuple[np.ndarray | None, ...]
     weight: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.x[0])
 
     def part(self, first: int, last: int) -> Rows:
         """Rows first..last, as views."""
-        return Rows(self.x[first:last], self.y[first:last], None if self.weight is None else self.weight[first:last])
+        x = tuple(one[first:last] for one in self.x)
+        y = tuple(None if one is None else one[first:last] for one in self.y)
+        return Rows(x, y, None if self.weight is None else self.weight[first:last])
 
 
 @dataclass
@@ -184,7 +186,7 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
 
 def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
     """Loss and metrics of the epoch so far."""
-    return Measurement(feed.sums, rows, model.metrics, program.plan.metric_slots).results()
+    return Measurement.of(model, feed.sums, rows, program).results()
 
 
 def validate(model, job: Job) -> dict:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
-from ..errors import ParnetError
+from ..errors import ParnetError, StateError
 from ..strategy import Serial
 from .session import Session
 
@@ -85,6 +85,11 @@ def _copy(model: Any) -> Session:
     source: Session = model.session
     session = Session(source.network, source.seed, "float64")
     session.strategy = Serial()
+    if len(source.network.outputs) > 1:
+        raise StateError(
+            f"check_gradients: expected a model of one output, received one of {len(source.network.outputs)}; "
+            "check pn.Model(model.inputs, model.outputs[k]) for each k"
+        )
     session.store.parameters[:] = source.store.parameters
     session.store.state[:] = source.store.state
     return session

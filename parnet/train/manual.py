@@ -13,6 +13,8 @@ from .values import LossValue, Output
 
 def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
     """What `loss(prediction, target)` does; see `parnet.losses.Loss.__call__`."""
+    if isinstance(prediction, list | tuple) and any(isinstance(one, Output) and one.ticket for one in prediction):
+        prediction = prediction[0]
     if isinstance(prediction, Output) and prediction.session is not None and prediction.ticket:
         value = prediction.session.loss(loss, prediction.ticket, target, sample_weight)
         return LossValue(value, prediction.session, prediction.ticket)

@@ -13,6 +13,7 @@ from ..plan.objective import Targets
 from ..plan.plan import Request, make_plan
 from ..strategy import Strategy
 from . import data
+from .aims import log_names
 from .callbacks import CallbackList
 from .fit import Job, Rows
 from .history import History
@@ -47,16 +48,16 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     if validation is not None and given.validation_data is None:
         rows = rows.part(0, len(rows) - len(validation))
     steps = _steps(len(rows), batch_size, given.steps_per_epoch)
-    model.input_range.learn(rows.x)
+    for seen, x in zip(model.input_ranges, rows.x, strict=True):
+        seen.learn(x)
     request = Request(
         "train",
         min(batch_size, len(rows)),
-        rows.x.dtype.name,
+        data.kinds(rows.x),
         model.dtype,
-        loss=model.loss,
-        metrics=model.metrics,
         optimizer=model.optimizer,
         weighted=rows.weight is not None,
+        aims=model.aims,
     )
     job = Job(request, given.strategy, rows, validation, epochs, initial_epoch, steps, given.shuffle)
     trained = min(len(rows), steps * batch_size)
@@ -64,7 +65,7 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     history = History()
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
     params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": given.verbose}
-    params["metrics"] = ["loss", *(m.name for m in model.metrics)]
+    params["metrics"] = log_names(model.aims, model.output_names)
     return job, display, CallbackList([*hooks, history], model, params), history
 
 
@@ -73,26 +74,25 @@ def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Row
     if y is None:
         raise DataError(f"{where}: expected targets y, received None")
     dtype = model.dtype
-    inputs = data.as_inputs(x, model.session.network.input_shapes[0], f"{where}: x", dtype)
-    targets = _targets(model)
-    labels = data.as_targets(y, len(inputs), targets, model.loss, f"{where}: y", dtype)
+    inputs = data.as_many_inputs(x, model.session.network, f"{where}: x", dtype)
+    targets, count = _targets(model), len(inputs[0])
+    losses = tuple(aim.loss for aim in model.aims)
+    labels = data.as_many_targets(y, count, targets, losses, model.output_names, f"{where}: y", dtype)
     weight = None
     if sample_weight is not None:
-        weight = data.as_weights(sample_weight, len(inputs), f"{where}: sample_weight", dtype)
+        weight = data.as_weights(sample_weight, count, f"{where}: sample_weight", dtype)
     if class_weight is not None:
-        table = data.class_weights(class_weight, labels, targets, f"{where}: class_weight")
-        table = data.as_weights(table, len(inputs), f"{where}: class_weight", dtype)
+        if len(targets) > 1 or targets[0] is None or labels[0] is None:
+            raise DataError(f"{where}: class_weight is for models of one output; use sample_weight")
+        table = data.class_weights(class_weight, labels[0], targets[0], f"{where}: class_weight")
+        table = data.as_weights(table, count, f"{where}: class_weight", dtype)
         weight = table if weight is None else weight * table
     return Rows(inputs, labels, weight)
 
 
-def _targets(model: Any) -> Targets:
+def _targets(model: Any) -> tuple[Targets | None, ...]:
     """What the targets must look like; also finds metrics and losses that do not fit the model."""
-    request = Request("evaluate", 1, loss=model.loss, metrics=model.metrics)
-    targets = make_plan(model.session.network, request).targets
-    if not targets or targets[0] is None:
-        raise DataError("fit: the model has no loss; call compile(optimizer, loss) first")
-    return targets[0]
+    return make_plan(model.session.network, Request("evaluate", 1, aims=model.aims)).targets
 
 
 def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:

@@ -10,20 +10,22 @@ import warnings
 import weakref
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
-from .. import seeding
 from ..errors import ParnetWarning, StateError
 from ..executors.base import Executor, Feed
 from ..executors.link import Program
-from ..executors.memory import Store
+from ..executors.memory import Store, aligned_zeros
 from ..losses import Loss
 from ..optimizers import Optimizer
+from ..plan.objective import Targets
 from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
-from .data import as_inputs, as_targets, as_weights
-from .values import Output
+from .data import as_many_inputs, as_targets, as_weights, kinds
+from .values import SEVERAL, Output
+from .weights import Weights
 
 #: linked plans kept for the next call of the same kind
 KEPT_PROGRAMS = 12
@@ -66,10 +68,15 @@ class Session:
         network: the model for the planner.
         seed: of weights, shuffles and dropout.
         dtype: "float32" or "float64".
+        weights: that the network's layers have been given places in; new ones when left out.
     """
 
-    def __init__(self, network: Network, seed: int, dtype: str = "float32"):
+    def __init__(self, network: Network, seed: int, dtype: str = "float32", weights: Weights | None = None):
         self.network, self.seed, self.dtype = network, seed, dtype
+        if weights is None:
+            weights = Weights(seed, dtype)
+            weights.take_in(network.placed.values(), network.sizes)
+        self.weights = weights
         self.strategy: Strategy = Auto()
         self._store: Store | None = None
         self._programs: dict[tuple, Program] = {}
@@ -84,23 +91,35 @@ class Session:
 
     @property
     def store(self) -> Store:
-        """The weights; made and initialised at the first use."""
-        if self._store is None:
-            self._store = Store.of_sizes(self.network.sizes, self.dtype)
-            self._initialize()
+        """The weights, made and initialised at the first use, with this model's gradients and slots."""
+        vectors = self.weights.vectors()
+        if self._store is None or self._store.parameters is not vectors["parameters"]:
+            self._store = self._new_store(vectors)
         return self._store
+
+    def _new_store(self, vectors: dict[str, np.ndarray]) -> Store:
+        """The store on vectors that have been made, or lengthened for another model's layers."""
+        old, slots = self._store, np.zeros(0, self.dtype)
+        if old is not None:
+            before, after = len(old.parameters), len(vectors["parameters"])
+            count = len(old.slots) // before if before else 0
+            slots = aligned_zeros(count * after, self.dtype)
+            slots.reshape(count, after)[:, :before] = old.slots.reshape(count, before)
+            self._manual.backwards = 0
+        self.network = replace(self.network, sizes=dict(self.weights.sizes))
+        self._forget_programs()
+        return Store(self.dtype, vectors["parameters"], np.zeros(0, self.dtype), vectors["state"], slots)
 
     @property
     def has_weights(self) -> bool:
         """Whether the weights have been made yet."""
-        return self._store is not None
+        return self.weights.made
 
-    def _initialize(self) -> None:
-        for index, placed in enumerate(self.network.placed.values()):
-            rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
-            vector = self.store.region(placed.region)
-            values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
-            placed.write(vector, np.asarray(values).reshape(placed.weight.shape))
+    def new_seed(self, seed: int) -> None:
+        """Of shuffles and dropout, and of the weights if none have been made yet."""
+        self.seed = seed
+        if not self.weights.made and self.weights.models < 2:
+            self.weights.seed = seed
 
     @property
     def has_gradients(self) -> bool:
@@ -119,12 +138,13 @@ class Session:
 
     def program(self, request: Request) -> Program:
         """The linked plan of a request; kept for the next time."""
+        store = self.store
         key = self._key(request)
         found = self._programs.pop(key, None)
         if found is None:
             plan = make_plan(self.network, request)
             self._make_room(plan)
-            found = self._executor(request.threads).open(plan, self.store)
+            found = self._executor(request.threads).open(plan, store)
         self._programs[key] = found
         while len(self._programs) > KEPT_PROGRAMS:
             self._programs.pop(next(iter(self._programs)))
@@ -134,7 +154,14 @@ class Session:
         """Everything a plan depends on; the learning rate is not among it."""
         trainable = self._trainable()
         shape = (request.purpose, request.batch, request.data, request.dtype, request.threads, request.weighted)
-        return (*shape, _rule(request.optimizer), _text(request.loss), _text(request.metrics), trainable)
+        return (
+            *shape,
+            _rule(request.optimizer),
+            _text(request.loss),
+            _text(request.metrics),
+            _text(request.aims),
+            trainable,
+        )
 
     def _make_room(self, plan: Plan) -> None:
         request = plan.request
@@ -204,44 +231,50 @@ class Session:
         """The next forward pass draws the random numbers of the first."""
         self._manual.ticket = 0
 
-    def forward(self, x, training: bool) -> Output:
+    def forward(self, x, training: bool) -> Any:
         """One batch through the model.
 
         Args:
-            x: (rows, *input shape).
+            x: (rows, *input shape); of several inputs a list, or a dict by name.
             training: with dropout and batch statistics, ready for a loss and `backward`.
         Returns:
-            the outputs (rows, *output shape), an array that remembers the pass.
+            the output (rows, *output shape), an array that remembers the pass; of several outputs a list.
         """
-        array = as_inputs(x, self.network.input_shapes[0], "model(x)", self.dtype)
-        manual, rows = self._manual, len(array)
+        arrays = as_many_inputs(x, self.network, "model(x)", self.dtype)
+        manual, rows = self._manual, len(arrays[0])
         manual.ticket, manual.rows = manual.ticket + 1, rows
         if not training:
             manual.program = None
-            return Output.of(self.predict_batch(array), self, 0)
-        self._run_forward(array)
-        return Output.of(self._shown(), self, manual.ticket)
+            return self._outputs(self.predict_batch(arrays), 0)
+        self._run_forward(arrays)
+        return self._outputs(self._shown(), manual.ticket)
 
-    def _run_forward(self, array: np.ndarray) -> None:
+    def _outputs(self, arrays: list[np.ndarray], ticket: int) -> Any:
+        if len(arrays) == 1:
+            return Output.of(arrays[0], self, ticket)
+        return [Output.of(array, self, SEVERAL if ticket else 0) for array in arrays]
+
+    def _run_forward(self, arrays: tuple[np.ndarray, ...]) -> None:
         manual = self._manual
-        manual.program = self._manual_program(array)
+        manual.program = self._manual_program(arrays)
         sums = np.zeros(manual.program.plan.sums)
-        manual.feed = Feed(array, len(array), sums=sums, epoch=manual.ticket, seed=self.seed)
+        manual.feed = Feed(arrays, len(arrays[0]), sums=sums, epoch=manual.ticket, seed=self.seed)
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "input", "forward")
 
-    def _manual_program(self, array: np.ndarray) -> Program:
+    def _manual_program(self, arrays: tuple[np.ndarray, ...]) -> Program:
         """The program of the last pass where it still fits, else a new one; batches may shrink but not grow."""
-        manual, capacity = self._manual, 0
-        old, loss = manual.program, manual.loss or _guess(self.network)
+        manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
+        old = manual.program
+        loss = None if len(self.network.outputs) > 1 else manual.loss or _guess(self.network)
         if old is not None and manual.key == self._trainable():
             request = old.plan.request
             capacity = request.batch
-            if len(array) <= capacity and request.data == array.dtype.name and request.loss is loss:
+            if rows <= capacity and request.data == data and request.loss is loss:
                 return old
         manual.key = self._trainable()
-        rows = max(len(array), capacity)
-        return self.fitted(Request("manual", rows, array.dtype.name, self.dtype, loss=loss, weighted=True))
+        request = Request("manual", max(rows, capacity), data, self.dtype, loss=loss, weighted=loss is not None)
+        return self.fitted(request)
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
@@ -251,25 +284,33 @@ class Session:
             self.refresh()
         return (self._made, *flags)
 
-    def _shown(self) -> np.ndarray:
-        manual = self._manual
-        if manual.program is None:
+    def _shown(self) -> list[np.ndarray]:
+        program, rows = self._manual.program, self._manual.rows
+        if program is None:
             raise StateError("session: no forward pass to show")
-        buffer = manual.program.plan.shown[0]
-        return manual.program.view(buffer, manual.rows).reshape(manual.rows, *self.network.output_shapes[0]).copy()
+        return [program.view(buffer, rows).reshape(rows, *buffer.shape).copy() for buffer in program.plan.shown]
 
-    def predict_batch(self, array: np.ndarray) -> np.ndarray:
+    def predict_batch(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """The outputs of a batch in inference mode."""
-        request = Request("predict", len(array), array.dtype.name, self.dtype)
-        program = self.fitted(request)
-        out = np.empty((len(array), *self.network.output_shapes[0]), self.dtype)
-        self.start(program, Feed(array, len(array), out=out))
+        rows = len(arrays[0])
+        program = self.fitted(Request("predict", rows, kinds(arrays), self.dtype))
+        out = self.room(rows)
+        self.start(program, Feed(arrays, rows, out=out))
         self.run(program, 0, 1)
-        return out
+        return list(out)
+
+    def room(self, rows: int) -> tuple[np.ndarray, ...]:
+        """Arrays for the outputs of so many rows."""
+        return tuple(np.empty((rows, *shape), self.dtype) for shape in self.network.output_shapes)
 
     def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
         """The loss of the last forward pass."""
         manual = self._manual
+        if ticket == SEVERAL:
+            raise StateError(
+                f"loss: expected the output of a model of one output, received one of {len(self.network.outputs)}; "
+                "train such a model by compile(loss=[...]) and fit or train_on_batch"
+            )
         if ticket != manual.ticket or manual.program is None or manual.feed is None:
             raise StateError(
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
@@ -277,7 +318,7 @@ class Session:
             )
         if manual.loss is None or _text(manual.loss) != _text(loss):
             state = self.store.state.copy()  # moving averages must not move twice for one batch
-            manual.loss, x = loss, manual.feed.x
+            manual.loss, x = loss, manual.feed.inputs
             if _text(loss) != _text(manual.program.plan.request.loss):
                 self._run_forward(x)
                 self.store.state[:] = state
@@ -286,9 +327,10 @@ class Session:
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
         manual = self._manual
         program, feed = manual.program, manual.feed
-        if program is None or feed is None or not program.plan.targets or program.plan.targets[0] is None:
+        targets: Targets | None = program.plan.targets[0] if program is not None and program.plan.targets else None
+        if program is None or feed is None or targets is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, program.plan.targets[0], loss, "loss: target", self.dtype)
+        y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
         weight = np.ones(manual.rows) if sample_weight is None else sample_weight
         feed.weight = as_weights(weight, manual.rows, "loss: sample_weight", self.dtype)
         feed.y = y

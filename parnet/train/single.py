@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import NonFiniteLossError
 from ..executors.base import Feed
 from ..plan.plan import Request
+from . import data
 from .diagnose import first_non_finite
 from .evaluate import Measurement
 from .fit import Rows
@@ -20,12 +21,11 @@ def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
     request = Request(
         "train",
         len(rows),
-        rows.x.dtype.name,
+        data.kinds(rows.x),
         session.dtype,
-        loss=model.loss,
-        metrics=model.metrics,
         optimizer=rule,
         weighted=rows.weight is not None,
+        aims=model.aims,
     )
     program = session.fitted(request)
     rates, sums = rule.rates(np.array([rule.iterations])), np.zeros(program.plan.sums)
@@ -38,4 +38,4 @@ def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
             "The weights are those before that step; lower the learning rate or check the data"
         )
     rule.iterations += 1
-    return Measurement(sums, len(rows), model.metrics, program.plan.metric_slots).results()
+    return Measurement.of(model, sums, len(rows), program).results()

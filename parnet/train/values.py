@@ -12,6 +12,9 @@ import numpy as np
 
 from ..errors import StateError
 
+#: ticket of an output that is one of several: no loss of a manual loop can be traced back from it
+SEVERAL = -1
+
 
 class Output(np.ndarray):
     """What `model(x)` returns: an array that a loss can trace back to its forward pass."""

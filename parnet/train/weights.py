@@ -1,0 +1,69 @@
+"""The arrays of some layers, shared by all models made of these layers. Stage: train, beneath the session.
+
+A model that is made of another one's layers works on the same two vectors; layers of its own get places behind the others.
+Gradients and the optimizer's state belong to a model alone. Must not know: plans, executors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .. import seeding
+from ..executors.memory import aligned_zeros
+from ..plan.builder import Placed
+
+
+class Weights:
+    """Two vectors, and where the layers' arrays lie in them.
+
+    Args:
+        seed: of the first values.
+        dtype: "float32" or "float64".
+
+    Attributes:
+        sizes: length of the regions "parameters" and "state".
+        models: how many models work on them.
+    """
+
+    def __init__(self, seed: int, dtype: str):
+        self.seed, self.dtype = seed, dtype
+        self.sizes: dict[str, int] = {"parameters": 0, "state": 0}
+        self.models = 0
+        self._vectors: dict[str, np.ndarray] = {}
+        self._placed: list[Placed] = []
+        self._initialized = 0
+
+    def take_in(self, placed: Iterable[Placed], sizes: dict[str, int]) -> None:
+        """Arrays that have been given places, and the length of the regions with them."""
+        self._placed += placed
+        self.sizes = dict(sizes)
+
+    @property
+    def made(self) -> bool:
+        """Whether the arrays have been made."""
+        return bool(self._vectors)
+
+    def vectors(self) -> dict[str, np.ndarray]:
+        """The regions, made, lengthened and initialised as far as need be."""
+        if self._initialized < len(self._placed) or not self._vectors:
+            self.allocate()
+            for index in range(self._initialized, len(self._placed)):
+                placed = self._placed[index]
+                rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
+                values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
+                placed.write(self._vectors[placed.region], np.asarray(values).reshape(placed.weight.shape))
+            self._initialized = len(self._placed)
+        return self._vectors
+
+    def allocate(self, initialized: bool = False) -> None:
+        """Make or lengthen the vectors. initialized: somebody is about to set all values."""
+        for region, size in self.sizes.items():
+            old = self._vectors.get(region)
+            if old is None or len(old) < size:
+                self._vectors[region] = aligned_zeros(size, self.dtype)
+                if old is not None:
+                    self._vectors[region][: len(old)] = old
+        if initialized:
+            self._initialized = len(self._placed)
