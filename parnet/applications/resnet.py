@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as L
 from ..errors import ShapeError
+from ..graph import Input
 from ..initializers import VarianceScaling
 from ..layers.base import check_shape
-from ..graph import Input
 from ..model import Model
 from . import imagenet
 from .imagenet import decode_predictions

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as L
 from ..errors import HyperparameterError, ShapeError, unknown_name
-from ..layers.base import check_shape
 from ..graph import Input
+from ..layers.base import check_shape
 from ..model import Model
 from . import imagenet
 from ._files import KnownFile, located
