@@ -14,6 +14,7 @@ from weight_writers import arrays_of, keras3_h5, keras_zip, legacy_h5, safetenso
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import FileFormatError, MissingExtraError, ParnetWarning, ShapeError, UnknownNameError
+from parnet.io import torch_layout
 from parnet.io.weights import read_weights
 
 needs_h5py = pytest.mark.h5py
@@ -260,6 +261,34 @@ def test_a_dense_layer_behind_a_flattened_picture_gets_its_features_in_our_order
     x = rng.normal(size=(6, 4, 2, 3)).astype("f4")
     wanted = np.moveaxis(x, 3, 1).reshape(6, -1).astype("f8") @ weight.T
     np.testing.assert_allclose(model.predict(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_pieces_of_flattened_pictures_keep_their_places_beside_other_features(tmp_path, rng):
+    """Two pictures and five numbers, side by side, through a normalisation to a dense layer."""
+    inputs = [pn.Input((2, 3, 4)), pn.Input((5,)), pn.Input((3, 1, 2))]
+    joined = L.Concatenate()([L.Flatten()(inputs[0]), inputs[1], L.Flatten()(inputs[2])])
+    model = pn.Model(inputs, L.Dense(6, name="fc")(L.BatchNormalization(name="bn", epsilon=1e-5)(joined)))
+    state = {f"bn.{k}": rng.uniform(0.5, 1.5, 35).astype("f4") for k in ("weight", "bias", "running_mean", "running_var")}
+    state |= {"fc.weight": rng.normal(size=(6, 35)).astype("f4"), "fc.bias": rng.normal(size=6).astype("f4")}
+    (tmp_path / "file").write_bytes(safetensors_bytes(state))
+    model.load_weights(tmp_path / "file")
+    x = [rng.normal(size=(4, *t.shape)).astype("f4") for t in inputs]
+    flat = [np.moveaxis(a, 3, 1).reshape(4, -1) if a.ndim == 4 else a for a in x]
+    y = (np.concatenate(flat, 1) - state["bn.running_mean"]) / np.sqrt(state["bn.running_var"] + 1e-5)
+    wanted = (y * state["bn.weight"] + state["bn.bias"]) @ state["fc.weight"].T + state["fc.bias"]
+    np.testing.assert_allclose(model.predict(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_a_depthwise_kernel_of_pytorch_is_brought_to_our_axes(rng):
+    """Filter m of channel c is PyTorch's output channel c M + m."""
+    channels, filters = 3, 2
+    weight = rng.normal(size=(channels * filters, 1, 4, 5))
+    layout = torch_layout.layout("DepthwiseConv2D", "kernel", (4, 5, channels, filters), None)
+    kernel = layout.convert(weight)
+    assert layout.shape == weight.shape and kernel.shape == (4, 5, channels, filters)
+    for c in range(channels):
+        for m in range(filters):
+            np.testing.assert_array_equal(kernel[:, :, c, m], weight[c * filters + m, 0])
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model."])

@@ -92,7 +92,7 @@ def preprocess_input(x: ArrayLike) -> NDArray:
 
     >>> import numpy as np
     >>> from parnet.applications import resnet50
-    >>> resnet50.preprocess_input(np.array([[[255, 0, 0]]], np.uint8)).round(3).tolist()
+    >>> resnet50.preprocess_input(np.array([[[255.0, 0.0, 0.0]]])).round(3).tolist()
     [[[-103.939, -116.779, 131.32]]]
     """
     return imagenet.preprocess_input(x, "caffe")

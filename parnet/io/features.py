@@ -13,8 +13,8 @@ from .found import Shape
 #: of the features of a sample, one after the other: (H, W, C) of a flattened picture, (n,) of n that are none
 Pieces = tuple[Shape, ...]
 
-#: layers that leave the order of features as it is
-_KEEPING = (L.Activation, L.BatchNormalization, L.Dropout, L.Flatten, L.Rescaling)
+#: classes of layers that leave the order of features as it is
+_KEEPING = ("Activation", "BatchNormalization", "Dropout", "Flatten", "LayerNormalization", "Rescaling")
 
 
 def flattened(network: Network) -> dict[str, Pieces]:
@@ -36,5 +36,5 @@ def _after(layer: Layer, given: list[Pieces | None], shapes: tuple[Shape, ...]) 
     if isinstance(layer, L.Concatenate) and any(given):
         parts = [pieces or ((count(shape),),) for pieces, shape in zip(given, shapes, strict=True)]
         return tuple(piece for part in parts for piece in part)
-    keeps = isinstance(layer, _KEEPING) or (layer.merges and not isinstance(layer, L.Concatenate))
+    keeps = type(layer).__name__ in _KEEPING or (layer.merges and not isinstance(layer, L.Concatenate))
     return given[0] if keeps and len(set(given)) == 1 else None
