@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         strategy,
         viz,
     )
+    from .cli.info import info
     from .errors import ParnetError, ParnetWarning
     from .graph import Input
     from .io.model_file import load_model
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .sequential import Sequential
     from .train.data import DataLoader
     from .train.gradcheck import check_gradients
+    from .warm import warmup
 
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
@@ -47,6 +49,7 @@ _HOMES = {
     "check_gradients": "train.gradcheck",
     "datasets": "",
     "image": "",
+    "info": "cli.info",
     "initializers": "",
     "layers": "",
     "load_model": "io.model_file",
@@ -58,6 +61,7 @@ _HOMES = {
     "set_seed": "seeding",
     "strategy": "",
     "viz": "",
+    "warmup": "warm",
 }
 
 __all__ = [
@@ -74,6 +78,7 @@ __all__ = [
     "check_gradients",
     "datasets",
     "image",
+    "info",
     "initializers",
     "layers",
     "load_model",
@@ -85,13 +90,16 @@ __all__ = [
     "set_seed",
     "strategy",
     "viz",
+    "warmup",
 ]
 
 
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'parnet' has no attribute {name!r}; it has {', '.join(__all__)}")
+        from .errors import unknown_attribute
+
+        raise unknown_attribute(__name__, name, __all__)
     module = importlib.import_module(f".{home or name}", __name__)
     value = getattr(module, name) if home else module
     globals()[name] = value

@@ -76,14 +76,16 @@ softplus = Activation("softplus")
 softmax = Activation("softmax", place="loss")
 
 _BUILTIN = (linear, sigmoid, tanh, relu, leaky_relu, elu, selu, gelu, silu, softplus, softmax)
-_known: dict[str, Activation] = {a.name: a for a in _BUILTIN} | {"swish": silu}
+_OWN: dict[str, Activation] = {a.name: a for a in _BUILTIN} | {"swish": silu}
+_known = dict(_OWN)
 
 
 def define(name: str, function, derivative, alpha: float = 0.0) -> Activation:
     """An activation of one's own.
 
     Args:
-        name: under which `activation=` finds it afterwards; a Python identifier that is not taken by parnet.
+        name: under which `activation=` finds it afterwards; a Python identifier that is not taken by parnet. Defining it
+            again takes effect in models that use it, too.
         function: (x, alpha) -> y, scalar Python that Numba compiles; see `parnet.kernels.maths` for exp, tanh, ...
         derivative: (x, y, alpha) -> dy/dx.
         alpha: what both receive as their last argument.
@@ -93,7 +95,7 @@ def define(name: str, function, derivative, alpha: float = 0.0) -> Activation:
 
     Check it with `pn.check_gradients` on a model that uses it.
     """
-    if not name.isidentifier() or name in {a.name for a in _BUILTIN}:
+    if not name.isidentifier() or name.lower() in _OWN:
         raise HyperparameterError(f"activations.define: expected a free identifier, received {name!r}; choose another")
     from .kernels import activation as kernels
     from .kernels.library import add_user_kernel
@@ -115,6 +117,7 @@ def get(identifier) -> Activation:
             raise FileFormatError(f"activation: expected {{'name', 'alpha'}}, received {identifier!r}")
         found = get(identifier["name"])
         return found if identifier["alpha"] == found.alpha else found.with_alpha(identifier["alpha"])
-    if isinstance(identifier, str) and identifier.lower() in _known:
-        return _known[identifier.lower()]
+    for name in (identifier, identifier.lower()) if isinstance(identifier, str) else ():
+        if name in _known:
+            return _known[name]
     raise unknown_name("activation", identifier, _known)

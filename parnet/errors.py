@@ -21,6 +21,8 @@ Each warning is a ParnetWarning.
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -83,11 +85,27 @@ class ParnetWarning(UserWarning):
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> UnknownNameError:
     """The error for a failed look-up: lists the valid names and the nearest match."""
     names = sorted(valid)
+    return UnknownNameError(f"{kind}: expected one of {', '.join(names)}; received {name!r}.{_nearest(name, names)}")
+
+
+def unknown_attribute(module: str, name: str, valid: Iterable[str]) -> AttributeError:
+    """The error for a name that a module of parnet does not have."""
+    names = sorted(valid)
+    return AttributeError(f"module {module!r} has no attribute {name!r}; it has {', '.join(names)}.{_nearest(name, names)}")
+
+
+def _nearest(name: object, names: list[str]) -> str:
+    """The hint at the most similar name, or an empty text."""
     near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
-    hint = ""
-    if near:
-        hint = f" Did you mean {next(n for n in names if n.lower() == near[0])!r}?"
-    return UnknownNameError(f"{kind}: expected one of {', '.join(names)}; received {name!r}.{hint}")
+    return f" Did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else ""
+
+
+def warn(message: str) -> None:
+    """Give a ParnetWarning that points at the user's line: the first one outside the package."""
+    frame, level, package = sys._getframe(1), 2, __name__.partition(".")[0]
+    while frame.f_globals.get("__name__", "").partition(".")[0] == package and frame.f_back is not None:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, ParnetWarning, stacklevel=level)
 
 
 def require_extra(module: str, extra: str, what: str):

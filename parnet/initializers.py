@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .checks import check_number
 from .errors import HyperparameterError, unknown_name
 from .registry import Configurable, Registry
 
@@ -45,13 +46,6 @@ def truncated_normal(shape: Sequence[int], rng: np.random.Generator) -> np.ndarr
         values[outside] = rng.standard_normal(outside.size)
         outside = outside[np.abs(values[outside]) > 2]
     return values.reshape(shape)
-
-
-def _number(where: str, value: Any, low: float = -math.inf) -> float:
-    if isinstance(value, Real) and math.isfinite(value) and float(value) >= low:
-        return float(value)
-    bound = "" if low == -math.inf else f" of at least {low:g}"
-    raise HyperparameterError(f"{where}: expected a finite number{bound}, received {value!r}; pass such a number")
 
 
 class Initializer(Configurable):
@@ -112,7 +106,7 @@ class Constant(Initializer):
 
     def __init__(self, value: float = 0.0, seed: int | None = None):
         super().__init__(seed)
-        self.value = _number("Constant(value)", value)
+        self.value = check_number(value, "Constant(value)")
 
     def draw(self, shape, rng):
         return np.full(shape, self.value)
@@ -124,8 +118,8 @@ class RandomUniform(Initializer):
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None):
         super().__init__(seed)
-        self.minval = _number("RandomUniform(minval)", minval)
-        self.maxval = _number("RandomUniform(maxval)", maxval)
+        self.minval = check_number(minval, "RandomUniform(minval)")
+        self.maxval = check_number(maxval, "RandomUniform(maxval)")
         if self.minval > self.maxval:
             raise HyperparameterError(
                 f"RandomUniform: expected minval <= maxval, received {minval!r} and {maxval!r}; swap them"
@@ -138,8 +132,8 @@ class RandomUniform(Initializer):
 class _Normal(Initializer):
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None):
         super().__init__(seed)
-        self.mean = _number(f"{type(self).__name__}(mean)", mean)
-        self.stddev = _number(f"{type(self).__name__}(stddev)", stddev, low=0)
+        self.mean = check_number(mean, f"{type(self).__name__}(mean)")
+        self.stddev = check_number(stddev, f"{type(self).__name__}(stddev)", low=0)
 
 
 @registry.add("normal")
@@ -200,7 +194,7 @@ class VarianceScaling(_Scaled):
         seed: int | None = None,
     ):
         super().__init__(seed)
-        self.scale = _number("VarianceScaling(scale)", scale, low=0)
+        self.scale = check_number(scale, "VarianceScaling(scale)", low=0)
         if self.scale == 0:
             raise HyperparameterError("VarianceScaling(scale): expected a number above 0, received 0; use Zeros() for zeros")
         if mode not in MODES:

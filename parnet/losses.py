@@ -6,10 +6,9 @@ A loss names its kernel and says what its targets look like; the plan makes the 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from .errors import HyperparameterError
+from .checks import check_number
 from .registry import Configurable, Registry
 
 
@@ -27,6 +26,8 @@ class Loss(Configurable):
     fused: dict[str, str] = {}
     labels = False
     parameter = 0.0
+    #: lowest and highest target that makes sense, or None
+    target_range: tuple[float, float] | None = None
     #: the kernel turns sums into probabilities where they lie
     from_logits = False
 
@@ -80,7 +81,7 @@ class CategoricalCrossentropy(_Crossentropy):
         from_logits: the model's last layer has no softmax.
     """
 
-    kernel, fused = "loss.categorical", {"softmax": "loss.softmax_dense"}
+    kernel, fused, target_range = "loss.categorical", {"softmax": "loss.softmax_dense"}, (0.0, 1.0)
 
 
 @registry.add("bce")
@@ -91,7 +92,7 @@ class BinaryCrossentropy(_Crossentropy):
         from_logits: the model's last layer has no sigmoid.
     """
 
-    kernel, fused = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}
+    kernel, fused, target_range = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0)
 
 
 @registry.add("mse")
@@ -119,9 +120,7 @@ class Huber(Loss):
     kernel = "loss.huber"
 
     def __init__(self, delta: float = 1.0):
-        if not (isinstance(delta, int | float) and math.isfinite(delta) and delta > 0):
-            raise HyperparameterError(f"Huber: expected delta above 0, received {delta!r}")
-        self.delta = self.parameter = float(delta)
+        self.delta = self.parameter = check_number(delta, "Huber(delta)", 0, above=True)
 
 
 @registry.add()

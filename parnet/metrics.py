@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import HyperparameterError, ShapeError
+from .checks import check_count, check_number
+from .errors import ShapeError
 from .registry import Configurable, Registry
 
 
@@ -98,7 +99,7 @@ class BinaryAccuracy(Metric):
     name = "binary_accuracy"
 
     def __init__(self, threshold: float = 0.5):
-        self.threshold = self.parameter = _number("BinaryAccuracy", "threshold", threshold)
+        self.threshold = self.parameter = check_number(threshold, "BinaryAccuracy(threshold)")
 
     def kernel(self, outcome: Outcome) -> str:
         if outcome.labels and outcome.width != 1:
@@ -115,9 +116,8 @@ class TopKAccuracy(Metric):
     """
 
     def __init__(self, k: int = 5):
-        if not (isinstance(k, int) and k >= 1):
-            raise HyperparameterError(f"TopKAccuracy: expected k, a whole number of 1 or more, received {k!r}")
-        self.k, self.parameter, self.name = k, float(k), f"top_{k}_accuracy"
+        self.k = check_count(k, "TopKAccuracy(k)")
+        self.parameter, self.name = float(self.k), f"top_{self.k}_accuracy"
 
     def kernel(self, outcome: Outcome) -> str:
         return "metric.top_k"
@@ -153,7 +153,7 @@ class _Counting(Metric):
     counts = True
 
     def __init__(self, threshold: float = 0.5):
-        self.threshold = self.parameter = _number(type(self).__name__, "threshold", threshold)
+        self.threshold = self.parameter = check_number(threshold, f"{type(self).__name__}(threshold)")
 
     def kernel(self, outcome: Outcome) -> str:
         return "metric.confusion"
@@ -222,10 +222,12 @@ def _dense_kernel(metric: Metric, outcome: Outcome, kernel: str) -> str:
     return kernel
 
 
-def _number(where: str, name: str, value) -> float:
-    if not (isinstance(value, int | float) and math.isfinite(value)):
-        raise HyperparameterError(f"{where}: expected {name}, a finite number, received {value!r}")
-    return float(value)
+def get_all(identifiers) -> tuple[Metric, ...]:
+    """Metrics from a list of names or objects, from one of them, or from None for none."""
+    if identifiers is None:
+        return ()
+    single = isinstance(identifiers, str | dict | Metric | type) or not hasattr(identifiers, "__iter__")
+    return tuple(get(item) for item in ([identifiers] if single else identifiers))
 
 
 def get(identifier) -> Metric:

@@ -14,6 +14,7 @@ import numpy as np
 
 from . import metrics, optimizers, seeding
 from . import strategy as how
+from .checks import check_count
 from .errors import ShapeError, StateError, unknown_name
 from .graph import Graph, sample_shape, trace
 from .layers.base import Layer
@@ -287,29 +288,25 @@ class Model:
         Args:
             optimizer: name or object.
             loss: name or object; for several outputs one for all, a list, or a dict by output, None for one not trained.
-            metrics: names or objects; for several outputs those of every one, a list of lists, or a dict by output.
+            metrics: names or objects, one of them or several, None for none; for several outputs those of every one, a list
+                of lists, or a dict by output.
             loss_weights: of the losses of several outputs in their sum, a list or a dict by output.
             clipnorm, clipvalue: set on the optimizer.
             seed: of shuffles and dropout, and of the weights if none have been made yet.
         """
         rule = optimizers.get(optimizer)
         aims = aims_of(self._output_names(), loss, metrics, loss_weights)
-        if rule.iterations and rule is not self.optimizer:
-            raise StateError(
-                f"compile: this {type(rule).__name__} has made {rule.iterations} updates elsewhere; make a new one"
-            )
         if clipnorm is not None:
-            rule.clipnorm = rule._positive("clipnorm", clipnorm)
+            rule.clipnorm = rule._limit("clipnorm", clipnorm)
         if clipvalue is not None:
-            rule.clipvalue = rule._positive("clipvalue", clipvalue)
+            rule.clipvalue = rule._limit("clipvalue", clipvalue)
         if seed is not None:
             self.seed = seeding.check_seed(seed)
             if self._session is not None:
                 self._session.new_seed(self.seed)
         if self._session is not None:
             self._session.refresh()
-            if rule is not self.optimizer:
-                self._session.reset_slots()
+            self._session.adopt(rule)
         self.optimizer, self.aims = rule, aims
 
     def _output_names(self) -> tuple[str, ...]:
@@ -397,7 +394,7 @@ class Model:
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
         rows = check_rows(self, x, y, sample_weight, None, "evaluate")
-        batch_size = data.check_count(batch_size, "evaluate: batch_size")
+        batch_size = check_count(batch_size, "evaluate: batch_size")
         self._compare_ranges(rows.x, "evaluate")
         display = progress(verbose, len(rows), training=False)
         begun = time.perf_counter()
@@ -420,7 +417,7 @@ class Model:
         chosen = how.get(strategy)
         inputs = data.as_many_inputs(x, self.session.network, "predict: x", self.dtype, rows=0)
         self._compare_ranges(inputs, "predict")
-        result = predict(self, inputs, data.check_count(batch_size, "predict: batch_size"), chosen)
+        result = predict(self, inputs, check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
         return result[0] if len(result) == 1 else result
 

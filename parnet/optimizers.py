@@ -6,14 +6,14 @@ In a manual loop it is made with `net.parameters()` and driven by `zero_grad()` 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from . import schedules
-from .errors import HyperparameterError, StateError
-from .registry import Configurable, Registry, plain
+from .checks import check_number
+from .errors import HyperparameterError, StateError, unknown_name
+from .registry import Configurable, Registry, arguments, plain
 
 
 class Optimizer(Configurable):
@@ -33,6 +33,7 @@ class Optimizer(Configurable):
 
     kernel = ""
     slots = 0
+    iterations = 0
     default_rate = 0.001
 
     def __init__(
@@ -45,20 +46,18 @@ class Optimizer(Configurable):
         global_clipnorm: float | None = None,
         clipvalue: float | None = None,
     ):
-        if parameters is not None and not hasattr(parameters, "session"):
+        if parameters is not None and not _are_parameters(parameters):
             parameters, learning_rate = None, self._first_argument(parameters, learning_rate)
         if learning_rate is not None and lr is not None:
             raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
         rate = lr if learning_rate is None else learning_rate
         self._rate = self._checked_rate(self.default_rate if rate is None else rate)
-        self.clipnorm = self._positive("clipnorm", clipnorm)
-        self.global_clipnorm = self._positive("global_clipnorm", global_clipnorm)
-        self.clipvalue = self._positive("clipvalue", clipvalue)
-        self.iterations = 0
+        self.clipnorm = self._limit("clipnorm", clipnorm)
+        self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
+        self.clipvalue = self._limit("clipvalue", clipvalue)
         self._session = None
         if parameters is not None:
-            parameters.session.attach(self)
-            self._session = parameters.session
+            self.bind(self._session_of(parameters))
 
     def _first_argument(self, value, learning_rate):
         """SGD(0.1): the first argument is the rate where it is no parameters."""
@@ -68,28 +67,55 @@ class Optimizer(Configurable):
             )
         return value
 
+    def _session_of(self, parameters):
+        """The session of `net.parameters()`, or of a list of all of them."""
+        if hasattr(parameters, "session"):
+            return parameters.session
+        session, given = parameters[0].session, {p.name for p in parameters}
+        wanted = {p.key for p in session.network.placed.values() if p.trainable}
+        if given != wanted or any(p.session is not session for p in parameters):
+            raise HyperparameterError(
+                f"{type(self).__name__}: expected all trainable weights of one model, {', '.join(sorted(wanted))}, "
+                f"received {', '.join(sorted(given))}; set layer.trainable = False for those that shall stay as they are"
+            )
+        return session
+
+    def bind(self, session) -> None:
+        """This optimizer's state belongs to that session's weights.
+
+        Raises:
+            StateError: it belongs to another model's already.
+        """
+        if self._session is not None and self._session is not session and self._session.has_weights:
+            raise StateError(
+                f"{type(self).__name__}: expected an optimizer of this model alone, received that of another model, with "
+                f"{self.iterations} updates done there; make a new {type(self).__name__} for each model"
+            )
+        self._session = session
+
     def _checked_rate(self, rate):
         if isinstance(rate, schedules.Schedule):
             return rate
         if isinstance(rate, dict):
             return schedules.get(rate)
-        if not (isinstance(rate, int | float | np.number) and math.isfinite(rate) and rate >= 0):
-            raise HyperparameterError(
-                f"{type(self).__name__}: expected a learning_rate of 0 or more, or a schedule, received {rate!r}"
-            )
-        return float(rate)
+        return check_number(rate, f"{type(self).__name__}(learning_rate), unless a schedule", 0)
 
-    def _positive(self, name: str, value):
-        if value is not None and not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise HyperparameterError(f"{type(self).__name__}: expected {name} above 0, received {value!r}")
-        return None if value is None else float(value)
+    def _positive(self, name: str, value) -> float:
+        return check_number(value, f"{type(self).__name__}({name})", 0, above=True)
+
+    def _limit(self, name: str, value) -> float | None:
+        return None if value is None else self._positive(name, value)
 
     def _share(self, name: str, value) -> float:
-        if not (isinstance(value, int | float) and 0 <= value < 1):
-            raise HyperparameterError(
-                f"{type(self).__name__}: expected {name} of at least 0 and below 1, received {value!r}"
-            )
-        return float(value)
+        return check_number(value, f"{type(self).__name__}({name})", 0, 1, below=True)
+
+    def __setattr__(self, name: str, value) -> None:
+        """Refuse names that mean nothing: `optimizer.momentun = 0.9` would change nothing, in silence."""
+        if not (name.startswith("_") or hasattr(type(self), name)):
+            known = arguments(type(self))
+            if name not in known:
+                raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
+        super().__setattr__(name, value)
 
     @property
     def learning_rate(self) -> float:
@@ -104,6 +130,15 @@ class Optimizer(Configurable):
                 "give the optimizer a number to steer it by hand or by callback"
             )
         self._rate = self._checked_rate(value)
+
+    @property
+    def lr(self) -> float:
+        """Another name of `learning_rate`."""
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, value) -> None:
+        self.learning_rate = value
 
     # -- what the plan asks ---------------------------------------------------------------------
 
@@ -151,7 +186,15 @@ class Optimizer(Configurable):
         self._open_session().update(self)
 
     def get_config(self) -> dict:
-        return super().get_config() | {"learning_rate": plain(self._rate)}
+        config = super().get_config() | {"learning_rate": plain(self._rate)}
+        config.pop("lr")
+        return config
+
+
+def _are_parameters(thing) -> bool:
+    """Whether it is `net.parameters()`, or a list of them."""
+    several = isinstance(thing, list | tuple) and len(thing) > 0
+    return hasattr(thing, "session") or (several and all(hasattr(p, "session") for p in thing))
 
 
 registry: Registry[Optimizer] = Registry("optimizer", Optimizer)
@@ -239,9 +282,7 @@ class AdamW(Adam):
 
     def __init__(self, parameters=None, learning_rate=None, weight_decay: float = 0.004, **base):
         super().__init__(parameters, learning_rate, **base)
-        if not (isinstance(weight_decay, int | float) and math.isfinite(weight_decay) and weight_decay >= 0):
-            raise HyperparameterError(f"AdamW: expected weight_decay of 0 or more, received {weight_decay!r}")
-        self.weight_decay = float(weight_decay)
+        self.weight_decay = check_number(weight_decay, "AdamW(weight_decay)", 0)
 
     def rates(self, steps: np.ndarray) -> np.ndarray:
         result = super().rates(steps)
@@ -262,11 +303,7 @@ class Adagrad(Optimizer):
 
     def __init__(self, parameters=None, learning_rate=None, initial_accumulator_value=0.1, epsilon=1e-7, **base):
         super().__init__(parameters, learning_rate, **base)
-        if not (isinstance(initial_accumulator_value, int | float) and initial_accumulator_value >= 0):
-            raise HyperparameterError(
-                f"Adagrad: expected initial_accumulator_value of 0 or more, received {initial_accumulator_value!r}"
-            )
-        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.initial_accumulator_value = check_number(initial_accumulator_value, "Adagrad(initial_accumulator_value)", 0)
         self.epsilon = self._positive("epsilon", epsilon)
 
     def numbers(self):

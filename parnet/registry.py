@@ -94,7 +94,7 @@ class Configurable:
 
     def get_config(self) -> dict:
         """The arguments of `__init__`, ready for JSON."""
-        return {name: plain(getattr(self, name)) for name in _arguments(type(self)) if hasattr(self, name)}
+        return {name: plain(getattr(self, name)) for name in arguments(type(self)) if hasattr(self, name)}
 
     @classmethod
     def from_config(cls, config: dict):
@@ -106,7 +106,7 @@ class Configurable:
         return f"{type(self).__name__}({arguments})"
 
 
-def _arguments(cls: type) -> list[str]:
+def arguments(cls: type) -> list[str]:
     """Names of the arguments of a class's `__init__`, those passed on included."""
     names: list[str] = []
     for owner in cls.__mro__:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-
-from .errors import HyperparameterError
+from .checks import check_number
 from .registry import Configurable, Registry
 
 
@@ -16,10 +14,7 @@ class Regularizer(Configurable):
     """
 
     def __init__(self, l1: float = 0.0, l2: float = 0.0):
-        for name, value in (("l1", l1), ("l2", l2)):
-            if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-                raise HyperparameterError(f"regularizer: expected {name} of 0 or more, received {value!r}")
-        self.l1, self.l2 = float(l1), float(l2)
+        self.l1, self.l2 = check_number(l1, "regularizer(l1)", 0), check_number(l2, "regularizer(l2)", 0)
 
 
 registry: Registry[Regularizer] = Registry("regularizer", Regularizer)

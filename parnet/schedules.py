@@ -6,13 +6,13 @@ resumed, or split over workers, follows the same rates. Must not know: optimizer
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, overload
 
 import numpy as np
 
+from .checks import check_number
 from .errors import HyperparameterError
 from .registry import Configurable, Registry
 
@@ -53,14 +53,6 @@ def get(identifier: Any) -> Schedule:
         ) from error
 
 
-def _number(where: str, value: Any, low: float = 0.0, high: float = math.inf, *, zero: bool = False) -> float:
-    """The value as a float in (low, high], or in [low, high] where `zero` lets it be `low` itself."""
-    if isinstance(value, Real) and math.isfinite(value) and low <= float(value) <= high and (zero or value != low):
-        return float(value)
-    bounds = f"{'of at least' if zero else 'above'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
-    raise HyperparameterError(f"{where}: expected a finite number {bounds}, received {value!r}; pass such a number")
-
-
 @registry.add()
 class StepDecay(Schedule):
     """initial_learning_rate * drop ** floor(step / every_steps).
@@ -74,9 +66,11 @@ class StepDecay(Schedule):
     """
 
     def __init__(self, initial_learning_rate: float, drop: float = 0.5, *, every_steps: float):
-        self.initial_learning_rate = _number("StepDecay(initial_learning_rate)", initial_learning_rate)
-        self.drop = _number("StepDecay(drop)", drop, high=1)
-        self.every_steps = _number("StepDecay(every_steps)", every_steps)
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, "StepDecay(initial_learning_rate)", low=0, above=True
+        )
+        self.drop = check_number(drop, "StepDecay(drop)", low=0, high=1, above=True)
+        self.every_steps = check_number(every_steps, "StepDecay(every_steps)", low=0, above=True)
 
     def rate(self, step):
         return self.initial_learning_rate * self.drop ** np.floor(step / self.every_steps)
@@ -96,9 +90,11 @@ class ExponentialDecay(Schedule):
     """
 
     def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False):
-        self.initial_learning_rate = _number("ExponentialDecay(initial_learning_rate)", initial_learning_rate)
-        self.decay_steps = _number("ExponentialDecay(decay_steps)", decay_steps)
-        self.decay_rate = _number("ExponentialDecay(decay_rate)", decay_rate)
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, "ExponentialDecay(initial_learning_rate)", low=0, above=True
+        )
+        self.decay_steps = check_number(decay_steps, "ExponentialDecay(decay_steps)", low=0, above=True)
+        self.decay_rate = check_number(decay_rate, "ExponentialDecay(decay_rate)", low=0, above=True)
         self.staircase = bool(staircase)
 
     def rate(self, step):
@@ -122,9 +118,11 @@ class CosineDecay(Schedule):
     """
 
     def __init__(self, initial_learning_rate: float, decay_steps: float, alpha: float = 0.0):
-        self.initial_learning_rate = _number("CosineDecay(initial_learning_rate)", initial_learning_rate)
-        self.decay_steps = _number("CosineDecay(decay_steps)", decay_steps)
-        self.alpha = _number("CosineDecay(alpha)", alpha, high=1, zero=True)
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, "CosineDecay(initial_learning_rate)", low=0, above=True
+        )
+        self.decay_steps = check_number(decay_steps, "CosineDecay(decay_steps)", low=0, above=True)
+        self.alpha = check_number(alpha, "CosineDecay(alpha)", low=0, high=1)
 
     def rate(self, step):
         cosine = (1 + np.cos(np.pi * np.minimum(step / self.decay_steps, 1))) / 2
@@ -144,8 +142,8 @@ class PiecewiseConstantDecay(Schedule):
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float]):
         where = "PiecewiseConstantDecay"
-        self.boundaries = [_number(f"{where}(boundaries)", b, low=0, zero=True) for b in boundaries]
-        self.values = [_number(f"{where}(values)", v, low=0, zero=True) for v in values]
+        self.boundaries = [check_number(b, f"{where}(boundaries)", low=0) for b in boundaries]
+        self.values = [check_number(v, f"{where}(values)", low=0) for v in values]
         if len(self.values) != len(self.boundaries) + 1:
             raise HyperparameterError(
                 f"{where}: expected one value more than boundaries, received {len(self.values)} values and "
@@ -176,9 +174,9 @@ class WarmUp(Schedule):
     """
 
     def __init__(self, after: float | Schedule | dict, warmup_steps: float, start: float = 0.0):
-        self.after = _number("WarmUp(after)", after) if isinstance(after, Real) else get(after)
-        self.warmup_steps = _number("WarmUp(warmup_steps)", warmup_steps)
-        self.start = _number("WarmUp(start)", start, low=0, zero=True)
+        self.after = check_number(after, "WarmUp(after)", low=0, above=True) if isinstance(after, Real) else get(after)
+        self.warmup_steps = check_number(warmup_steps, "WarmUp(warmup_steps)", low=0, above=True)
+        self.start = check_number(start, "WarmUp(start)", low=0)
 
     def get_config(self) -> dict:
         """As `Configurable.get_config`, with `after` as a number or a configuration of its own."""

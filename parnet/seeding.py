@@ -40,7 +40,7 @@ def next_seed() -> int:
     if base is None:
         return secrets.randbits(62)
     _global["drawn"] = _global["drawn"] + 1
-    return int(np.random.SeedSequence([base, _global["drawn"]]).generate_state(1, np.uint64)[0] >> 2)
+    return int(np.random.SeedSequence([base, _global["drawn"]]).generate_state(1, np.uint64)[0]) >> 2
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:

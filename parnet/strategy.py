@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .checks import check_argument
 from .config import usable_cores
 from .errors import UnknownNameError, unknown_name
 from .executors.base import Executor
@@ -37,9 +38,29 @@ class Strategy:
         return SerialExecutor() if threads == 1 else ThreadsExecutor(threads)
 
 
+def check_shards(shards, where: str) -> None:
+    """Raise HyperparameterError unless the number of virtual shards is 1."""
+    check_argument(
+        isinstance(shards, int) and shards == 1,
+        f"{where}(shards)",
+        "1",
+        shards,
+        "leave it out; virtual shards come with the parameter server",
+    )
+
+
 @dataclass(frozen=True)
 class Serial(Strategy):
-    """Everything on the calling thread."""
+    """Everything on the calling thread.
+
+    Args:
+        shards: 1; virtual shards come with the parameter server.
+    """
+
+    shards: int = 1
+
+    def __post_init__(self) -> None:
+        check_shards(self.shards, "Serial")
 
 
 @dataclass(frozen=True)
@@ -48,14 +69,17 @@ class Threads(Strategy):
 
     Args:
         n: how many, at most the usable cores; None for all of them.
+        shards: 1; virtual shards come with the parameter server.
     Raises:
         HyperparameterError, ResourceError: n is no number above 0, or more than the process may use.
     """
 
     n: int | None = None
+    shards: int = 1
 
     def __post_init__(self) -> None:
         check_threads(self.n)
+        check_shards(self.shards, "Threads")
 
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(self.n)

@@ -11,6 +11,7 @@ from .layers.tensor import Tensor
 
 def summary(model: Any) -> str:
     """Layers, output shapes, exact parameter counts and the memory they take."""
+    model.session.refresh()
     network = model.session.network
     rows: list[tuple[str, ...]] = [("Layer (type)", "Output Shape", "Param #", "Connected to")]
     for layer, made in rows_of(model.graph):

@@ -28,8 +28,6 @@ STYLES: dict[str, dict[str, Any]] = {
     "training": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     "validation": {"color": "#D55E00", "linestyle": "--", "marker": "s", "markerfacecolor": "white"},
 }
-#: markers on a curve, about, however many epochs it has
-MARKERS = 12
 PANEL_INCHES = (4.6, 3.4)
 #: beyond this a picture with a number in every cell takes seconds to draw, and cannot be read
 MAX_CELLS = 128 * 128
@@ -51,7 +49,8 @@ def plot_history(
     """The learning curves: the loss in one panel, each metric in another, validation beside training.
 
     Args:
-        history: what `fit` returned, or a dict of lists, one value an epoch; `val_x` is drawn with `x`.
+        history: what `fit` returned, or a dict of lists, one value an epoch; `val_x` is drawn with `x`, and metrics
+            of several numbers, such as a confusion matrix, are left out.
         path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
         ax: axes to draw on, as many as there are panels, in place of a new figure.
     Returns:
@@ -130,7 +129,8 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, ND
     """The curves by name, each float64 (epochs,)."""
     lists: Any = getattr(history, "history", history)
     try:
-        curves = {name: np.asarray(values, np.float64) for name, values in lists.items()}
+        single = {name: values for name, values in lists.items() if not _arrays(values)}
+        curves = {name: np.asarray(values, np.float64) for name, values in single.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise DataError(
             f"plot_history: expected what fit returned, or a dict of lists of numbers, received {lists!r} ({error})"
@@ -141,6 +141,11 @@ def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, ND
     if not any(curve.size for curve in curves.values()):
         raise DataError(f"plot_history: expected at least one epoch, received {lists!r}; train for an epoch first")
     return curves
+
+
+def _arrays(values: Sequence[Any]) -> bool:
+    """Whether a metric is several numbers an epoch, as a confusion matrix is: there is no curve of it."""
+    return any(isinstance(value, np.ndarray) and value.ndim for value in values)
 
 
 def _new_axes(count: int) -> list[Axes]:
@@ -157,14 +162,14 @@ def _draw_panel(ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[
     from matplotlib.ticker import FixedLocator, MaxNLocator
 
     first, last = int(epochs[0]), int(epochs[-1])
+    ticks = _epoch_ticks(first, last)
     for kind, key in (("training", name), ("validation", f"val_{name}")):
         if key in curves:
-            every = -(-len(epochs) // MARKERS)
             ax.plot(
                 epochs,
                 curves[key],
                 label=kind,
-                markevery=every,
+                markevery=[tick - first for tick in ticks],
                 markersize=4.5,
                 linewidth=1.8,
                 **STYLES[kind],
@@ -172,7 +177,7 @@ def _draw_panel(ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[
     side = max(0.5, 0.03 * (last - first))
     ax.set_xlim(first - side, last + side)
     ax.margins(y=0.06 if last > first else 0.6)  # a single point looks lost at the rim
-    ax.xaxis.set_major_locator(FixedLocator(_epoch_ticks(first, last)))
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     ax.set_xlabel("epoch")
     unit = " (fraction)" if name.endswith("accuracy") else ""
@@ -184,9 +189,11 @@ def _draw_panel(ax: Axes, name: str, epochs: NDArray[np.int64], curves: Mapping[
 
 
 def _epoch_ticks(first: int, last: int) -> list[int]:
-    """The first epoch, then round numbers: about ten whole ticks in all."""
+    """The first epoch, then round numbers: about ten whole ticks in all, where the markers stand too."""
     rough = (last - first) / 10
     step = next(s * 10**p for p in range(10) for s in (1, 2, 5) if s * 10**p >= rough)
+    if step <= 2:
+        return list(range(first, last + 1, step))
     round_numbers = range(-(-first // step) * step, last + 1, step)
     return [first, *(tick for tick in round_numbers if tick - first > step / 2)]
 

@@ -128,3 +128,18 @@ def test_softmax_works_along_the_last_axis_in_layers_too(shape, rng):
     model = pn.Sequential([L.Input(shape), L.Activation("softmax")], seed=1)
     close(model.predict(x, verbose=0), naive.softmax(x), "float32", shape[-1], 1.0)
     close(np.array(model(x)), naive.softmax(x), "float32", shape[-1], 1.0)
+
+
+def test_an_own_activation_is_found_under_its_own_spelling():
+    made = activations.define("TestCapital", lambda x, alpha: 2.0 * x, lambda x, y, alpha: 2.0)
+    assert activations.get("TestCapital") is made and L.Dense(3, activation="TestCapital").activation is made
+    with pytest.raises(HyperparameterError, match="free identifier, received 'ReLU'"):
+        activations.define("ReLU", lambda x, alpha: x, lambda x, y, alpha: 1.0)
+
+
+def test_an_activation_defined_again_takes_effect_in_a_used_model():
+    activations.define("again", lambda x, alpha: 2.0 * x, lambda x, y, alpha: 2.0)
+    model = pn.Sequential([L.Activation("again", input_shape=(3,))])
+    assert model.predict(np.ones((1, 3)))[0].tolist() == [2.0] * 3
+    activations.define("again", lambda x, alpha: 5.0 * x, lambda x, y, alpha: 5.0)
+    assert model.predict(np.ones((1, 3)))[0].tolist() == [5.0] * 3

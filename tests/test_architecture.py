@@ -21,7 +21,7 @@ ROOT = Path(parnet.__file__).parent
 
 #: from low to high; a module may import from its own row and from those above it here
 ROWS = (
-    ("errors", "config", "_version"),
+    ("errors", "checks", "config", "_version"),
     ("registry",),
     ("seeding", "initializers", "regularizers", "schedules"),
     ("kernels",),
@@ -32,8 +32,8 @@ ROWS = (
     ("executors",),
     ("strategy",),
     ("train",),
-    ("io", "model", "summary"),
-    ("datasets", "image", "viz", "callbacks", "cli", "__init__", "__main__", "applications"),
+    ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
+    ("image", "datasets", "applications", "viz", "callbacks", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
@@ -52,7 +52,7 @@ UPWARD = {
 #: files over MOST_LINES -> why they are not cut
 MOST_LINES = 400
 LONG = {
-    "model.py": "the one door: docstrings and argument checks of Sequential; the work is delegated",
+    "model.py": "the one door: docstrings and argument checks of Model; the work is delegated",
 }
 
 #: what decides how kernels are compiled; "nopython" only says that they are

@@ -1,12 +1,14 @@
 """Callbacks: who is called and when, and what the stock ones do to a model."""
 
 import csv
+import json
 import math
 import warnings
 
 import numpy as np
 import pytest
 
+import parnet as pn
 from parnet.errors import FileFormatError, HyperparameterError, ParnetWarning, StateError, UnknownNameError
 from parnet.schedules import CosineDecay
 from parnet.train.callbacks import HOOKS, Callback, CallbackList, LambdaCallback
@@ -471,3 +473,58 @@ def test_history_shows_a_table_in_notebooks_with_names_escaped():
     html = history._repr_html_()
     assert "<tr><th>epoch</th><th>loss</th><th>a&lt;b</th></tr>" in html
     assert "<tr><td>2</td><td>0.25</td><td></td></tr>" in html and "Timing(" in html
+
+
+# ---- through fit ----
+
+
+def fitted(hooks, metrics=("accuracy",), rate=0.1, **arguments):
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(24, 5)), rng.integers(0, 3, 24)
+    model = pn.Sequential([pn.layers.Dense(3, activation="softmax", input_shape=(5,))], seed=1)
+    model.compile(pn.optimizers.SGD(rate), "sparse_categorical_crossentropy", list(metrics))
+    return model, model.fit(x, y, batch_size=8, callbacks=hooks, **{"verbose": 0, "shuffle": False} | arguments)
+
+
+def test_a_rate_set_before_a_batch_holds_for_that_batch():
+    class Still(Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            self.model.optimizer.lr = 0.0
+
+    model, _ = fitted([Still()])
+    fresh = pn.Sequential([pn.layers.Dense(3, activation="softmax", input_shape=(5,))], seed=1)
+    assert all((a == b).all() for a, b in zip(model.get_weights(), fresh.get_weights(), strict=True))
+
+
+def test_a_metric_of_several_numbers_goes_through_every_display(tmp_path, capsys):
+    log = tmp_path / "log.csv"
+    model, history = fitted([CSVLogger(log)], ["confusion_matrix", "accuracy"], verbose=2, epochs=2)
+    assert "confusion_matrix: (3 x 3)" in capsys.readouterr().out
+    assert "(3 x 3)" in history._repr_html_() and "(3 x 3)" in repr(history)
+    with open(log, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [np.array(json.loads(row["confusion_matrix"])).sum() for row in rows] == [24, 24]
+    x, y = np.zeros((4, 5)), np.zeros(4, int)
+    assert model.evaluate(x, y, verbose=2)[1].shape == (3, 3)
+    with pytest.raises(HyperparameterError, match="a metric that is one number"):
+        fitted([EarlyStopping("confusion_matrix")], ["confusion_matrix"])
+
+
+@pytest.mark.plot
+def test_a_metric_of_several_numbers_has_no_curve():
+    pytest.importorskip("matplotlib")
+    _, history = fitted([], ["confusion_matrix", "accuracy"])
+    assert [ax.get_ylabel() for ax in pn.viz.plot_history(history).axes] == ["loss", "accuracy (fraction)"]
+
+
+def test_an_error_at_the_end_keeps_the_one_before_it_as_its_context():
+    class Bad(Callback):
+        def __init__(self, hook, word):
+            setattr(self, hook, lambda *_: self.fail(word))
+
+        def fail(self, word):
+            raise RuntimeError(word)
+
+    with pytest.raises(RuntimeError, match="end") as caught:
+        fitted([Bad("on_epoch_end", "epoch"), Bad("on_train_end", "end")])
+    assert str(caught.value.__context__) == "epoch"

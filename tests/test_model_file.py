@@ -76,7 +76,11 @@ def files(folder):
 @pytest.mark.parametrize(("name", "number"), EXAMPLES)
 def test_every_layer_comes_back_with_its_arguments_and_arrays(name, number, dtype, tmp_path):
     layer, shape = OWN[name].examples()[number]
-    model = pn.Sequential([L.Input(shape), layer, L.Flatten()], name="model of one", dtype=dtype, seed=5)
+    if layer.merges:
+        inputs = [pn.Input(one) for one in shape]
+        model = pn.Model(inputs, L.Flatten()(layer(inputs)), name="model of one", dtype=dtype, seed=5)
+    else:
+        model = pn.Sequential([L.Input(shape), layer, L.Flatten()], name="model of one", dtype=dtype, seed=5)
     rng = np.random.default_rng(3)
     odd = np.array([np.nan, np.inf, -np.inf, -0.0, 5e-324, 1e30])
     model.set_weights([np.resize(np.append(odd, rng.normal(size=a.size)), a.shape) for a in model.get_weights()])

@@ -10,7 +10,7 @@ from tolerance import close
 import parnet as pn
 from parnet import layers as L
 from parnet import losses, optimizers, schedules
-from parnet.errors import ParnetWarning, StateError
+from parnet.errors import ParnetWarning, StateError, UnknownNameError
 from parnet.regularizers import L1, L1L2, L2
 
 ROWS, INPUTS, HIDDEN, OUTPUTS, STEPS = 8, 5, 7, 3, 6
@@ -273,3 +273,16 @@ def test_a_gradient_below_its_limit_is_not_touched(batches):
     free, *_ = fitted("adam", x, y, dtype="float32")
     loose, *_ = fitted("adam", x, y, dtype="float32", clipnorm=1e6, clipvalue=1e6)
     assert all(np.array_equal(bits(a), bits(b)) for a, b in zip(free.get_weights(), loose.get_weights(), strict=True))
+
+
+def test_lr_reads_and_sets_the_learning_rate():
+    rule = optimizers.SGD(0.1)
+    rule.lr = 0.5
+    assert rule.learning_rate == rule.lr == 0.5 and rule.rates(np.arange(2))[:, 0].tolist() == [0.5, 0.5]
+    assert "lr" not in rule.get_config()
+
+
+def test_attributes_that_mean_nothing_are_refused():
+    rule = optimizers.SGD(0.1, momentum=0.9)
+    with pytest.raises(UnknownNameError, match=r"SGD: attribute.*'momentun'. Did you mean 'momentum'\?"):
+        rule.momentun = 0.5

@@ -1,6 +1,6 @@
-"""What networks for ImageNet share: pixels as they were trained on, names of the classes. Stage: beside the model.
+"""What networks for ImageNet share: pixels as they were trained on, and the names of the 1000 classes.
 
-Must not know: layers, kernels.
+Stage: beside the model. Must not know: layers, kernels.
 """
 
 from __future__ import annotations

@@ -66,9 +66,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
         code = train(arguments)
     else:
-        from .info import info
+        from .info import show
 
-        code = info(arguments.json)
+        code = show(arguments.json)
     sys.stdout.flush()
     return code
 
@@ -113,7 +113,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "model",
         metavar="MODEL",
-        help="mlp, mlp-selu, or path/to/file.py:function, a function that returns a Sequential",
+        help="mlp, mlp-selu, path/to/file.py:function, a function that returns a Sequential, or a saved model.parnet",
     )
     add(
         "--data",

@@ -12,11 +12,11 @@ import numpy as np
 
 from .. import datasets, optimizers, schedules, viz
 from .. import layers as L
+from ..checks import check_count
 from ..errors import MissingExtraError, unknown_name
 from ..executors.threads import check_threads
 from ..sequential import Sequential
 from ..strategy import Serial, Strategy, Threads
-from ..train.data import check_count
 from .networks import mlp
 from .train import check_folder, choose_strategy
 

@@ -56,9 +56,30 @@ class Fact:
         return "none" if self.value is None else str(self.value)
 
 
-def info(as_json: bool) -> int:
+def info() -> dict[str, dict[str, Any]]:
+    """What `parnet info` shows, by section: versions, processor, threading, folders, measured speeds, extras, backends.
+
+    Takes about a second, for the measurements.
+    """
+    return {name: {fact.key: fact.value for fact in facts} for name, facts in _sections().items()}
+
+
+def show(as_json: bool) -> int:
     """Print what is known of this machine. Returns the exit code."""
-    sections = {
+    if as_json:
+        print(json.dumps(info(), indent=2))
+        return 0
+    sections = _sections()
+    width = max(len(fact.label) for facts in sections.values() for fact in facts) + 2
+    for name, facts in sections.items():
+        print(name)
+        for fact in facts:
+            print(f"  {fact.label:<{width}}{fact.shown()}")
+    return 0
+
+
+def _sections() -> dict[str, list[Fact]]:
+    return {
         "versions": _versions(),
         "processor": _processor(),
         "threading": _threading(),
@@ -67,15 +88,6 @@ def info(as_json: bool) -> int:
         "extras": [_extra(module) for module in EXTRAS],
         "backends": _backends(),
     }
-    if as_json:
-        print(json.dumps({name: {f.key: f.value for f in facts} for name, facts in sections.items()}, indent=2))
-        return 0
-    width = max(len(fact.label) for facts in sections.values() for fact in facts) + 2
-    for name, facts in sections.items():
-        print(name)
-        for fact in facts:
-            print(f"  {fact.label:<{width}}{fact.shown()}")
-    return 0
 
 
 def cpu_model() -> str:

@@ -15,11 +15,14 @@ import numpy as np
 
 from .. import layers as L
 from ..errors import DataError, StateError, UnknownNameError, unknown_name
+from ..io.model_file import load_model
 from ..layers.base import Shape
+from ..model import Model
 from ..sequential import Sequential
 
 #: built-in name -> learning rate of SGD that suits it
 RATES = {"mlp": 0.1, "mlp-selu": 0.05}
+SAVED = ".parnet"
 FROM_FILE = "path/to/file.py:function"
 
 
@@ -54,11 +57,11 @@ def _end(classes: int) -> L.Layer:
     return L.Dense(classes, activation="softmax")
 
 
-def build(name: str, x: np.ndarray, y: np.ndarray) -> Sequential:
+def build(name: str, x: np.ndarray, y: np.ndarray) -> Model:
     """The network of that name, sized for the data.
 
     Args:
-        name: a built-in one, or `path/to/file.py:function`.
+        name: a built-in one, `path/to/file.py:function`, or the file of a saved model, which goes on where it was.
         x, y: what it will be trained on; a built-in network brings x of whole numbers to 0..1.
     Raises:
         UnknownNameError: no such network, file or function.
@@ -68,11 +71,13 @@ def build(name: str, x: np.ndarray, y: np.ndarray) -> Sequential:
     if name in RATES:
         maker = mlp if name == "mlp" else mlp_selu
         return maker(x.shape[1:], _classes(name, y), _scale(x))
+    if name.endswith(SAVED):
+        return load_model(name)
     path, colon, function = name.rpartition(":")
     if not colon or not path.endswith(".py"):
-        raise unknown_name("model", name, [*RATES, FROM_FILE])
+        raise unknown_name("model", name, [*RATES, FROM_FILE, f"path/to/model{SAVED}"])
     model = _call(name, _function(Path(path), function))
-    if model.input_shape is None:
+    if isinstance(model, Sequential) and model.input_shape is None:
         model.build(x.shape[1:])
     return model
 
@@ -93,7 +98,7 @@ def _scale(x: np.ndarray) -> float:
     return 1.0 / largest if largest > 1 else 1.0
 
 
-def _function(path: Path, name: str) -> Callable[[], Sequential]:
+def _function(path: Path, name: str) -> Callable[[], Model]:
     """The function of a user's file, which is run with its folder on the path, as Python runs a script."""
     if not path.is_file():
         raise UnknownNameError(f"model: expected a Python file, received {str(path)!r}, which does not exist")
@@ -110,12 +115,12 @@ def _function(path: Path, name: str) -> Callable[[], Sequential]:
     return getattr(module, name)
 
 
-def _call(name: str, function: Callable[[], Sequential]) -> Sequential:
+def _call(name: str, function: Callable[[], Model]) -> Model:
     try:
         inspect.signature(function).bind()
     except TypeError as error:
         raise StateError(f"{name}: expected a function that needs no arguments, but calling it fails: {error}") from None
     model = function()
-    if not isinstance(model, Sequential):
-        raise StateError(f"{name}: expected it to return a Sequential, received {type(model).__name__}")
+    if not isinstance(model, Model):
+        raise StateError(f"{name}: expected it to return a Sequential or a Model, received {type(model).__name__}")
     return model

@@ -17,7 +17,7 @@ import numpy as np
 from .. import optimizers, seeding
 from .. import strategy as how
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
-from ..sequential import Sequential
+from ..model import Model
 from .networks import RATES, build
 
 
@@ -66,7 +66,7 @@ def train(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _save(model: Sequential, path: str | None) -> None:
+def _save(model: Model, path: str | None) -> None:
     if path is not None:
         model.save(path)
         print(f"Saved: {path}")
@@ -101,7 +101,7 @@ def check_folder(path: str, option: str) -> None:
         raise HyperparameterError(f"{option}: expected a file in a folder that exists, received {path!r}")
 
 
-def compile_model(model: Sequential, arguments: argparse.Namespace, y: np.ndarray) -> None:
+def compile_model(model: Model, arguments: argparse.Namespace, y: np.ndarray) -> None:
     """Compile with what the command line says, then what the builder said, then defaults."""
     given = (arguments.optimizer, arguments.lr, arguments.loss)
     if model.optimizer is not None and model.loss is not None and given == (None, None, None):
@@ -112,7 +112,7 @@ def compile_model(model: Sequential, arguments: argparse.Namespace, y: np.ndarra
     model.compile(rule, loss, metrics)
 
 
-def _optimizer(model: Sequential, arguments: argparse.Namespace) -> optimizers.Optimizer:
+def _optimizer(model: Model, arguments: argparse.Namespace) -> optimizers.Optimizer:
     rate = arguments.lr
     if arguments.optimizer is None and model.optimizer is not None:
         if rate is not None:
@@ -123,7 +123,7 @@ def _optimizer(model: Sequential, arguments: argparse.Namespace) -> optimizers.O
     return optimizers.registry.find(arguments.optimizer or "sgd")(lr=rate)
 
 
-def _loss_for(model: Sequential, y: np.ndarray) -> str:
+def _loss_for(model: Model, y: np.ndarray) -> str:
     """The usual loss for what the model's last activation gives."""
     last = model.session.network.activation(0)
     if last == "softmax":

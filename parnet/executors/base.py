@@ -113,6 +113,7 @@ class Executor(ABC):
         program.control[:, control.FEED : control.FEED_END] = feed.words()
         for word, value in feed.more_words().items():
             program.control[:, word] = value
+        program.control[:, control.STEP] = -1
         program.barrier[STOP_WORD] = 0
 
     @abstractmethod

@@ -6,10 +6,11 @@ Offsets in the table count elements from the arena's start; weights lie elsewher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ..errors import ResourceError, StateError
+from ..errors import StateError
 from ..kernels import control, library
 from ..kernels.step import TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
@@ -46,6 +47,8 @@ class Program:
         barrier: int64 words that the parts meet at.
         addresses: of each part's table and control words, of the barrier and of the arena.
         spans: phases -> run of steps, filled as they are asked for.
+        vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
+        runs_on: what its owner finds its executor by.
     """
 
     plan: Plan
@@ -57,6 +60,8 @@ class Program:
     barrier: np.ndarray
     addresses: Addresses
     spans: dict[tuple[str, ...], tuple[int, int]]
+    vectors: tuple[np.ndarray, ...]
+    runs_on: Any = None
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
         """The run of steps that belong to the phases; all steps for none."""
@@ -73,6 +78,11 @@ class Program:
         """How many batches of the feed have been run."""
         return int(self.control[0, control.STEP]) + 1
 
+    def resume(self, accumulate: bool) -> None:
+        """Ready for further phases of the batch that was fed last, whatever its loss was."""
+        self.control[:, control.ACCUMULATE] = accumulate
+        self.barrier[STOP_WORD] = 0
+
     def stopped(self) -> bool:
         """Whether the loss has raised the stop flag."""
         return bool(self.barrier[STOP_WORD])
@@ -85,7 +95,8 @@ def link(plan: Plan, store: Store) -> Program:
         ResourceError: the arena does not fit into memory.
     """
     parts = plan.request.threads
-    arena = _allocate(plan, store.dtype)
+    what = f"plan for batch {plan.request.batch}: activations"
+    arena = aligned_zeros(plan.arena_size, store.dtype, what, "use a smaller batch_size")
     wanted = max((step.scratch for step in plan.steps), default=0) * 8 // np.dtype(store.dtype).itemsize
     words_each = max(SCRATCH, align(wanted))
     scratch = aligned_zeros(parts * words_each, store.dtype).reshape(parts, words_each)
@@ -107,18 +118,8 @@ def link(plan: Plan, store: Store) -> Program:
         barrier.ctypes.data,
         arena.ctypes.data,
     )
-    return Program(plan, store, arena, scratch, tables, words, barrier, addresses, {})
-
-
-def _allocate(plan: Plan, dtype: str) -> np.ndarray:
-    try:
-        return aligned_zeros(plan.arena_size, dtype)
-    except MemoryError as error:
-        wanted = plan.arena_size * np.dtype(dtype).itemsize
-        raise ResourceError(
-            f"plan for batch {plan.request.batch}: expected {wanted / 2**20:,.0f} MiB for activations, which the "
-            "machine has not; use a smaller batch_size"
-        ) from error
+    vectors = (store.parameters, store.gradients, store.state, store.slots)
+    return Program(plan, store, arena, scratch, tables, words, barrier, addresses, {}, vectors)
 
 
 def _word(operand, part: int, plan: Plan, store: Store, arena: np.ndarray) -> int:

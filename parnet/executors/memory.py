@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from ..errors import ResourceError
 
 #: bytes; arrays start at page boundaries, so that equal layouts meet the caches alike
 PAGE = 4096
 
 
-def aligned_zeros(size: int, dtype) -> np.ndarray:
-    """A zeroed vector that starts at a page boundary, with a spare page behind it."""
+def aligned_zeros(size: int, dtype, what: str = "weights", cure: str = "make the model smaller") -> np.ndarray:
+    """A zeroed vector that starts at a page boundary, with a spare page behind it.
+
+    Args:
+        size: elements.
+        what, cure: for the message where it does not fit: what it is for, and what to do.
+    Raises:
+        ResourceError: it does not fit into memory.
+    """
     item = np.dtype(dtype).itemsize
-    raw = np.zeros(size * item + 2 * PAGE, np.uint8)
+    try:
+        raw = np.zeros(size * item + 2 * PAGE, np.uint8)
+    except (MemoryError, ValueError) as error:  # ValueError: more than any machine could address
+        raise ResourceError(
+            f"{what}: expected {size * item / 2**20:,.0f} MiB of memory, which the machine has not; {cure}"
+        ) from error
     start = -raw.ctypes.data % PAGE
     return raw[start : start + size * item].view(dtype)
+
+
+def aligned_copy(vector: np.ndarray) -> np.ndarray:
+    """The numbers of a vector, laid as `aligned_zeros` lays them."""
+    result = aligned_zeros(vector.size, vector.dtype)
+    result[:] = vector
+    return result
+
+
+def lengthened(slots: np.ndarray, before: int, after: int) -> np.ndarray:
+    """An optimizer's slots, each `before` long, made `after` long."""
+    count = len(slots) // before if before else 0
+    result = aligned_zeros(count * after, slots.dtype)
+    result.reshape(count, after)[:, :before] = slots.reshape(count, before)
+    return result
 
 
 @dataclass
@@ -36,11 +65,30 @@ class Store:
     slots: np.ndarray
 
     @classmethod
+    def of_vectors(cls, vectors: dict[str, np.ndarray], old: Store | None = None) -> Store:
+        """Weights and states that have been made, or those of an older store made longer; its slots are kept."""
+        parameters, state = vectors["parameters"], vectors["state"]
+        empty = np.zeros(0, parameters.dtype)
+        slots = empty if old is None else lengthened(old.slots, len(old.parameters), len(parameters))
+        return cls(parameters.dtype.name, parameters, empty, state, slots)
+
+    def without_weights(self) -> Store:
+        """The same gradients and slots, on no weights."""
+        empty = np.zeros(0, self.dtype)
+        return replace(self, parameters=empty, state=empty)
+
+    @classmethod
     def of_sizes(cls, sizes: dict[str, int], dtype: str = "float32") -> Store:
         """Zeros of the sizes that the plan's `place_weights` gave; gradients and slots come when they are needed."""
         empty = aligned_zeros(0, dtype)
         parameters, state = (aligned_zeros(sizes[r], dtype) for r in ("parameters", "state"))
         return cls(dtype, parameters, empty, state, empty)
+
+    def __setstate__(self, vectors: dict) -> None:
+        """A copy, or a store read from a pickle: its vectors must lie as `aligned_zeros` lays them."""
+        self.dtype = vectors.pop("dtype")
+        for name, vector in vectors.items():
+            setattr(self, name, aligned_copy(vector))
 
     def region(self, name: str) -> np.ndarray:
         """The vector of a plan's region."""

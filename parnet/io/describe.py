@@ -34,7 +34,7 @@ def describe_model(model: Model, where: str) -> dict[str, Any]:
     head = {"name": str(model.name), "dtype": model.dtype, "seed": model.seed}
     ranges = [_finite(seen.seen) for seen in model.input_ranges]
     if isinstance(model, Sequential):
-        return head | {"inputinput_range": ranges[0], "layers": [_dump(layers, layer, where) for layer in model._layers]}
+        return head | {"input_range": ranges[0], "layers": [_dump(layers, layer, where) for layer in model._layers]}
     return head | {"input_ranges": ranges} | describe_graph(model.graph, lambda layer: _dump(layers, layer, where))
 
 
@@ -97,7 +97,7 @@ def build(lines: Any, training: Any, where: str) -> Model:
 
 
 def _sequential(lines: Any, where: str) -> Model:
-    kinds = {"name": str, "dtype": str, "seed": int, "inputinput_range": (float, int, NONE), "layers": list}
+    kinds = {"name": str, "dtype": str, "seed": int, "input_range": (float, int, NONE), "layers": list}
     name, dtype, seed, seen, described = take(lines, where, **kinds)
     made = _load_layers(described, where)
     with _building(where):

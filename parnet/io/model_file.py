@@ -86,6 +86,8 @@ def _slot_table(model: Model, store: Store) -> np.ndarray | None:
 
 def _packed_slots(model: Model) -> np.ndarray | None:
     """A copy of the slots (slots, numbers in all weights)."""
+    if model.optimizer is not None:
+        model.session.adopt(model.optimizer)
     table = _slot_table(model, model.session.store)
     if table is None:
         return None

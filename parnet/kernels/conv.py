@@ -20,13 +20,13 @@ import math
 
 from .control import ACCUMULATE, ROWS, SCRATCH
 from .declare import device, kernel
-from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
+from .intrinsics import address_of, at, float_word, int64_at, lanes, like, pointer_at, square_root
 from .product import MASK_ALWAYS, turn
 from .share import TILE_ROWS, TILE_VECTORS, columns, cut, pixels_of, stride_of
-from .step import COLUMNS, PANEL, high, low, window_panel
+from .step import COLUMNS, high, low, window_panel
 from .target import vector_registers
 from .tile import CONTINUE, STORE
-from .window import AT_BIAS, AT_BIAS_AND_OTHER, make_gathered, make_streamed
+from .window import PLAIN, SCALED, SCALED_AND_ADDED, make_gathered, make_streamed
 
 WIDEST = min(3, TILE_VECTORS)
 #: where there are registers for it, four vectors side by side and fewer rows: 64 columns, as most networks have them
@@ -45,14 +45,34 @@ FAR = 100_000
 GRAIN = 24
 #: mode of a gradient that is always added
 ADDED = 2
-#: operand bits of `forward`: the sum starts at a bias, at a bias and another image; relu at the end
-BIAS, OTHER, RELU = 1, 2, 4
+#: operand bits of `forward`: what is done to a finished sum
+BIAS, OTHER, RELU, NORM = 1, 2, 4, 8
 NO_FLOOR = -math.inf
 upper, lower, panel_of = device(high), device(low), device(window_panel)
 
 
 @device
-def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, bias, other, floor, ahead):
+def gather_tile(
+    segments,
+    depth,
+    skip,
+    table,
+    pitch,
+    places,
+    shifts,
+    b,
+    b_k,
+    c,
+    rows,
+    wide,
+    mode,
+    ending,
+    scale,
+    shift,
+    other,
+    floor,
+    ahead,
+):
     """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
@@ -60,35 +80,179 @@ def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, 
     if MASK_ALWAYS or tail < width:
         if vectors == 4:
             masked_4(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         elif vectors == 3:
             masked_3(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         elif vectors == 2:
             masked_2(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
         else:
             masked_1(
-                segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+                segments,
+                depth,
+                skip,
+                table,
+                pitch,
+                places,
+                shifts,
+                b,
+                b_k,
+                c,
+                rows,
+                tail,
+                mode,
+                ending,
+                scale,
+                shift,
+                other,
+                floor,
+                ahead,
             )
     elif vectors == 4:
         gathered_4(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     elif vectors == 3:
         gathered_3(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     elif vectors == 2:
         gathered_2(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
     else:
         gathered_1(
-            segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead
+            segments,
+            depth,
+            skip,
+            table,
+            pitch,
+            places,
+            shifts,
+            b,
+            b_k,
+            c,
+            rows,
+            tail,
+            mode,
+            ending,
+            scale,
+            shift,
+            other,
+            floor,
+            ahead,
         )
 
 
@@ -99,36 +263,39 @@ def tile_shape(b_k, run):
 
 
 @device
-def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, begin, bias, other, floor, far):
+def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
 
     far: the weights come from far away: each of the first four tiles asks for a quarter of the next block, which lies
-    right behind this one. 7x7x512 images one at a time: 76 % of the peak without.
+    right behind this one.
     """
     per = max(1, DEPTH // depth)
     span, step = tile_shape(b_k, lanes(c))
     for first in range(0, taps, per):
         some = min(per, taps - first)
         for k in range(0, depth, DEPTH):
-            deep, mode, low_end = min(DEPTH, depth - k), CONTINUE, like(c, NO_FLOOR)
+            deep, mode, end, low_end = min(DEPTH, depth - k), CONTINUE, PLAIN, like(c, NO_FLOOR)
             if first == 0 and k == 0:
-                mode = begin
+                mode = STORE
             if first + some == taps and k + deep == depth:
-                low_end = floor
+                end, low_end = ending, floor
             near = some * deep * b_k
             for j in range(0, wide, span):
-                now, b_at, c_at, bias_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(bias, j), at(other, j)
-                high = step if now + lanes(c) > span else TILE_ROWS
+                now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
+                high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
                 for i in range(0, rows, high):
                     words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
+                    ahead = near + min(3 * lanes(c), i // high * lanes(c)) if far else 0
                     gather_tile(
-                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode,
-                        bias_at, other_at, low_end, near + min(3 * lanes(c), i // high * lanes(c)) if far else 0,
+                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by, plus,
+                        other_at, low_end, ahead,
                     )  # fmt: skip
 
 
 @device
-def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, begin, bias, other, floor):
+def gather_columns(
+    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor
+):
     """A block of rows times columns c0..c1 of weights (height, width) in panels."""
     c, wide = c0, panel_of(width)
     while c < c1:
@@ -136,8 +303,8 @@ def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c
         end = min(panel + wide, c1)
         b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
-            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, begin, at(bias, c), at(other, c),
-            floor, height * width > FAR,
+            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
+            at(other, c), floor, height * width > FAR,
         )  # fmt: skip
         c = end
 
@@ -191,12 +358,31 @@ def forward_table(op, x, m, rows, group, zeros, size, distances, table, places):
             o, image = 0, image + 1
 
 
+@device
+def ends(op, mem, c0, c1, scale, shift):
+    """The vectors that finished sums of columns c0..c1 are multiplied by and shifted with: bias, then normalisation."""
+    bias, gamma, beta, mean, variance = at(mem, op[3]), at(mem, op[16]), at(mem, op[17]), at(mem, op[18]), at(mem, op[19])
+    for c in range(c0, c1):
+        scale[c] = like(mem, 1)
+        shift[c] = like(mem, 0)
+    if op[5] & BIAS:
+        for c in range(c0, c1):
+            shift[c] = bias[c]
+    if op[5] & NORM:
+        epsilon = float_word(mem, op[20])
+        for c in range(c0, c1):
+            scale[c] = gamma[c] / square_root(variance[c] + epsilon)
+            shift[c] = beta[c] + (shift[c] - mean[c]) * scale[c]
+
+
 @kernel
 def forward(op, ctl, mem, part, parts):
     """x (rows, H, W, C), w, bias (F,), other like y -> y (rows, Ho, Wo, F) written; FLOPs 2 rows Ho Wo F taps C / groups.
 
-    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU), geometry (8 words), share, rows of a block.
-    Owner: pixels of y, or columns where the weights are more than the pixels.
+    y = relu(norm(x * w + bias) + other), where norm, that of batch normalisation in inference, relu, bias and other are
+    there if the flags say so.
+    op: x, w, y, bias, other, flags (BIAS, OTHER, RELU, NORM), geometry (8 words), share, rows of a block, gamma, beta, moving
+    mean, moving variance (F,), epsilon.   Owner: pixels of y, or columns where the weights are more than the pixels.
     """
     channels, outputs, kh, kw = upper(op[8]), lower(op[8]), upper(op[9]), lower(op[9])
     groups, merged, flags, block = upper(op[10]), lower(op[10]), op[5], op[15]
@@ -206,23 +392,25 @@ def forward(op, ctl, mem, part, parts):
     table, shifts = at(places, block), at(places, block + block * taps)
     distances = at(shifts, taps)
     zeros = pointer_at(mem, address_of(at(distances, taps)))
+    scale, shift = at(zeros, depth), at(zeros, depth + width)
     tap_distances(op, size, distances)
     for s in range(taps):
         shifts[s] = s * depth
     for j in range(depth):
         zeros[j] = like(mem, 0)
     floor = like(mem, 0) if flags & RELU else like(mem, NO_FLOOR)
-    begin = AT_BIAS_AND_OTHER if flags & OTHER else AT_BIAS if flags & BIAS else STORE
+    ending = SCALED_AND_ADDED if flags & OTHER else SCALED if flags else PLAIN
     m0, m1, c0, c1 = owned(op[14], ctl[ROWS], pixels, width, part, parts)
-    w, y, bias, other, x = at(mem, op[1]), at(mem, op[2]), at(mem, op[3]), at(mem, op[4]), address_of(at(mem, op[0]))
+    ends(op, mem, c0, c1, scale, shift)
+    w, y, other, x = at(mem, op[1]), at(mem, op[2]), at(mem, op[4]), address_of(at(mem, op[0]))
     for g in range(c0 // outputs, (c1 + outputs - 1) // outputs):
         first, last = max(c0, g * outputs), min(c1, (g + 1) * outputs)
         for m in range(m0, m1, block):
             rows = min(block, m1 - m)
             forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
             gather_columns(
-                rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, begin, bias, other,
-                floor,
+                rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, ending, scale, shift,
+                other, floor,
             )  # fmt: skip
 
 
@@ -340,8 +528,8 @@ def input_gradient(op, ctl, mem, part, parts):
             while rows:
                 if taps:
                     gather_columns(
-                        rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, STORE,
-                        dx, dx, like(mem, NO_FLOOR),
+                        rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, PLAIN,
+                        dx, dx, dx, like(mem, NO_FLOOR),
                     )  # fmt: skip
                 else:
                     for i in range(rows):
@@ -374,8 +562,11 @@ def bounds(size, out_size, step, offset):
 
 
 @device
-def stream_table(op, tap, group, line0, line1, table):
-    """Where the lines of pixels line0..line1 of a tap lie in x and in dy. Returns how many there are, and their length."""
+def stream_table(op, tap, group, line0, line1, packed, table):
+    """Where the lines of pixels line0..line1 of a tap lie in x and in dy. Returns how many there are, and their length.
+
+    packed: how far apart the pixels of a packed copy of dy's lines are, which starts at line0; 0 for dy itself.
+    """
     height, width, out_height, out_width = upper(op[3]), lower(op[3]), upper(op[4]), lower(op[4])
     channels, outputs, kw, groups, merged = upper(op[5]), lower(op[5]), lower(op[6]), upper(op[7]), lower(op[7])
     step_y, step_x, across = upper(op[9]), lower(op[9]), 1 if merged else kw
@@ -390,66 +581,99 @@ def stream_table(op, tap, group, line0, line1, table):
         h = o * step_y + y
         if 0 <= h < height:
             table[2 * count] = image * x_row + (h * width + first * step_x + z) * into + group * channels
-            table[2 * count + 1] = image * dy_row + (o * out_width + first) * out
+            if packed:
+                table[2 * count + 1] = ((line - line0) * out_width + first) * packed
+            else:
+                table[2 * count + 1] = image * dy_row + (o * out_width + first) * out
             count += 1
     return count, last - first
 
 
+@device
+def pack_lines(op, dy, line0, line1, wide, pack, row):
+    """Columns 0..wide of dy's lines side by side, `row` numbers apart: pages apart they would cost a look-up each."""
+    out_height, out_width, out = upper(op[4]), lower(op[4]), lower(op[5]) * upper(op[7])
+    dy_row = stride_of(out_height * out_width * out)
+    for line in range(line0, line1):
+        source = at(dy, line // out_height * dy_row + line % out_height * out_width * out)
+        target = at(pack, (line - line0) * out_width * row)
+        for p in range(out_width):
+            a, b = at(source, p * out), at(target, p * row)
+            for j in range(wide):
+                b[j] = a[j]
+
+
+@device
+def add_lines(op, dy, line0, line1, wide, sums):
+    """sums += columns 0..wide of dy's lines, pixels in image order."""
+    out_height, out_width, out = upper(op[4]), lower(op[4]), lower(op[5]) * upper(op[7])
+    dy_row = stride_of(out_height * out_width * out)
+    for line in range(line0, line1):
+        source = at(dy, line // out_height * dy_row + line % out_height * out_width * out)
+        for p in range(out_width):
+            row = at(source, p * out)
+            for j in range(wide):
+                sums[j] += row[j]
+
+
+@device
+def clear(dw, row, i0, i1, wide):
+    """dw[i0:i1, :wide] = 0."""
+    for i in range(i0, i1):
+        for j in range(wide):
+            dw[i * row + j] = like(dw, 0)
+
+
+@device
+def stream_rows(segments, length, x, a_k, b, b_k, table, dw, row, i0, i1, wide):
+    """The tiles of dw[i0:i1, :wide] over one block of lines."""
+    span, step = tile_shape(row, lanes(dw))
+    for j in range(0, wide, span):
+        now = min(span, wide - j)
+        high = step if now + lanes(dw) > span else TILE_ROWS
+        for i in range(i0, i1, high):
+            rows = min(high, i1 - i)
+            stream_tile(segments, length, at(x, i), a_k, at(b, j), b_k, table, at(dw, i * row + j), row, rows, now)
+
+
 @kernel
 def weight_gradient(op, ctl, mem, part, parts):
-    """x (rows, H, W, C), dy (rows, Ho, Wo, F) -> dw (taps C, F) in panels written or added to; FLOPs as forward.
+    """x (rows, H, W, C), dy (rows, Ho, Wo, F) -> dw (taps C, F) in panels and db (F,) written or added to; FLOPs as forward.
 
-    op: x, dy, dw, geometry (8 words), lines of a block, mode (see `product.gradient_mode`).
-    Owner: runs of tiles of rows of dw.
-    The sum over lines of pixels goes on from block to block; a block's lines of x and dy stay in the cache.
+    op: x, dy, dw, geometry (8 words), lines of a block, mode (see `product.gradient_mode`), db, has db.
+    Owner: runs of rows of panels of dw. The sum over lines of pixels goes on from block to block; a block's lines stay in
+    the cache.
     """
     channels, outputs, kh, kw = upper(op[5]), lower(op[5]), upper(op[6]), lower(op[6])
     groups, merged, lines, block = upper(op[7]), lower(op[7]), ctl[ROWS] * upper(op[4]), op[11]
     taps, depth = (kh, kw * channels) if merged else (kh * kw, channels)
-    height, width, into = taps * depth, outputs * groups, channels * groups
-    x, dy, table, a_k = at(mem, op[0]), at(mem, op[1]), int64_at(ctl[SCRATCH]), lower(op[9]) * into
-    tiles, wide = (depth + GRAIN - 1) // GRAIN, panel_of(width)
-    first, last = cut(taps * tiles, 1, part, parts)
+    height, width, keep = taps * depth, outputs * groups, op[12] == ADDED or ctl[ACCUMULATE]
+    x, dy, db, table = at(mem, op[0]), at(mem, op[1]), at(mem, op[13]), int64_at(ctl[SCRATCH])
+    pack, a_k = pointer_at(mem, address_of(at(table, 2 * block))), lower(op[9]) * channels * groups
+    wide, grains = panel_of(width), (depth + GRAIN - 1) // GRAIN
+    items, panels = taps * grains, (width + wide - 1) // wide
+    first, last = cut(items * panels, 1, part, parts)
     for line in range(0, lines, block):
-        for tap in range(first // tiles, (last + tiles - 1) // tiles):
-            i0, i1 = max(0, first - tap * tiles) * GRAIN, min(depth, (last - tap * tiles) * GRAIN)
-            for g in range(groups):
-                segments, length = stream_table(op, tap, g, line, min(lines, line + block), table)
-                c = g * outputs
-                while c < (g + 1) * outputs:
-                    panel = c // wide * wide
-                    end, row = min(panel + wide, (g + 1) * outputs), stride_of(min(wide, width - panel))
-                    dw = at(mem, op[2] + panel * height + tap * depth * row + c - panel)
-                    if line == 0 and op[12] != ADDED and not ctl[ACCUMULATE]:
-                        for i in range(i0, i1):
-                            for j in range(end - c):
-                                dw[i * row + j] = like(mem, 0)
+        end = min(lines, line + block)
+        for panel in range(first // items, (last + items - 1) // items):
+            item0, item1 = max(0, first - panel * items), min(items, last - panel * items)
+            c0, c1 = panel * wide, min(width, panel * wide + wide)
+            row = stride_of(c1 - c0)
+            packed = row if item1 - item0 > 2 and width > wide else 0
+            if packed:
+                pack_lines(op, at(dy, c0), line, end, c1 - c0, pack, row)
+            if op[14] and item0 == 0:
+                if line == 0 and not keep:
+                    clear(at(db, c0), 0, 0, 1, c1 - c0)
+                add_lines(op, at(dy, c0), line, end, c1 - c0, at(db, c0))
+            for tap in range(item0 // grains, (item1 + grains - 1) // grains):
+                i0, i1 = max(0, item0 - tap * grains) * GRAIN, min(depth, (item1 - tap * grains) * GRAIN)
+                dw = at(mem, op[2] + c0 * height + tap * depth * row)
+                if line == 0 and not keep:
+                    clear(dw, row, i0, i1, c1 - c0)
+                for g in range(c0 // outputs, (c1 + outputs - 1) // outputs):
+                    f0, f1 = max(c0, g * outputs), min(c1, (g + 1) * outputs)
+                    segments, length = stream_table(op, tap, g, line, end, packed, table)
                     if segments > 0 and length > 0:
-                        span, step = tile_shape(row, lanes(mem))
-                        for j in range(0, end - c, span):
-                            now = min(span, end - c - j)
-                            high = step if now + lanes(mem) > span else TILE_ROWS
-                            for i in range(i0, i1, high):
-                                stream_tile(
-                                    segments, length, at(x, i), a_k, at(dy, c + j), width, table, at(dw, i * row + j), row,
-                                    min(high, i1 - i), now,
-                                )  # fmt: skip
-                    c = end
-
-
-@kernel
-def bias_gradient(op, ctl, mem, part, parts):
-    """dy (rows, pixels, F) -> db (F,) written or added to.   op: dy, db, pixels, F, mode.   Owner: columns."""
-    width, row = op[3], stride_of(op[2] * op[3])
-    db = at(mem, op[1])
-    first, last = columns(width, part, parts)
-    if op[4] != ADDED and not ctl[ACCUMULATE]:
-        for j in range(first, last):
-            db[j] = like(mem, 0)
-    for j in range(first, last, PANEL):
-        n, sums = min(PANEL, last - j), at(db, j)
-        for i in range(ctl[ROWS]):
-            for p in range(op[2]):
-                dy = at(mem, op[0] + i * row + p * width + j)
-                for q in range(n):
-                    sums[q] += dy[q]
+                        b, b_k = (at(pack, f0 - c0), packed) if packed else (at(dy, f0), width)
+                        stream_rows(segments, length, x, a_k, b, b_k, table, at(dw, f0 - c0), row, i0, i1, f1 - f0)

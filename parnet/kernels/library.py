@@ -34,6 +34,9 @@ _addresses: dict[tuple[str, str], int] = {}
 _engines: list = []  # LLVM frees the machine code with its engine
 _user_kernels: dict[str, Kernel] = {}
 
+#: rises when a user's kernel takes another's place: what was linked before is out of date
+user_generation = 0
+
 #: seconds spent compiling in this process, for `History.timing`
 compile_seconds = 0.0
 
@@ -59,8 +62,10 @@ def address(name: str, dtype: str) -> int:
 
 def add_user_kernel(kernel: Kernel) -> None:
     """Make a kernel from outside parnet known by its name; a later one of that name takes its place."""
+    global user_generation
     with _lock:
         if _user_kernels.get(kernel.name) is not kernel:
+            user_generation += 1
             _user_kernels[kernel.name] = kernel
             for dtype in ("float32", "float64"):
                 _addresses.pop((kernel.name, dtype), None)

@@ -5,8 +5,6 @@ Stage: kernels. The geometry words are those of `conv.py`. Must not know: layers
 
 from __future__ import annotations
 
-import math
-
 from .control import ROWS
 from .declare import device, kernel
 from .intrinsics import at, like
@@ -14,6 +12,12 @@ from .share import TILE_ROWS, cut, pixels_of, stride_of
 from .step import high, low
 
 upper, lower = device(high), device(low)
+
+
+@device
+def wins(new, old):
+    """Whether a number takes the place of one before it: it is larger, or the first NaN."""
+    return (new > old) | ((new != new) & (old == old))
 
 
 @kernel
@@ -28,25 +32,35 @@ def largest(op, ctl, mem, part, parts):
     pixels = out_height * out_width
     x_row, y_row = stride_of(height * width * channels), stride_of(pixels * channels)
     first, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
-    for m in range(first, last):
-        image, p = m // pixels, m % pixels
-        h, w = p // out_width * upper(op[6]) - upper(op[7]), p % out_width * lower(op[6]) - lower(op[7])
-        spot = image * y_row + p * channels
-        y = at(mem, op[1] + spot)
+    image, i, j = first // pixels, first % pixels // out_width, first % pixels % out_width
+    for _ in range(first, last):
+        h, w = i * upper(op[6]) - upper(op[7]), j * lower(op[6]) - lower(op[7])
+        spot, source = image * y_row + (i * out_width + j) * channels, op[0] + image * x_row
+        y, where = at(mem, op[1] + spot), at(mem, op[2] + spot)
+        h0, w0 = max(0, -h), max(0, -w)
+        start, tap = at(mem, source + ((h + h0) * width + w + w0) * channels), like(mem, h0 * kw + w0)
         for c in range(channels):
-            y[c] = like(mem, -math.inf)
-        for a in range(max(0, -h), min(kh, height - h)):
-            for b in range(max(0, -w), min(kw, width - w)):
-                x, tap = at(mem, op[0] + image * x_row + ((h + a) * width + w + b) * channels), like(mem, a * kw + b)
+            y[c] = start[c]
+        if op[2]:
+            for c in range(channels):
+                where[c] = tap
+        for a in range(h0, min(kh, height - h)):
+            for b in range(w0, min(kw, width - w)):
+                x, tap = at(mem, source + ((h + a) * width + w + b) * channels), like(mem, a * kw + b)
                 if op[2]:
-                    where = at(mem, op[2] + spot)
                     for c in range(channels):
-                        new = not x[c] <= y[c] and y[c] == y[c]
-                        where[c] = tap if new else where[c]
-                        y[c] = x[c] if new else y[c]
+                        new, old, was = x[c], y[c], where[c]  # loads within a choice would be branches
+                        where[c] = tap if wins(new, old) else was
+                        y[c] = new if wins(new, old) else old
                 else:
                     for c in range(channels):
-                        y[c] = x[c] if not x[c] <= y[c] and y[c] == y[c] else y[c]
+                        new, old = x[c], y[c]
+                        y[c] = new if wins(new, old) else old
+        j += 1
+        if j == out_width:
+            i, j = i + 1, 0
+        if i == out_height:
+            image, i = image + 1, 0
 
 
 @kernel
@@ -60,19 +74,36 @@ def largest_gradient(op, ctl, mem, part, parts):
     pixels = height * width
     x_row, y_row = stride_of(pixels * channels), stride_of(out_height * out_width * channels)
     first, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
-    for m in range(first, last):
-        image, p = m // pixels, m % pixels
-        h, w = p // width + upper(op[7]), p % width + lower(op[7])
-        dx = at(mem, op[2] + image * x_row + p * channels)
-        for c in range(channels):
-            dx[c] = like(mem, 0)
-        for i in range(max(0, (h - kh) // step_y + 1), min(out_height, h // step_y + 1)):
-            for j in range(max(0, (w - kw) // step_x + 1), min(out_width, w // step_x + 1)):
+    image, y, z = first // pixels, first % pixels // width, first % pixels % width
+    for _ in range(first, last):
+        h, w = y + upper(op[7]), z + lower(op[7])
+        dx, fresh = at(mem, op[2] + image * x_row + (y * width + z) * channels), True
+        i, i1 = max(0, (h - kh) // step_y + 1), min(out_height, h // step_y + 1)
+        while i < i1:
+            j, j1 = max(0, (w - kw) // step_x + 1), min(out_width, w // step_x + 1)
+            while j < j1:
                 spot = image * y_row + (i * out_width + j) * channels
                 where, dy = at(mem, op[0] + spot), at(mem, op[1] + spot)
                 tap = like(mem, (h - i * step_y) * kw + w - j * step_x)
-                for c in range(channels):
-                    dx[c] += dy[c] if where[c] == tap else like(mem, 0)
+                if fresh:
+                    for c in range(channels):
+                        given = dy[c]
+                        dx[c] = given if where[c] == tap else like(mem, 0)
+                else:
+                    for c in range(channels):
+                        given = dy[c]
+                        dx[c] += given if where[c] == tap else like(mem, 0)
+                fresh = False
+                j += 1
+            i += 1
+        if fresh:
+            for c in range(channels):
+                dx[c] = like(mem, 0)
+        z += 1
+        if z == width:
+            y, z = y + 1, 0
+        if y == height:
+            image, y = image + 1, 0
 
 
 @kernel
@@ -120,9 +151,9 @@ def image_largest(op, ctl, mem, part, parts):
         for p in range(1, pixels):
             row, pixel = at(x, p * width), like(mem, p)
             for c in range(width):
-                new = not row[c] <= y[c] and y[c] == y[c]
-                where[c] = pixel if new else where[c]
-                y[c] = row[c] if new else y[c]
+                new, old, was = row[c], y[c], where[c]
+                where[c] = pixel if wins(new, old) else was
+                y[c] = new if wins(new, old) else old
 
 
 @kernel
@@ -136,4 +167,5 @@ def image_largest_gradient(op, ctl, mem, part, parts):
         where, dy = at(mem, op[0] + spot), at(mem, op[1] + spot)
         dx = at(mem, op[2] + image * row + m % pixels * width)
         for c in range(width):
-            dx[c] = dy[c] if where[c] == pixel else like(mem, 0)
+            given = dy[c]
+            dx[c] = given if where[c] == pixel else like(mem, 0)

@@ -25,6 +25,8 @@ dots, DOT_ROWS = make_dots(NARROW), dot_rows()
 narrow_tile = make_tile(TILE_VECTORS, True, rows=NARROW)
 #: of a block of k: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the next are fetched
 DEPTH = 128
+#: weights of more rows do not stay in a core's own cache: their next block is asked for while this one is used
+FAR = 4096
 #: rows of A that are used by all panels before the next are fetched: with k = 784, 200 KB
 ROW_BLOCK = 64
 
@@ -33,8 +35,12 @@ one, two, three = make_tile(1, False), make_tile(2, False), make_tile(min(3, TIL
 
 
 @device
-def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale):
-    """C[row:rows, column:columns] by tiles, the rows within a block of columns, k whole."""
+def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale, ahead):
+    """C[row:rows, column:columns] by tiles, the rows within a block of columns, k whole.
+
+    ahead: where the next block of B lies from this one, 0 if it need not be asked for: each of the first tiles asks for a
+    line of each row.
+    """
     width = lanes(c)
     j = column
     while j < columns:
@@ -43,26 +49,27 @@ def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, 
         b_at = at(b, j)
         for i in range(row, rows, TILE_ROWS):
             a_at, c_at, left = at(a, i * a_row), at(c, i * c_row + j), rows - i
+            now = ahead + min(2, (i - row) // TILE_ROWS) * LINE if ahead else 0
             if MASK_ALWAYS:
                 if vectors == 3:
-                    three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
                 elif vectors == 2:
-                    two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
                 else:
-                    one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
             elif tail == width:
                 if vectors == 2:
-                    two(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    two(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
                 elif vectors == 1:
-                    one(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    one(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
                 else:
-                    three(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                    three(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
             elif vectors == 2:
-                two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
             elif vectors == 1:
-                one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
             else:
-                three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale)
+                three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
         j += vectors * width
 
 
@@ -78,7 +85,9 @@ def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row):
     for first in range(0, k, DEPTH):
         depth, mode = min(DEPTH, k - first), STORE if first == 0 else CONTINUE
         b_row = stride_of(wide)
-        tiles(row, rows, 0, wide, depth, at(x, first), x_row, 1, at(panel, first * b_row), b_row, y, y_row, mode, like(y, 0))
+        ahead = depth * b_row if k > FAR else 0
+        b = at(panel, first * b_row)
+        tiles(row, rows, 0, wide, depth, at(x, first), x_row, 1, b, b_row, y, y_row, mode, like(y, 0), ahead)
 
 
 @kernel
@@ -137,7 +146,7 @@ def weight_gradient(op, ctl, mem, part, parts):
                 panel, wide, high = at(dw, c * height), min(PANEL, c1 - c), min(i + LINE, r1)
                 if not is_narrow(width, c):
                     row = stride_of(wide)
-                    tiles(i, high, 0, wide, k, x_at, 1, x_row, at(dy_at, c), dy_row, panel, row, now, scale)
+                    tiles(i, high, 0, wide, k, x_at, 1, x_row, at(dy_at, c), dy_row, panel, row, now, scale, 0)
         narrow = width // PANEL * PANEL
         if is_narrow(width, narrow) and narrow < c1:
             panel, span = at(dw, narrow * height), TILE_VECTORS * lanes(mem)
@@ -146,9 +155,11 @@ def weight_gradient(op, ctl, mem, part, parts):
                 if tail > 0:
                     b, c = at(x_at, j), at(panel, j)
                     a, rows = at(dy_at, narrow), width - narrow
-                    narrow_tile(k, a, 1, dy_row, b, x_row, c, x_row, rows, tail, now, scale)
+                    narrow_tile(k, a, 1, dy_row, b, x_row, c, x_row, rows, tail, now, scale, 0)
                 else:
-                    tiles(0, width - narrow, j, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale)
+                    tiles(
+                        0, width - narrow, j, r1, k, at(dy_at, narrow), 1, dy_row, x_at, x_row, panel, x_row, now, scale, 0
+                    )
 
 
 @device
@@ -200,5 +211,5 @@ def input_gradient(op, ctl, mem, part, parts):
                     a, a_row, a_k = at(panel, j), 1, stride_of(height)
                 else:
                     a, a_row, a_k = at(panel, j * stride_of(k)), stride_of(k), 1
-                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, like(mem, 0))
+                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, like(mem, 0), 0)
             turn(block, span, at(dx, i * dx_row + j), dx_row, high, wide)

@@ -40,15 +40,16 @@ def tile_rows() -> int:
 def make_tile(vectors: int, masked: bool, rows: int | None = None):
     """The tile of that width as an intrinsic; of `tile_rows()` rows, or of so many.
 
-    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale); strides in elements.
+    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead); strides in elements. `ahead`: from
+    each number of B to one that will be wanted later and is asked for, 0 for none.
     """
 
     height = rows or tile_rows()
 
     @intrinsic
-    def tile(typingctx, depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale):
+    def tile(typingctx, depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead):
         n = types.int64
-        signature = types.void(n, a, n, n, b, n, c, n, n, n, n, a.dtype)
+        signature = types.void(n, a, n, n, b, n, c, n, n, n, n, a.dtype, n)
 
         def codegen(context, builder, signature, args):
             scalar = element(signature.args[1])
@@ -80,7 +81,7 @@ class _Emitter:
             )
 
     def emit(self, args):
-        depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale = args
+        depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead = args
         builder = self.builder
         if self.masked:
             self.mask = self.lanes_below(tail)
@@ -89,7 +90,7 @@ class _Emitter:
         c_rows = [builder.gep(c, [builder.mul(c_row, i)]) for i in index]
         self.ask_for(c_rows, mode)
         start = self.start(c_rows, mode)
-        sums = self.multiply(depth, a_rows, a_k, b, b_k, start)
+        sums = self.multiply(depth, a_rows, a_k, b, b_k, start, ahead)
         self.finish(sums, c_rows, mode, scale)
 
     def lanes_below(self, tail):

@@ -20,45 +20,30 @@ from numba.extending import intrinsic
 from .intrinsics import I64, INT64_POINTER, element
 from .tile import CONTINUE, _Emitter, tile_rows
 
-#: how a gathered sum starts, besides STORE (at zero) and CONTINUE (at C): at the bias, at bias + other
-AT_BIAS, AT_BIAS_AND_OTHER = 3, 4
+#: what becomes of a finished gathered sum: C = sum; C = sum * scale + shift; C = sum * scale + shift + other
+PLAIN, SCALED, SCALED_AND_ADDED = 0, 1, 2
 
 
 def make_gathered(vectors: int, masked: bool, height: int | None = None):
     """The gathered tile as an intrinsic.
 
-    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor,
-    ahead):
+    Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale,
+    shift, other, floor, ahead):
         table: int64, row i of the tile has its words from i * pitch on: the address of its A for each segment.
         places: int64, how far its row of C lies from c in elements. shifts: int64, the row of B where a segment starts.
-        mode: STORE, CONTINUE, AT_BIAS (bias: a vector like a row of C), AT_BIAS_AND_OTHER (other: laid out like C).
+        mode: STORE (the sum starts at zero) or CONTINUE (at C).
+        ending: PLAIN, SCALED or SCALED_AND_ADDED; scale, shift: vectors like a row of C; other: laid out like C.
         floor: sums below it are stored as it: 0 for relu, -inf for none; a NaN stays one.
         ahead: elements from each number of B to one that will be wanted later, which four vectors wide tiles ask for.
     """
 
     @intrinsic
     def tile(
-        typingctx,
-        segments,
-        depth,
-        skip,
-        table,
-        pitch,
-        places,
-        shifts,
-        b,
-        b_k,
-        c,
-        rows,
-        tail,
-        mode,
-        bias,
-        other,
-        floor,
-        ahead,
-    ):
+        typingctx, segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+        other, floor, ahead,
+    ):  # fmt: skip
         n, p = types.int64, INT64_POINTER
-        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, bias, other, b.dtype, n)
+        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, n, scale, shift, other, b.dtype, n)
 
         def codegen(context, builder, signature, args):
             _Gathered(builder, element(signature.args[7]), vectors, masked, height or tile_rows()).emit(args)
@@ -125,14 +110,13 @@ class _Segments(_Emitter):
 
 class _Gathered(_Segments):
     def emit(self, args):
-        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, bias, other, floor, ahead = args
+        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, *end, floor, ahead = args
         builder = self.builder
         self.set_mask(tail)
         index = [self.row(i, rows) for i in range(self.rows)]
         words = [builder.gep(table, [builder.mul(pitch, i)]) for i in index]
         spots = [self.word(places, i) for i in index]
         c_rows = [builder.gep(c, [spot]) for spot in spots]
-        others = [builder.gep(other, [spot]) for spot in spots]
 
         def step(s, sums):
             a_rows = [builder.inttoptr(self.word(w, s), b.type) for w in words]
@@ -140,7 +124,7 @@ class _Gathered(_Segments):
             a_rows = [builder.gep(a, [skip]) for a in a_rows]
             return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums, ahead if self.vectors == 4 else None)
 
-        sums = self.over_segments(segments, self.begin(c_rows, others, bias, mode), step)
+        sums = self.end(self.over_segments(segments, self.start(c_rows, mode), step), spots, *end)
         low = self.splat(floor)
         self.store_all([[self.at_least(low, v) for v in row] for row in sums], c_rows)
 
@@ -148,33 +132,41 @@ class _Gathered(_Segments):
         """The larger one; a NaN in `value` stays."""
         return self.builder.select(self.builder.fcmp_ordered("<", value, low), low, value)
 
-    def begin(self, c_rows, others, bias, mode):
-        """The sums to start from."""
+    def end(self, sums, spots, ending, scale, shift, other):
+        """The sums scaled, shifted and added to, as `ending` says."""
         builder = self.builder
-        kinds = {
-            CONTINUE: lambda: [[self.load(c, j) for j in range(self.vectors)] for c in c_rows],
-            AT_BIAS: lambda: [[self.load(bias, j) for j in range(self.vectors)]] * self.rows,
-            AT_BIAS_AND_OTHER: lambda: [
-                [builder.fadd(self.load(bias, j), self.load(o, j)) for j in range(self.vectors)] for o in others
-            ],
-        }
-        entry, done = builder.block, builder.append_basic_block("begun")
-        switch = builder.switch(mode, done)
-        result = [[self.zero] * self.vectors for _ in range(self.rows)]
-        incoming = [(entry, result)]
-        for kind, load in kinds.items():
-            block = builder.append_basic_block("begin")
-            switch.add_case(ir.Constant(I64, kind), block)
-            builder.position_at_end(block)
-            incoming.append((builder.block, load()))
-            builder.branch(done)
-        builder.position_at_end(done)
-        phis = [[builder.phi(self.vector) for _ in range(self.vectors)] for _ in range(self.rows)]
-        for block, values in incoming:
-            for row, given in zip(phis, values, strict=True):
-                for phi, value in zip(row, given, strict=True):
-                    phi.add_incoming(value, block)
-        return phis
+        result = sums
+        for kind, change in ((SCALED, self.scaled(scale, shift)), (SCALED_AND_ADDED, self.added(other, spots))):
+            entry, before = builder.block, result
+            with builder.if_then(builder.icmp_signed(">=", ending, ir.Constant(I64, kind))):
+                changed, block = change(before), builder.block
+            result = []
+            for old_row, new_row in zip(before, changed, strict=True):
+                row = [builder.phi(self.vector) for _ in old_row]
+                for phi, old, new in zip(row, old_row, new_row, strict=True):
+                    phi.add_incoming(old, entry)
+                    phi.add_incoming(new, block)
+                result.append(row)
+        return result
+
+    def scaled(self, scale, shift):
+        def change(sums):
+            factors, offsets = ([self.load(p, j) for j in range(self.vectors)] for p in (scale, shift))
+            return [
+                [self.builder.call(self.fma, [v, f, o]) for v, f, o in zip(row, factors, offsets, strict=True)]
+                for row in sums
+            ]
+
+        return change
+
+    def added(self, other, spots):
+        def change(sums):
+            rows = [self.builder.gep(other, [spot]) for spot in spots]
+            return [
+                [self.builder.fadd(v, self.load(o, j)) for j, v in enumerate(row)] for row, o in zip(sums, rows, strict=True)
+            ]
+
+        return change
 
 
 class _Streamed(_Segments):

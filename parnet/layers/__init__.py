@@ -1,5 +1,6 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
+from ..errors import unknown_attribute
 from .base import Layer, Weight
 from .convolution import Conv2D
 from .dense import Dense
@@ -32,3 +33,7 @@ __all__ = [
     "Weight",
     "ZeroPadding2D",
 ]
+
+
+def __getattr__(name: str):
+    raise unknown_attribute(__name__, name, __all__)

@@ -60,6 +60,22 @@ class Weight:
     panel: int = 0
 
 
+@dataclass(frozen=True)
+class Tail:
+    """What may follow a layer in inference and be done on the way to its output.
+
+    Attributes:
+        norm: name of the batch normalisation that reads the layer's output; epsilon: its own.
+        other: what is added then.
+        relu: relu comes last.
+    """
+
+    norm: str = ""
+    epsilon: float = 0.0
+    other: Buffer | None = None
+    relu: bool = False
+
+
 class Build(Protocol):
     """What a layer's forward and backward are handed to declare their work with (see `parnet.plan.builder`)."""
 
@@ -80,7 +96,9 @@ class Build(Protocol):
     def input_gradient_wanted(self) -> bool:
         """One of the gradients is wanted."""
 
-    def weight(self, name: str) -> Buffer: ...
+    def weight(self, name: str, owner: str = "") -> Buffer:
+        """The layer's weight of that name, or another layer's."""
+
     def gradient(self, name: str) -> Buffer: ...
     def rides(self, name: str) -> bool:
         """The weight's gradient is not stored: its step updates the weight, and gets that as target."""
@@ -128,6 +146,8 @@ class Layer(Configurable):
     """
 
     examples: ClassVar[Callable[[], list[tuple[Any, Any]]]]
+    #: what it can be in the tail of another layer: "norm", "add", "relu", see `Tail`
+    tail_part: str = ""
     #: takes several inputs, see the module's docstring
     merges: ClassVar[bool] = False
     #: the steps that make its gradients can update its weights on the way (`Build.rides`)
@@ -169,6 +189,14 @@ class Layer(Configurable):
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         """Declare the steps from the output's gradient to the input's; dy may be overwritten."""
         raise _incomplete(self, "backward")
+
+    def takes(self, tail: Tail) -> bool:
+        """Whether `forward_with` can do that on the way: then the layers it stands for declare nothing in inference."""
+        return False
+
+    def forward_with(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
+        """As `forward` in inference, for the layer and what follows it. Asked for only where `takes` agrees."""
+        raise _incomplete(self, "forward_with")
 
     # -- graphs ---------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from ..kernels.step import (
     ROWS_SHARED,
     Buffer,
     image_share,
+    number,
     reads,
     reads_own,
     row_stride,
@@ -19,7 +20,7 @@ from ..kernels.step import (
     writes_own,
 )
 from .activate import activate, activate_backward, cut_of
-from .base import Build, Layer, Shape, Weight, count
+from .base import Build, Layer, Shape, Tail, Weight, count
 from .window import PlacedWindow, Window
 
 #: numbers of x that a block of rows should keep in a core's own cache, and rows of a block at most
@@ -31,7 +32,8 @@ FEW_CHANNELS = 8
 #: rows that a part of the weight gradient owns whole runs of
 GRAIN = 24
 #: bits of the flags of `conv.forward`
-HAS_BIAS, HAS_RELU = 1, 4
+HAS_BIAS, HAS_OTHER, HAS_RELU, HAS_NORM = 1, 2, 4, 8
+NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 
 class Conv2D(Layer):
@@ -121,26 +123,41 @@ class Conv2D(Layer):
         return (*size, self.filters)
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        relu = self.activation.name == "relu" and not build.fused_output
+        y = self._forward(build, x, Tail(relu=relu))
+        if relu:
+            build.keep(activated=y, summed=y)
+            return y
+        return activate(build, y, None, self.activation)
+
+    def takes(self, tail: Tail) -> bool:
+        return self.activation.name == "linear"
+
+    def forward_with(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
+        return self._forward(build, x, tail)
+
+    def _forward(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
         window = self.window.placed(x.shape)
         padded = x.shape[-1] <= FEW_CHANNELS and window.pads_sideways and self.groups == 1
         source, inner = window.pad(build, x) if padded else (x, window)
         product = Product(inner, self.filters, self.groups)
         y = build.rows("y", (*window.out, self.filters))
-        share = product.share(build.batch, build.threads)
-        relu = self.activation.name == "relu" and not build.fused_output
-        bias = (build.weight("bias"),) if self.use_bias else ()
-        flags = HAS_BIAS * self.use_bias + HAS_RELU * relu
-        block = product.block()
-        operands = (source, build.weight("kernel"), y, *(bias or (0,)), 0, flags, *product.words(), share, block)
+        share, block = product.share(build.batch, build.threads), product.block()
+        kernel, bias = build.weight("kernel"), (build.weight("bias"),) if self.use_bias else ()
+        other = () if tail.other is None else (tail.other,)
+        flags = HAS_BIAS * len(bias) + HAS_OTHER * len(other) + HAS_RELU * tail.relu + HAS_NORM * bool(tail.norm)
+        norm = tuple(build.weight(name, tail.norm) for name in NORM_WEIGHTS) if tail.norm else ()
+        epsilon = (number(tail.epsilon),) if tail.norm else ()
+        ends = (*(bias or (0,)), *(other or (0,)), flags)
+        operands = (source, kernel, y, *ends, *product.words(), share, block, *norm, *epsilon)
         own = window.pointwise and share != COLUMNS
-        accesses = (reads_own if own else reads)(source) + reads(build.weight("kernel"), *bias) + writes_own(y)
+        # with columns shared, another part may have written what is added
+        accesses = (reads_own if own else reads)(source) + (reads if share == COLUMNS else reads_own)(*other)
+        accesses += reads(kernel, *bias, *norm) + writes_own(y)
         cut = (COLUMNS, (-1, self.filters)) if share == COLUMNS else cut_of(share, y.shape)
         build.step("conv.forward", operands, accesses, *cut, product.flops, product.bytes, scratch=product.scratch(block))
         build.keep(x=source, shown=x)
-        if relu:
-            build.keep(activated=y, summed=y)
-            return y
-        return activate(build, y, None, self.activation)
+        return y
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
         activate_backward(build, dy, self.activation)
@@ -156,23 +173,21 @@ class Conv2D(Layer):
 
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer, product: Product) -> None:
         target, lines = build.gradient("kernel"), product.lines()
-        height = count(target.shape[:-1])
-        operands = (x, dy, target, *product.words(), lines, build.gradient_mode("kernel"))
+        bias = (build.gradient("bias"),) if self.use_bias else ()
+        if bias:
+            build.gradient_mode("bias")
+        mode = build.gradient_mode("kernel")
+        operands = (x, dy, target, *product.words(), lines, mode, *(bias or (0,)), int(self.use_bias))
         build.step(
             "conv.weight_gradient",
             operands,
-            reads(x, dy) + writes_own(target),
+            reads(x, dy) + writes_own(target, *bias),
             ROWS_SHARED,
-            (height // product.depth * -(-product.depth // GRAIN),),
+            (8 * product.gradient_pieces,),
             product.flops,
             product.bytes,
-            scratch=2 * lines + 16,
+            scratch=2 * lines + lines * product.window.out[1] * window_panel(self.filters) + 16,
         )
-        if self.use_bias:
-            bias, pixels = build.gradient("bias"), product.pixels
-            operands = (dy, bias, pixels, self.filters, build.gradient_mode("bias"))
-            accesses = reads(dy) + writes_own(bias)
-            build.step("conv.bias_gradient", operands, accesses, COLUMNS, (-1, self.filters), bytes=4.0 * dy.width)
 
     def _input_gradient(self, build: Build, x: Buffer, dy: Buffer, product: Product) -> Buffer:
         kernel, dx = build.weight("kernel"), build.rows("dx", x.shape)
@@ -255,7 +270,7 @@ class Product:
 
     def scratch(self, block: int) -> int:
         """Words of scratch memory that `conv.forward` needs."""
-        return block + block * self.taps + 2 * self.taps + self.depth + 16
+        return block + block * self.taps + 2 * self.taps + self.depth + 2 * self.filters + 16
 
     def gradient_block(self) -> int:
         return _block(self.filters // self.groups, count(self.window.window.taps))
@@ -269,6 +284,11 @@ class Product:
         """Lines of pixels that the weight gradient sums at a time."""
         pixels = max(SUM_PIXELS // 4, min(SUM_PIXELS, 2 * BLOCK_NUMBERS // 3 // self.depth))
         return max(1, pixels // self.window.out[1])
+
+    @property
+    def gradient_pieces(self) -> int:
+        """Runs of rows in panels of the weight gradient that a part can own."""
+        return self.taps * -(-self.depth // GRAIN) * -(-self.filters // window_panel(self.filters))
 
     def turned_size(self) -> int:
         """Numbers that the transposed weights take."""

@@ -83,6 +83,7 @@ class Add(_Merge):
     """
 
     kernel = "merge.add"
+    tail_part = "add"
 
     @staticmethod
     def examples() -> Examples:

@@ -28,6 +28,7 @@ class BatchNormalization(Layer):
     """
 
     update_rides = True
+    tail_part = "norm"
 
     def __init__(
         self,

@@ -6,10 +6,10 @@ Must not know: executors, threads.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from .. import activations
-from ..errors import HyperparameterError, ShapeError
+from ..checks import check_number
+from ..errors import ShapeError
 from ..kernels.step import Buffer, number, reads_own, writes_own
 from .activate import activate, activate_backward, cut_of, usual_share
 from .base import Build, Layer, Shape, check_shape, count
@@ -103,10 +103,8 @@ class Rescaling(Layer):
 
     def __init__(self, scale: float, offset: float = 0.0, **base):
         super().__init__(**base)
-        for name, value in (("scale", scale), ("offset", offset)):
-            if not math.isfinite(value):
-                raise HyperparameterError(f"Rescaling: expected a finite {name}, received {value!r}")
-        self.scale, self.offset = float(scale), float(offset)
+        self.scale = check_number(scale, "Rescaling(scale)")
+        self.offset = check_number(offset, "Rescaling(offset)")
 
     @staticmethod
     def examples() -> list[tuple[Rescaling, Shape]]:
@@ -141,6 +139,7 @@ class Activation(Layer):
     def __init__(self, activation, **base):
         super().__init__(**base)
         self.activation = activations.get(activation)
+        self.tail_part = "relu" if self.activation.name == "relu" else ""
 
     @staticmethod
     def examples() -> list[tuple[Activation, Shape]]:

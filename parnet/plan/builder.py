@@ -234,9 +234,9 @@ class Builder:
         """Somebody before this layer needs the gradient of its input, or of one of them."""
         return any(self.gradients_wanted)
 
-    def weight(self, name: str) -> Buffer:
-        """The layer's weight of that name."""
-        placed = self.placed[f"{self.label}/{name}"]
+    def weight(self, name: str, owner: str = "") -> Buffer:
+        """The layer's weight of that name, or another layer's."""
+        placed = self.placed[f"{owner or self.label}/{name}"]
         return self._add(Buffer(placed.key, placed.region, placed.size, shape=placed.weight.shape))
 
     def gradient(self, name: str) -> Buffer:

@@ -16,6 +16,7 @@ from ..layers.merge import MOST_INPUTS
 from .builder import Builder, Source
 from .network import Network, Node
 from .objective import Made, Targets, add_penalties
+from .tails import Found, find_tails
 
 if TYPE_CHECKING:
     from .plan import Request
@@ -31,13 +32,23 @@ def declare_forward(build: Builder, network: Network, request: Request) -> Made:
         x = build.rows(f"x{place}" if place else "x", shape)
         build.inputs.append(Source(x))
         build.readers[x.name] = network.readers(-1 - place)
+    tails = {} if training else find_tails(network)
+    done: dict[int, Buffer] = {}
+    inside = {index for found in tails.values() for index in found.inside}
     for index, node in enumerate(network.nodes):
+        if index in inside:
+            made.append(done.get(index, Buffer("", "arena", 0)))
+            continue
         given = tuple(_made(build, made, producer) for producer in node.inputs)
         shapes = tuple(x.shape for x in given)
         build.enter(index, str(node.layer.name), _is_fused(network, fused, index), prefix=node.prefix, given=shapes)
-        y = node.layer.forward(build, given if node.layer.merges else given[0], training)  # type: ignore[arg-type]
+        found = tails.get(index)
+        if found is None:
+            y = node.layer.forward(build, given if node.layer.merges else given[0], training)  # type: ignore[arg-type]
+        else:
+            y = done[found.last] = _forward_with(build, node, given[0], found, {**dict(enumerate(made)), **done})
         view = sum(x.name == y.name for x in given)
-        build.readers[y.name] += network.readers(index) - view
+        build.readers[y.name] += network.readers(found.last if found else index) - view
         made.append(y)
     outputs = tuple(replace(_made(build, made, producer), shape=network.shape_of(producer)) for producer in network.outputs)
     shown: tuple[Buffer, ...] = ()
@@ -51,6 +62,14 @@ def declare_forward(build: Builder, network: Network, request: Request) -> Made:
         build.enter(len(network.nodes), "output")
         shown = tuple(_show(build, network, place, x, fused[place]) for place, x in enumerate(outputs))
     return Made(outputs, shown, fused)
+
+
+def _forward_with(build: Builder, node: Node, x: Buffer, found: Found, made: dict[int, Buffer]) -> Buffer:
+    """The steps of a node and its tail."""
+    other = None
+    if found.other is not None:
+        other = made[found.other] if found.other >= 0 else build.inputs[-1 - found.other].buffer
+    return node.layer.forward_with(build, x, replace(found.tail, other=other))
 
 
 def _made(build: Builder, made: list[Buffer], producer: int) -> Buffer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import losses, metrics
+from ..checks import check_number
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..losses import Loss
 from ..metrics import Metric
@@ -27,12 +28,16 @@ def aims_of(names: tuple[str, ...], loss: Any, chosen: Any, weights: Any) -> tup
     factors = _spread(names, 1.0 if weights is None else weights, "loss_weights", 1.0)
     result = []
     for name, rule, some, factor in zip(names, rules, measured, factors, strict=True):
-        if not isinstance(factor, int | float) or isinstance(factor, bool) or not 0 <= factor < float("inf"):
-            raise HyperparameterError(f"compile: expected loss_weights of 0 or more, received {factor!r} for {name}")
         aim = None if rule is None else losses.get(rule)
         if aim is None and len(names) > 1:
             some = ()
-        result.append(Aim(aim, _metrics(some, name if len(names) > 1 else ""), float(factor)))
+        result.append(
+            Aim(
+                aim,
+                _metrics(some, name if len(names) > 1 else ""),
+                check_number(factor, f"loss_weights of {name}", 0),
+            )
+        )
     if len(names) > 1 and loss is not None and not any(aim.loss for aim in result):
         raise HyperparameterError(f"compile: expected a loss for at least one of {', '.join(names)}, received none")
     return tuple(result)
@@ -62,8 +67,7 @@ def _metrics_by_output(names: tuple[str, ...], chosen: Any) -> list:
 
 
 def _metrics(chosen: Any, output: str) -> tuple[Metric, ...]:
-    some = () if chosen is None else chosen if isinstance(chosen, list | tuple) else (chosen,)
-    result = tuple(metrics.get(m) for m in some)
+    result = metrics.get_all(chosen)
     names = [m.name for m in result]
     if len(set(names)) != len(names):
         where = f" for {output}" if output else ""

@@ -9,13 +9,13 @@ Must not know: plans, executors, or how a batch is computed.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
-from numbers import Integral
 from typing import Any, Literal
 
-from ..errors import HyperparameterError, ParnetWarning, unknown_name
+import numpy as np
+
+from ..checks import check_argument, check_number
+from ..errors import unknown_name, warn
 
 Logs = dict[str, float]
 Mode = Literal["auto", "min", "max"]
@@ -40,6 +40,8 @@ class Callback:
     model: Any = None
     #: what `fit` was called with: epochs, samples, batch_size, ...; written by set_params
     params: dict[str, Any] = {}
+    #: names that the callback adds to the logs of an epoch
+    adds: tuple[str, ...] = ()
 
     def set_model(self, model: Any) -> None:
         """Called by `fit` before the first hook."""
@@ -101,6 +103,10 @@ class CallbackList:
         self.callbacks: list[Any] = [] if callbacks is None else list(several)
         for callback in self.callbacks:
             self._check(callback)
+        added = [name for callback in self.callbacks for name in callback.adds]
+        if added:
+            params = {**params, "metrics": list(dict.fromkeys([*params.get("metrics", ()), *added]))}
+        for callback in self.callbacks:
             callback.set_model(model)
             callback.set_params(params)
         self._listeners: dict[str, list[Callable[..., None]]] = {
@@ -127,9 +133,14 @@ class CallbackList:
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """Reaches every callback. Where several raise, the last error comes with the others as context."""
-        with ExitStack() as stack:
-            for listener in reversed(self._listeners["on_train_end"]):
-                stack.callback(listener, {} if logs is None else logs)
+        self._end(self._listeners["on_train_end"], {} if logs is None else logs)
+
+    def _end(self, listeners: list[Callable[..., None]], logs: Logs) -> None:
+        if listeners:
+            try:
+                listeners[0](logs)
+            finally:
+                self._end(listeners[1:], logs)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
@@ -148,18 +159,6 @@ class CallbackList:
         self._call("on_train_batch_end", logs, batch)
 
 
-def check_argument(condition: bool, where: str, expected: str, received: object, advice: str) -> None:
-    """Raise HyperparameterError, saying all four, unless the condition holds."""
-    if not condition:
-        raise HyperparameterError(f"{where}: expected {expected}, received {received!r}; {advice}")
-
-
-def check_count(where: str, value: object, low: int = 0) -> None:
-    """Raise HyperparameterError unless the value is a whole number of at least `low`."""
-    good = isinstance(value, Integral) and int(value) >= low
-    check_argument(good, where, f"a whole number of at least {low}", value, "pass such a number")
-
-
 class Monitor:
     """Reads one metric from the logs, unrounded, and tells which of two values is better."""
 
@@ -170,7 +169,7 @@ class Monitor:
         rising = mode == "max" or (mode == "auto" and not RISING.isdisjoint(name.split("_")))
         self.name = name
         self.sign = -1.0 if rising else 1.0
-        self.min_delta = abs(min_delta)
+        self.min_delta = abs(check_number(min_delta, f"{type(owner).__name__}(min_delta)"))
         #: what every finite value improves on
         self.worst = self.sign * math.inf
         self.warned = False
@@ -179,15 +178,15 @@ class Monitor:
         """The metric, or None after one warning where the fit has no such metric."""
         logs = logs or {}
         if self.name in logs:
-            return float(logs[self.name])
+            value = logs[self.name]
+            check_argument(np.ndim(value) == 0, self.where, "a metric that is one number", value, "monitor another one")
+            return float(value)
         if not self.warned:
             self.warned = True
             data = "pass validation_data or validation_split to fit, or " if self.name.startswith("val_") else ""
-            warnings.warn(
+            warn(
                 f"{self.where}: expected one of the metrics {', '.join(logs) or '(none)'}; "
-                f"received {self.name!r}, so the callback does nothing; {data}monitor one of those",
-                ParnetWarning,
-                stacklevel=3,
+                f"received {self.name!r}, so the callback does nothing; {data}monitor one of those"
             )
         return None
 

@@ -11,13 +11,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from .. import seeding
-from ..errors import DataError, DTypeError, HyperparameterError, ShapeError, unknown_name
+from ..checks import check_count, check_number
+from ..errors import DataError, DTypeError, ShapeError, unknown_name
 from ..losses import Hinge, Loss
 from ..plan.network import Network
 from ..plan.objective import Targets
+from .keys import dtype_name
 
 #: numbers looked at in one go when data are searched for NaN
 CHUNK = 1 << 22
+#: up to here a sum, which needs no second array, is no faster than looking at each number
+SMALL = 1 << 14
 
 
 def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", rows: int = 1) -> np.ndarray:
@@ -32,18 +36,36 @@ def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", row
     Raises:
         DTypeError: not numbers. ShapeError: samples of another shape. DataError: no rows, or NaN or infinity.
     """
-    array = np.asarray(x)
-    if array.dtype == object or array.dtype.kind not in "buif":
-        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    array = as_numbers(x, where)
     if array.ndim == 0 or array.shape[1:] != shape:
         wanted = ", ".join(["rows", *map(str, shape)])
         raise ShapeError(f"{where}: expected ({wanted}), received {array.shape}{_cure(array.shape, shape)}")
     if len(array) < rows:
         raise DataError(f"{where}: expected at least {rows} rows, received {len(array)}")
     if array.dtype != np.uint8:
-        array = array.astype("float64" if dtype == "float64" and array.dtype != np.float32 else "float32", copy=False)
-        check_finite(array, where)
+        array = _converted(array, "float64" if dtype == "float64" and array.dtype != np.float32 else "float32", where)
     return np.ascontiguousarray(array)
+
+
+def as_numbers(x, where: str) -> np.ndarray:
+    """An array of numbers. Raises ShapeError for lists of unequal lengths, DTypeError for anything else."""
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"{where}: expected an array of numbers, received lists of unequal lengths ({error})") from error
+    if array.dtype.kind not in "buif":
+        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    return array
+
+
+def _converted(array: np.ndarray, dtype: str, where: str) -> np.ndarray:
+    """The array in a model's dtype, its numbers finite there."""
+    result = array
+    if array.dtype != dtype:
+        with np.errstate(over="ignore"):
+            result = array.astype(dtype)
+    check_finite(result, where, array)
+    return result
 
 
 def as_many_inputs(x, network: Network, where: str, dtype: str = "float32", rows: int = 1) -> tuple[np.ndarray, ...]:
@@ -110,7 +132,7 @@ def as_many_targets(
 
 def kinds(arrays: tuple[np.ndarray, ...]) -> tuple[str, ...]:
     """dtype of each array, as a plan wants to know it."""
-    return tuple(array.dtype.name for array in arrays)
+    return tuple(dtype_name(array.dtype) for array in arrays)
 
 
 def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:
@@ -125,8 +147,10 @@ def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return ""
 
 
-def check_finite(array: np.ndarray, where: str) -> None:
-    """Raise DataError where an array holds NaN or infinity; says how many and where the first is."""
+def check_finite(array: np.ndarray, where: str, given: np.ndarray) -> None:
+    """Raise DataError where an array holds NaN or infinity; says how many, where the first is, and what was given there."""
+    if array.size <= SMALL and np.isfinite(array).all():
+        return
     flat = array.reshape(-1)
     for first in range(0, flat.size, CHUNK):
         part = flat[first : first + CHUNK]
@@ -137,9 +161,12 @@ def check_finite(array: np.ndarray, where: str) -> None:
         bad = np.flatnonzero(~np.isfinite(part))
         if bad.size:
             place = np.unravel_index(first + int(bad[0]), array.shape)
+            value, cure = given[place], "clean the data first"
+            if np.isfinite(value):
+                cure = f"it is too large for {array.dtype}: scale the data, or make the model with dtype='float64'"
             raise DataError(
-                f"{where}: expected finite numbers, received {part[bad[0]]} at {tuple(int(i) for i in place)}"
-                f"{f' and {bad.size - 1} more nearby' if bad.size > 1 else ''}; clean the data first"
+                f"{where}: expected finite numbers, received {value} at {tuple(int(i) for i in place)}"
+                f"{f' and {bad.size - 1} more nearby' if bad.size > 1 else ''}; {cure}"
             )
 
 
@@ -151,9 +178,7 @@ def as_targets(y, rows: int, targets: Targets, loss: Loss, where: str, dtype: st
     Raises:
         DTypeError, ShapeError, DataError: see the message.
     """
-    array = np.asarray(y)
-    if array.dtype == object or array.dtype.kind not in "buif":
-        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    array = as_numbers(y, where)
     if array.ndim == 0 or len(array) != rows:
         raise DataError(f"{where}: expected {rows} rows, one for each of x, received shape {array.shape}")
     single = (rows,), (rows, 1)
@@ -167,8 +192,9 @@ def as_targets(y, rows: int, targets: Targets, loss: Loss, where: str, dtype: st
             hint = "; for class numbers use loss='sparse_categorical_crossentropy'"
         wanted = ", ".join(map(str, (rows, *targets.shape)))
         raise ShapeError(f"{where}: expected ({wanted}), the shape of the output, received {array.shape}{hint}")
-    array = array.astype(dtype, copy=False)
-    check_finite(array, where)
+    array = _converted(array, dtype, where)
+    if loss.target_range is not None:
+        _check_range(array, loss, where)
     if isinstance(loss, Hinge):
         array = _as_signs(array, where)
     return np.ascontiguousarray(array).reshape(rows, -1)
@@ -192,6 +218,17 @@ def _as_labels(array: np.ndarray, rows: int, classes: int, loss: Loss, where: st
     return np.ascontiguousarray(array.reshape(rows, 1).astype(dtype))
 
 
+def _check_range(array: np.ndarray, loss: Loss, where: str) -> None:
+    """Raise DataError where a target cannot be one of that loss."""
+    low, high = loss.target_range or (-np.inf, np.inf)
+    if array.size and (array.min() < low or array.max() > high):
+        place = np.unravel_index(int(np.flatnonzero((array < low) | (array > high))[0]), array.shape)
+        raise DataError(
+            f"{where}: {type(loss).__name__} expected targets from {low:g} to {high:g}, received {array[place]:g} at "
+            f"{tuple(int(i) for i in place)}; mend the targets, or choose another loss, such as mse"
+        )
+
+
 def _as_signs(array: np.ndarray, where: str) -> np.ndarray:
     """0/1 targets as -1/1."""
     values = np.unique(array)
@@ -204,13 +241,10 @@ def _as_signs(array: np.ndarray, where: str) -> np.ndarray:
 
 def as_weights(weight, rows: int, where: str, dtype: str) -> np.ndarray:
     """Sample weights (rows,) of T, 0 or more."""
-    array = np.asarray(weight)
-    if array.dtype.kind not in "buif":
-        raise DTypeError(f"{where}: expected numbers, received an array of {array.dtype}")
+    array = as_numbers(weight, where)
     if array.shape not in ((rows,), (rows, 1)):
         raise ShapeError(f"{where}: expected ({rows},), one weight a row, received {array.shape}")
-    array = np.ascontiguousarray(array.reshape(rows).astype(dtype, copy=False))
-    check_finite(array, where)
+    array = np.ascontiguousarray(_converted(array.reshape(rows), dtype, where))
     if array.size and array.min() < 0:
         raise DataError(f"{where}: expected weights of 0 or more, received {array.min()}")
     return array
@@ -225,16 +259,20 @@ def class_weights(class_weight, y: np.ndarray, targets: Targets, where: str) -> 
     for label, weight in class_weight.items():
         if not 0 <= int(label) < classes:
             raise DataError(f"{where}: expected classes from 0 to {classes - 1}, received {label!r}")
-        table[int(label)] = weight
-    labels = y[:, 0] if y.shape[1] == 1 else y.argmax(axis=1)
-    return table[labels.astype(np.int64)]
+        table[int(label)] = check_number(weight, f"{where}[{label}]", 0)
+    return table[_class_numbers(y, targets, where)]
 
 
-def check_count(value, where: str, low: int = 1) -> int:
-    """A whole number of at least `low`. Raises HyperparameterError."""
-    if not hasattr(value, "__index__") or isinstance(value, bool) or int(value) < low:
-        raise HyperparameterError(f"{where}: expected a whole number of {low} or more, received {value!r}")
-    return int(value)
+def _class_numbers(y: np.ndarray, targets: Targets, where: str) -> np.ndarray:
+    """The class (rows,) of each target: a number, the largest of a one-hot row, or a yes/no."""
+    if targets.labels:
+        return y[:, 0].astype(np.int64)
+    if y.size and (y.min() < -1 or y.max() > 1):
+        raise DataError(
+            f"{where}: expected targets that are classes, received a target of {y.max() if y.max() > 1 else y.min():g}; "
+            "for other targets give sample_weight"
+        )
+    return (y[:, 0] > 0.5).astype(np.int64) if y.shape[1] == 1 else y.argmax(axis=1)
 
 
 class DataLoader:

@@ -7,17 +7,17 @@ Must not know: files, layers' insides.
 from __future__ import annotations
 
 import time
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .. import seeding
-from ..errors import NonFiniteLossError, ParnetWarning
+from ..errors import NonFiniteLossError, warn
 from ..executors.base import Feed, waited_share
 from ..executors.link import Program
 from ..kernels import library
+from ..optimizers import Optimizer
 from ..plan.plan import Request
 from ..strategy import Strategy
 from .callbacks import CallbackList
@@ -111,6 +111,11 @@ class _Progress:
     rows: int = 0
     total: int = 0
 
+    def advance(self, batches: int, batch: int, rule: Optimizer) -> None:
+        """So many batches of the epoch are done, each with its update."""
+        rule.iterations += batches - self.batches
+        self.batches, self.rows = batches, min(self.total, batches * batch)
+
 
 def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int, done: _Progress) -> None:
     begun = time.perf_counter()
@@ -154,34 +159,41 @@ def _feed(model, job: Job, program: Program, epoch: int) -> Feed:
 def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, display, done: _Progress) -> dict:
     """All batches of an epoch, stretch by stretch. Returns the logs."""
     stretch, batch = (1 if callbacks.wants_batches else 4), job.request.batch
-    rates = feed.rates
+    rates, rule = feed.rates, model.optimizer
     while done.batches < job.steps and not (callbacks.wants_batches and model.stop_training):
         last = min(job.steps, done.batches + stretch)
         if callbacks.wants_batches:
             callbacks.on_train_batch_begin(done.batches)
+            if rates is not None:  # a callback may have set the rate
+                rates[done.batches : last] = rule.rates(np.array([rule.iterations]))
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
         except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
-            model.optimizer.iterations += program.batches_done() - done.batches
+            done.advance(max(done.batches, program.batches_done()), batch, rule)
             raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds
         if program.stopped():
             break
-        model.optimizer.iterations += last - done.batches
-        done.rows = min(feed.total, last * batch)
+        first = done.batches
+        done.advance(last, batch, rule)
         if callbacks.wants_batches:
-            callbacks.on_train_batch_end(done.batches, _logs(model, program, feed, done.rows))
-            if rates is not None:  # a callback may have set the rate
-                rates[last:] = model.optimizer.rates(
-                    np.arange(model.optimizer.iterations, model.optimizer.iterations + job.steps - last)
-                )
+            callbacks.on_train_batch_end(first, _logs(model, program, feed, done.rows))
         else:
             stretch = max(1, min(4 * stretch, int(stretch * STRETCH_S / max(seconds, 1e-6))))
-        done.batches = last
         display.update(done.rows, _logs(model, program, feed, done.rows))
+    if program.stopped():
+        step = _failed_step(feed, done)
+        done.advance(step, batch, rule)
+        return _logs(model, program, feed, min(feed.total, (step + 1) * batch))  # metrics count the failed step too
     return _logs(model, program, feed, max(1, done.rows))
+
+
+def _failed_step(feed: Feed, done: _Progress) -> int:
+    """The step whose loss is not finite."""
+    bad = np.flatnonzero(~np.isfinite(feed.losses[done.batches :]))
+    return done.batches + (int(bad[0]) if bad.size else 0)
 
 
 def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
@@ -197,17 +209,14 @@ def validate(model, job: Job) -> dict:
 
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:
     """The loss is not finite: say where, and stop. The weights are those from before that step."""
-    losses = feed.losses[done.batches :]
-    bad = np.flatnonzero(~np.isfinite(losses))
-    step = done.batches + (int(bad[0]) if bad.size else 0)
-    model.optimizer.iterations += step - done.batches
+    step = done.batches
     message = (
         f"fit: the loss became {feed.losses[step]} in epoch {epoch + 1}, step {step + 1} "
         f"(update {model.optimizer.iterations + 1}); {first_non_finite(program)}. The weights are those before that step. "
         f"Lower the learning rate (now {model.optimizer.learning_rate:g}), clip gradients (clipnorm=1.0), or check the data"
     )
     if any(getattr(c, "handles_non_finite_loss", False) for c in callbacks.callbacks):
-        warnings.warn(message, ParnetWarning, stacklevel=5)
+        warn(message)
         model.stop_training = True
         return
     raise NonFiniteLossError(message)

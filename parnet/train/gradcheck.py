@@ -83,15 +83,16 @@ def check_gradients(
 def _copy(model: Any) -> Session:
     """A float64 session with the model's weights."""
     source: Session = model.session
-    session = Session(source.network, source.seed, "float64")
-    session.strategy = Serial()
     if len(source.network.outputs) > 1:
         raise StateError(
             f"check_gradients: expected a model of one output, received one of {len(source.network.outputs)}; "
             "check pn.Model(model.inputs, model.outputs[k]) for each k"
         )
-    session.store.parameters[:] = source.store.parameters
-    session.store.state[:] = source.store.state
+    weights = source.store  # first: the network knows how long its vectors are from then on
+    session = Session(source.network, source.seed, "float64")
+    session.strategy = Serial()
+    session.store.parameters[:] = weights.parameters
+    session.store.state[:] = weights.state
     return session
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .callbacks import Callback
+from .progress import metric_text
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +57,7 @@ class History(Callback):
     """The record of one `fit`; last in the list of callbacks, so that it sees what others add to the logs."""
 
     def __init__(self) -> None:
-        #: name of the metric -> its value in each epoch, unrounded; written by on_epoch_end
+        #: name of the metric -> its value in each epoch, unrounded, an array for a confusion matrix; written by on_epoch_end
         self.history: dict[str, list[float]] = {}
         #: the epochs, from 0; written by on_epoch_end
         self.epoch: list[int] = []
@@ -76,7 +77,7 @@ class History(Callback):
             self.history.setdefault(name, []).append(value if isinstance(value, np.ndarray) else float(value))
 
     def __repr__(self) -> str:
-        last = ", ".join(f"{name}={values[-1]:.4g}" for name, values in self.history.items())
+        last = ", ".join(f"{name}={metric_text(values[-1], '.4g')}" for name, values in self.history.items())
         return f"History(epochs={len(self.epoch)}, last: {last or 'nothing'}, {self.timing!r})"
 
     def _repr_html_(self) -> str:
@@ -92,5 +93,5 @@ class History(Callback):
         )
 
 
-def _cell(value: float | None) -> str:
-    return "<td></td>" if value is None else f"<td>{value:.4g}</td>"
+def _cell(value: Any) -> str:
+    return "<td></td>" if value is None else f"<td>{metric_text(value, '.4g')}</td>"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import StateError
 from ..layers import Flatten
 from ..losses import Loss
 from ..plan.plan import Network
 from .session import Session
-from .values import LossValue, Output
+from .values import SEVERAL, LossValue, Output
 
 
 def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
@@ -16,6 +17,11 @@ def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
     if isinstance(prediction, list | tuple) and any(isinstance(one, Output) and one.ticket for one in prediction):
         prediction = prediction[0]
     if isinstance(prediction, Output) and prediction.session is not None and prediction.ticket:
+        if prediction.ticket == SEVERAL:
+            raise StateError(
+                "loss: expected the output of a model of one output, received one of several; "
+                "train such a model by compile(loss=[...]) and fit or train_on_batch"
+            )
         value = prediction.session.loss(loss, prediction.ticket, target, sample_weight)
         return LossValue(value, prediction.session, prediction.ticket)
     return LossValue(_plain_loss(loss, prediction, target, sample_weight))

@@ -20,31 +20,37 @@ class Parameter:
     Attributes:
         name: "dense_1/kernel".
         shape: of the array.
-        trainable: whether optimizers change it.
+        session: of the model.
     """
 
     def __init__(self, session: Session, placed: Placed):
-        self._session, self._placed = session, placed
-        self.name, self.shape, self.trainable = placed.key, placed.weight.shape, placed.trainable
+        self.session, self._placed = session, placed
+        self.name, self.shape = placed.key, placed.weight.shape
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
-        return self._placed.read(self._session.store.region(self._placed.region))
+        return self._placed.read(self.session.store.region(self._placed.region))
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return self.numpy() if dtype is None else self.numpy().astype(dtype)
 
     @property
+    def trainable(self) -> bool:
+        """Whether optimizers change it."""
+        self.session.refresh()
+        return self.session.network.placed[self.name].trainable
+
+    @property
     def dtype(self) -> np.dtype:
         """Of the values."""
-        return np.dtype(self._session.dtype)
+        return np.dtype(self.session.dtype)
 
     @property
     def grad(self) -> np.ndarray:
         """A copy of the gradient that the last `backward` left; zeros before one and after `zero_grad`."""
-        store = self._session.store
-        if not self._session.has_gradients or self._placed.region != "parameters" or not self.trainable:
-            return np.zeros(self.shape, self._session.dtype)
+        store = self.session.store
+        if not self.session.has_gradients or self._placed.region != "parameters" or not self.trainable:
+            return np.zeros(self.shape, self.session.dtype)
         return self._placed.read(store.gradients)
 
     def check(self, array) -> np.ndarray:
@@ -58,7 +64,7 @@ class Parameter:
 
     def assign(self, array) -> None:
         """Replace the values. Raises ShapeError or DTypeError."""
-        self._placed.write(self._session.store.region(self._placed.region), self.check(array))
+        self._placed.write(self.session.store.region(self._placed.region), self.check(array))
 
     def __repr__(self) -> str:
         return f"Parameter({self.name}, shape={self.shape}, trainable={self.trainable})"

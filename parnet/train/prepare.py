@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, HyperparameterError, ParnetWarning
+from ..checks import check_count
+from ..errors import DataError, HyperparameterError, warn
 from ..plan.objective import Targets
-from ..plan.plan import Request, make_plan
+from ..plan.plan import Request
 from ..strategy import Strategy
 from . import data
 from .aims import log_names
@@ -40,9 +40,9 @@ class FitArguments:
 
 def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, CallbackList, History]:
     """What `run_fit` needs. Raises ParnetError of the kind that fits."""
-    batch_size = data.check_count(given.batch_size, "fit: batch_size")
-    epochs = data.check_count(given.epochs, "fit: epochs")
-    initial_epoch = data.check_count(given.initial_epoch, "fit: initial_epoch", low=0)
+    batch_size = check_count(given.batch_size, "fit: batch_size")
+    epochs = check_count(given.epochs, "fit: epochs")
+    initial_epoch = check_count(given.initial_epoch, "fit: initial_epoch", low=0)
     rows = check_rows(model, x, y, given.sample_weight, given.class_weight, "fit")
     validation = _validation(model, rows, given, x)
     if validation is not None and given.validation_data is None:
@@ -65,7 +65,8 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     history = History()
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
     params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": given.verbose}
-    params["metrics"] = log_names(model.aims, model.output_names)
+    names = log_names(model.aims, model.output_names)
+    params["metrics"] = names + ([] if validation is None else [f"val_{name}" for name in names])
     return job, display, CallbackList([*hooks, history], model, params), history
 
 
@@ -92,7 +93,7 @@ def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Row
 
 def _targets(model: Any) -> tuple[Targets | None, ...]:
     """What the targets must look like; also finds metrics and losses that do not fit the model."""
-    return make_plan(model.session.network, Request("evaluate", 1, aims=model.aims)).targets
+    return model.session.targets(model.aims)
 
 
 def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:
@@ -101,11 +102,7 @@ def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:
         if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
             raise DataError(f"fit: expected validation_data (x, y) or (x, y, sample_weight), received {type(pair)}")
         if isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(pair[0][:1], x[:1]):
-            warnings.warn(
-                "fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead",
-                ParnetWarning,
-                stacklevel=5,
-            )
+            warn("fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead")
         weight = pair[2] if len(pair) == 3 else None
         return check_rows(model, pair[0], pair[1], weight, None, "fit: validation_data")
     if not (isinstance(split, int | float) and 0 <= split < 1):
@@ -125,7 +122,7 @@ def _steps(rows: int, batch: int, wanted) -> int:
     steps = -(-rows // batch)
     if wanted is None:
         return steps
-    wanted = data.check_count(wanted, "fit: steps_per_epoch")
+    wanted = check_count(wanted, "fit: steps_per_epoch")
     if wanted > steps:
         raise HyperparameterError(
             f"fit: expected steps_per_epoch of at most {steps}, the batches that {rows} rows make, received {wanted}"

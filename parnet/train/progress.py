@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
+import numpy as np
+
 from ..errors import HyperparameterError
 
 Verbose = Literal["auto", 0, 1, 2]
@@ -177,8 +179,17 @@ def metric_texts(logs: Mapping[str, float]) -> list[str]:
     return [f"{name}: {metric_text(value)}" for name, value in logs.items()]
 
 
-def metric_text(value: float) -> str:
-    """Four decimals, or the exponent form where they would show nothing, as of small learning rates."""
+def metric_text(value: Any, form: str = "") -> str:
+    """A metric for people: of several numbers, such as a confusion matrix, the size alone.
+
+    Args:
+        form: of a number; left out, four decimals, or the exponent form where they would show nothing, as of small
+            learning rates.
+    """
+    if np.ndim(value):
+        return f"({' x '.join(map(str, np.shape(value)))})"
+    if form:
+        return format(value, form)
     return f"{value:.4e}" if 0 < abs(value) < 1e-3 else f"{value:.4f}"
 
 

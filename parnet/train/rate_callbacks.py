@@ -7,13 +7,15 @@ Must not know: how the optimizer uses the rate.
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from numbers import Real
 
+from ..checks import check_argument, check_count, check_number
 from ..errors import ParnetError, StateError
 from ..schedules import Schedule
-from .callbacks import Callback, Logs, Mode, Monitor, check_argument, check_count
+from .callbacks import Callback, Logs, Mode, Monitor
 
 
 def _check_learning_rate(callback: Callback) -> None:
@@ -33,26 +35,40 @@ def _check_learning_rate(callback: Callback) -> None:
     raise StateError(message)
 
 
+def _takes(function: Callable[..., float], count: int) -> bool:
+    """Whether a function can be called with so many arguments, as far as Python can tell."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
+
+
 class LearningRateScheduler(Callback):
     """Set the learning rate before each epoch; adds `learning_rate` to the logs.
 
     Args:
-        schedule: (epoch from 0, current learning rate) -> learning rate of this epoch, at least 0.
+        schedule: (epoch from 0, current learning rate) -> learning rate of this epoch, at least 0; or of the epoch alone.
         verbose: 1 prints each rate.
     Raises:
         HyperparameterError: not such a function, or what it returns is no rate.
         StateError: the optimizer follows a schedule of its own.
     """
 
-    def __init__(self, schedule: Callable[[int, float], float], verbose: int = 0):
+    adds = ("learning_rate",)
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
         check_argument(
-            callable(schedule) and not isinstance(schedule, Schedule),
+            callable(schedule) and not isinstance(schedule, Schedule) and (_takes(schedule, 2) or _takes(schedule, 1)),
             "LearningRateScheduler(schedule)",
             "a function (epoch, learning_rate) -> learning_rate",
             schedule,
             "a schedule of steps goes to the optimizer: SGD(learning_rate=schedule)",
         )
         self.schedule = schedule
+        self._of_epoch_alone = not _takes(schedule, 2)
         self.verbose = verbose
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -61,7 +77,7 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Set the rate."""
-        rate = self.schedule(epoch, float(self.model.optimizer.learning_rate))
+        rate = self.schedule(*(epoch, float(self.model.optimizer.learning_rate))[: 1 if self._of_epoch_alone else 2])
         check_argument(
             isinstance(rate, Real) and math.isfinite(rate) and rate >= 0,
             f"LearningRateScheduler, epoch {epoch}",
@@ -97,6 +113,8 @@ class ReduceLROnPlateau(Callback):
         StateError: the optimizer follows a schedule of its own.
     """
 
+    adds = ("learning_rate",)
+
     def __init__(
         self,
         monitor: str = "val_loss",
@@ -109,20 +127,11 @@ class ReduceLROnPlateau(Callback):
         mode: Mode = "auto",
         verbose: int = 0,
     ):
-        check_argument(
-            0 < factor < 1,
-            "ReduceLROnPlateau(factor)",
-            "a number between 0 and 1",
-            factor,
-            "use for example 0.1",
-        )
-        check_count("ReduceLROnPlateau(patience)", patience)
-        check_count("ReduceLROnPlateau(cooldown)", cooldown)
         self._watch = Monitor(self, monitor, mode, min_delta)
-        self.factor = factor
-        self.patience = patience
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.factor = check_number(factor, "ReduceLROnPlateau(factor)", 0, 1, above=True, below=True)
+        self.patience = check_count(patience, "ReduceLROnPlateau(patience)", low=0)
+        self.cooldown = check_count(cooldown, "ReduceLROnPlateau(cooldown)", low=0)
+        self.min_lr = check_number(min_lr, "ReduceLROnPlateau(min_lr)", 0)
         self.verbose = verbose
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

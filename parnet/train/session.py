@@ -6,59 +6,32 @@ use the same plans, kernels and weights. Must not know: callbacks, progress, fil
 
 from __future__ import annotations
 
-import warnings
+import math
 import weakref
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..errors import ParnetWarning, StateError
+from ..errors import StateError, warn
 from ..executors.base import Executor, Feed
 from ..executors.link import Program
-from ..executors.memory import Store, aligned_zeros
+from ..executors.memory import Store, aligned_copy, aligned_zeros, lengthened
+from ..kernels import library
 from ..losses import Loss
 from ..optimizers import Optimizer
-from ..plan.objective import Targets
+from ..plan.objective import Aim, Targets
 from ..plan.plan import Network, Plan, Request, make_plan
 from ..strategy import Auto, Strategy
 from .data import as_many_inputs, as_targets, as_weights, kinds
+from .diagnose import first_non_finite
+from .keys import guess_loss, ones, rule_key, text
+from .standing import Standing
 from .values import SEVERAL, Output
 from .weights import Weights
 
 #: linked plans kept for the next call of the same kind
 KEPT_PROGRAMS = 12
-
-
-@dataclass
-class _Manual:
-    """Where a manual loop stands.
-
-    Attributes:
-        ticket: number of the last forward pass.
-        rows: of its batch.
-        program: it ran on; None after a pass in inference mode.
-        feed: what it read.
-        loss: that the loop used last, so that the next forward pass uses its plan.
-        steps_since_zero: updates since `zero_grad`.
-        backwards: gradients that the next one is added to.
-        measured: the loss's gradient is there, and no backward pass has used it up.
-        key: what `program` depends on besides its request.
-        updater: the program of the last update, behind what it depends on.
-    """
-
-    ticket: int = 0
-    rows: int = 0
-    program: Program | None = None
-    feed: Feed | None = None
-    loss: Loss | None = None
-    steps_since_zero: int = 0
-    backwards: int = 0
-    measured: bool = False
-    key: tuple = ()
-    updater: tuple[tuple, Program] | None = None
-    warned: bool = False
 
 
 class Session:
@@ -79,36 +52,52 @@ class Session:
         self.weights = weights
         self.strategy: Strategy = Auto()
         self._store: Store | None = None
-        self._programs: dict[tuple, Program] = {}
-        self._executors: dict[int, Executor] = {}
-        self._made = 0
+        self._optimizer: Optimizer | None = None  # whose slots the store has
         self._flags = tuple(layer.trainable for layer in network.layers)
-        self._threads: dict[tuple, int] = {}
-        self._manual = _Manual()
+        self._manual = Standing()
+        self._set_up({})
+
+    def _set_up(self, slots: dict[Optimizer, np.ndarray]) -> None:
+        """What holds addresses, threads or weak references, and so does not go into a copy."""
+        self._programs: dict[tuple, Program] = {}
+        self._executors: dict[tuple, Executor] = {}
+        self._targets: dict[str, tuple[Targets | None, ...]] = {}
+        self._made = 0
+        self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
         weakref.finalize(self, _close_all, self._executors)
+
+    def __getstate__(self) -> dict:
+        """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
+        store = None if self._store is None else self.store
+        state = self.__dict__.copy()
+        for name in ("_programs", "_executors", "_targets", "_made"):
+            del state[name]
+        manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
+        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": dict(self._slots)}
+
+    def __setstate__(self, state: dict) -> None:
+        slots = state.pop("_slots")
+        self.__dict__.update(state)
+        self._set_up({rule: aligned_copy(vector) for rule, vector in slots.items()})
+        if self._store is not None:
+            vars(self._store).update(self.weights.vectors())
 
     # -- weights --------------------------------------------------------------------------------
 
     @property
     def store(self) -> Store:
         """The weights, made and initialised at the first use, with this model's gradients and slots."""
-        vectors = self.weights.vectors()
-        if self._store is None or self._store.parameters is not vectors["parameters"]:
-            self._store = self._new_store(vectors)
-        return self._store
-
-    def _new_store(self, vectors: dict[str, np.ndarray]) -> Store:
-        """The store on vectors that have been made, or lengthened for another model's layers."""
-        old, slots = self._store, np.zeros(0, self.dtype)
+        vectors, old = self.weights.vectors(), self._store
+        if old is not None and old.parameters is vectors["parameters"]:
+            return old
+        self._store = new = Store.of_vectors(vectors, old)
         if old is not None:
-            before, after = len(old.parameters), len(vectors["parameters"])
-            count = len(old.slots) // before if before else 0
-            slots = aligned_zeros(count * after, self.dtype)
-            slots.reshape(count, after)[:, :before] = old.slots.reshape(count, before)
-            self._manual.backwards = 0
+            lengths = len(old.parameters), len(new.parameters)
+            self._slots.update({rule: lengthened(slots, *lengths) for rule, slots in self._slots.items()})
+        self._manual.program, self._manual.backwards = None, 0
         self.network = replace(self.network, sizes=dict(self.weights.sizes))
         self._forget_programs()
-        return Store(self.dtype, vectors["parameters"], np.zeros(0, self.dtype), vectors["state"], slots)
+        return new
 
     @property
     def has_weights(self) -> bool:
@@ -136,32 +125,42 @@ class Session:
 
     # -- plans ----------------------------------------------------------------------------------
 
-    def program(self, request: Request) -> Program:
-        """The linked plan of a request; kept for the next time."""
-        store = self.store
-        key = self._key(request)
-        found = self._programs.pop(key, None)
+    def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
+        """The linked plan of a request, on as many threads as the strategy gives it; kept for the next time."""
+        strategy = strategy or self.strategy
+        if request.optimizer is not None:
+            self.adopt(request.optimizer)
+        found = self._programs.pop((strategy, self._key(request)), None)
         if found is None:
-            plan = make_plan(self.network, request)
-            self._make_room(plan)
-            found = self._executor(request.threads).open(plan, store)
-        self._programs[key] = found
+            found = self._link(request, strategy)
+        self._programs[strategy, self._key(request)] = found
         while len(self._programs) > KEPT_PROGRAMS:
             self._programs.pop(next(iter(self._programs)))
         return found
 
+    def _link(self, request: Request, strategy: Strategy) -> Program:
+        plan = make_plan(self.network, request)
+        threads = strategy.threads_for(plan.estimate_us())
+        if threads != request.threads:
+            plan = make_plan(self.network, replace(request, threads=threads))
+        self._make_room(plan)
+        program = self._executor((strategy, threads)).open(plan, self.store)
+        program.runs_on = (strategy, threads)
+        return program
+
+    def targets(self, aims: tuple[Aim, ...]) -> tuple[Targets | None, ...]:
+        """What targets must look like, output by output. Raises ShapeError where loss or metrics do not fit the model."""
+        key = text(aims)
+        if key not in self._targets:
+            self._targets[key] = make_plan(self.network, Request("evaluate", 1, aims=aims)).targets
+        return self._targets[key]
+
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
         trainable = self._trainable()
-        shape = (request.purpose, request.batch, request.data, request.dtype, request.threads, request.weighted)
-        return (
-            *shape,
-            _rule(request.optimizer),
-            _text(request.loss),
-            _text(request.metrics),
-            _text(request.aims),
-            trainable,
-        )
+        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
+        measured = text(request.loss), text(request.metrics), text(request.aims)
+        return (*shape, rule_key(request.optimizer), *measured, trainable)
 
     def _make_room(self, plan: Plan) -> None:
         request = plan.request
@@ -176,10 +175,21 @@ class Session:
         if changed:
             self._forget_programs()
 
-    def reset_slots(self) -> None:
-        """Forget what an optimizer kept."""
-        if self._store is not None:
-            self._store.need_slots(0)
+    def adopt(self, optimizer: Optimizer) -> None:
+        """The store's slots are those of this optimizer from now on; another's are kept for its return.
+
+        Raises:
+            StateError: the optimizer belongs to another model.
+        """
+        optimizer.bind(self)
+        if optimizer is self._optimizer:
+            return
+        store = self._store
+        if store is not None:
+            if self._optimizer is not None and len(store.slots):
+                self._slots[self._optimizer] = store.slots
+            store.slots = self._slots.pop(optimizer, aligned_zeros(0, self.dtype))
+        self._optimizer = optimizer
         self._forget_programs()
 
     def _forget_programs(self) -> None:
@@ -187,40 +197,28 @@ class Session:
         self._programs.clear()
         self._made += 1
 
-    def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
-        """The program of a request on as many threads as the strategy gives it."""
-        strategy = strategy or self.strategy
-        key = (strategy, self._key(request))
-        threads = self._threads.get(key)
-        if threads is None:
-            plan = make_plan(self.network, request)
-            threads = self._threads[key] = strategy.threads_for(plan.estimate_us())
-        return self.program(replace(request, threads=threads))
-
     # -- running --------------------------------------------------------------------------------
 
-    def _executor(self, threads: int) -> Executor:
-        if threads not in self._executors:
-            self._executors[threads] = self.strategy.open(threads)
-        return self._executors[threads]
+    def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
+        found = self._executors.get(runs_on)
+        if found is None:
+            strategy, threads = runs_on
+            found = self._executors[runs_on] = strategy.open(threads)
+        return found
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed to a program."""
-        self._executor(program.plan.request.threads).start(program, feed)
+        self._executor(program.runs_on).start(program, feed)
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        self._executor(program.plan.request.threads).run(program, first, last, program.span(phases))
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
 
     def close(self) -> None:
         """End the threads; the next run starts them again."""
         _close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------
-
-    def attach(self, optimizer: Optimizer) -> None:
-        """An optimizer was made with this model's parameters."""
-        self.reset_slots()
 
     @property
     def forward_ticket(self) -> int:
@@ -256,17 +254,17 @@ class Session:
 
     def _run_forward(self, arrays: tuple[np.ndarray, ...]) -> None:
         manual = self._manual
-        manual.program = self._manual_program(arrays)
-        sums = np.zeros(manual.program.plan.sums)
-        manual.feed = Feed(arrays, len(arrays[0]), sums=sums, epoch=manual.ticket, seed=self.seed)
+        manual.program, old = self._manual_program(arrays), manual.program
+        if manual.feed is None or manual.program is not old:
+            manual.feed = Feed(arrays, len(arrays[0]), sums=np.zeros(manual.program.plan.sums), seed=self.seed)
+        manual.feed.x, manual.feed.total, manual.feed.epoch = arrays, len(arrays[0]), manual.ticket
         self.start(manual.program, manual.feed)
         self.run(manual.program, 0, 1, "input", "forward")
 
     def _manual_program(self, arrays: tuple[np.ndarray, ...]) -> Program:
         """The program of the last pass where it still fits, else a new one; batches may shrink but not grow."""
         manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
-        old = manual.program
-        loss = None if len(self.network.outputs) > 1 else manual.loss or _guess(self.network)
+        old, loss = manual.program, manual.loss or guess_loss(self.network)
         if old is not None and manual.key == self._trainable():
             request = old.plan.request
             capacity = request.batch
@@ -278,11 +276,12 @@ class Session:
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
+        self.store  # noqa: B018  forgets the programs where the weights have moved
         flags = tuple(layer.trainable for layer in self.network.layers)
         if flags != self._flags:
             self._flags = flags
             self.refresh()
-        return (self._made, *flags)
+        return (self._made, library.user_generation, *flags)
 
     def _shown(self) -> list[np.ndarray]:
         program, rows = self._manual.program, self._manual.rows
@@ -305,23 +304,18 @@ class Session:
 
     def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
         """The loss of the last forward pass."""
-        manual = self._manual
-        if ticket == SEVERAL:
-            raise StateError(
-                f"loss: expected the output of a model of one output, received one of {len(self.network.outputs)}; "
-                "train such a model by compile(loss=[...]) and fit or train_on_batch"
-            )
+        manual, store = self._manual, self.store
         if ticket != manual.ticket or manual.program is None or manual.feed is None:
             raise StateError(
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
-        if manual.loss is None or _text(manual.loss) != _text(loss):
-            state = self.store.state.copy()  # moving averages must not move twice for one batch
+        if manual.loss is None or text(manual.loss) != text(loss):
+            state = store.state.copy()  # moving averages must not move twice for one batch
             manual.loss, x = loss, manual.feed.inputs
-            if _text(loss) != _text(manual.program.plan.request.loss):
+            if text(loss) != text(manual.program.plan.request.loss):
                 self._run_forward(x)
-                self.store.state[:] = state
+                store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
 
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
@@ -331,19 +325,28 @@ class Session:
         if program is None or feed is None or targets is None:
             raise StateError("session: no forward pass to measure")
         y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
-        weight = np.ones(manual.rows) if sample_weight is None else sample_weight
-        feed.weight = as_weights(weight, manual.rows, "loss: sample_weight", self.dtype)
+        if sample_weight is not None:
+            feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
+        else:
+            feed.weight = ones(manual.rows, self.dtype)
         feed.y = y
         feed.sums[:] = 0
         self.start(program, feed)
         self.run(program, 0, 1, "loss")
         manual.measured = True
-        return float(feed.losses[0])
+        value = float(feed.losses[0])
+        if not math.isfinite(value) and not manual.diverged:
+            manual.diverged = True
+            warn(
+                f"loss: became {value} in forward pass {manual.ticket}; {first_non_finite(program)}. "
+                "Leave the loop before step(), lower the learning rate, clip gradients, or check the data"
+            )
+        return value
 
     def backward(self, ticket: int) -> None:
         """Gradients of the last loss, added to those there are since `zero_gradients`."""
         manual = self._manual
-        if ticket != manual.ticket or manual.program is None or manual.feed is None:
+        if ticket != manual.ticket or not len(self.store.gradients) or manual.program is None or manual.feed is None:
             raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
         if not any(p.trainable for p in self.network.placed.values()):
             raise StateError("backward: the model has no trainable weights")
@@ -351,7 +354,7 @@ class Session:
             raise StateError("backward: called twice for one loss; call the loss again, its gradient has been used up")
         manual.measured = False
         manual.feed.accumulate = manual.backwards > 0
-        self.start(manual.program, manual.feed)
+        manual.program.resume(manual.feed.accumulate)
         self.run(manual.program, 0, 1, "backward")
         manual.backwards += 1
 
@@ -363,55 +366,33 @@ class Session:
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
         manual = self._manual
-        if not self.has_gradients:
+        if not self.has_gradients or not len(self.store.gradients):
             raise StateError("step: no gradients; call loss.backward() after zero_grad()")
         manual.steps_since_zero += 1
         if manual.steps_since_zero == 2 and not manual.warned:
             manual.warned = True
-            warnings.warn(
+            warn(
                 "step: called again without zero_grad() since the last one, so old gradients count again; "
-                "call optimizer.zero_grad() before each backward()",
-                ParnetWarning,
-                stacklevel=4,
+                "call optimizer.zero_grad() before each backward()"
             )
-        program = self._updater(optimizer)
-        rates = optimizer.rates(np.array([optimizer.iterations]))
-        self.start(program, Feed(rates, 1, rates=rates))
+        program, rates = self._updater(optimizer)
+        rates[:] = optimizer.rates(np.array([optimizer.iterations]))
         self.run(program, 0, 1)
         optimizer.iterations += 1
 
-    def _updater(self, optimizer: Optimizer) -> Program:
-        """The program of an optimizer's step."""
-        key = (_rule(optimizer), self._trainable())
-        if self._manual.updater is None or self._manual.updater[0] != key:
+    def _updater(self, optimizer: Optimizer) -> tuple[Program, np.ndarray]:
+        """The program of an optimizer's step, and the rates (1, 4) that it reads."""
+        self.adopt(optimizer)
+        manual, key = self._manual, (rule_key(optimizer), self._trainable())
+        if manual.updater is None or manual.updater[0] != key:
             program = self.fitted(Request("update", 1, "float32", self.dtype, optimizer=optimizer))
-            self._manual.updater = ((_rule(optimizer), self._trainable()), program)
-        return self._manual.updater[1]
+            rates = np.zeros((1, 4))
+            self.start(program, Feed(rates, 1, rates=rates))
+            manual.updater = ((key[0], self._trainable()), program, rates)
+        return manual.updater[1:]
 
 
-@lru_cache(maxsize=64)
-def _text(thing) -> str:
-    """A loss or metrics as a key; they do not change once made."""
-    return repr(thing)
-
-
-def _rule(optimizer: Optimizer | None) -> tuple:
-    """An optimizer as a key: its kind and numbers, not its rate."""
-    if optimizer is None:
-        return ()
-    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips)
-
-
-def _close_all(executors: dict[int, Executor]) -> None:
+def _close_all(executors: dict[tuple, Executor]) -> None:
     for executor in executors.values():
         executor.close()
     executors.clear()
-
-
-def _guess(network: Network) -> Loss:
-    """The loss that a first forward pass is planned for, before the loop has shown its own."""
-    from .. import losses
-
-    classes = network.activation(0) == "softmax" and len(network.output_shapes[0]) == 1
-    return losses.get("sparse_categorical_crossentropy" if classes else "mse")

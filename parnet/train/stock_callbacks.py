@@ -7,15 +7,20 @@ Must not know: how the model trains; they use only what `Callback` grants.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import os
+import re
+import string
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from ..checks import check_count, check_number
 from ..errors import FileFormatError, HyperparameterError
-from .callbacks import Callback, Logs, Mode, Monitor, check_count
+from .callbacks import Callback, Logs, Mode, Monitor
 
 
 class EarlyStopping(Callback):
@@ -48,14 +53,13 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
     ):
-        check_count("EarlyStopping(patience)", patience)
         self.monitor = monitor
         self._watch = Monitor(self, monitor, mode, min_delta)
-        self.patience = patience
+        self.patience = check_count(patience, "EarlyStopping(patience)", low=0)
         self.verbose = verbose
-        self.baseline = baseline
+        self.baseline = None if baseline is None else check_number(baseline, "EarlyStopping(baseline)")
         self.restore_best_weights = restore_best_weights
-        self.start_from_epoch = start_from_epoch
+        self.start_from_epoch = check_count(start_from_epoch, "EarlyStopping(start_from_epoch)", low=0)
         self._reset()
 
     def _reset(self) -> None:
@@ -135,7 +139,7 @@ class ModelCheckpoint(Callback):
         self._best = self._watch.worst
         self._epoch = self._batches = 0
         if save_freq != "epoch":
-            check_count("ModelCheckpoint(save_freq), unless 'epoch'", save_freq, low=1)
+            check_count(save_freq, "ModelCheckpoint(save_freq), unless 'epoch'")
             # on the object, not in the class: the usual checkpoint must not wake Python at each batch
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
 
@@ -146,8 +150,15 @@ class ModelCheckpoint(Callback):
         super().set_model(model)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Let the monitor warn once in this training too."""
+        """Let the monitor warn once in this training too, and refuse a path whose fields nothing will fill."""
         self._watch.warned = False
+        names = ["epoch", *(() if self.save_freq == "epoch" else ("batch",)), *self.params.get("metrics", ())]
+        try:
+            fields = [field for _, field, *_ in string.Formatter().parse(self.filepath) if field is not None]
+        except ValueError as error:
+            raise self._bad_path(names) from error
+        if self.params.get("metrics") is not None and not {re.split(r"[.\[!]", f)[0] for f in fields} <= set(names):
+            raise self._bad_path(names)
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Remember the epoch for the name of the file."""
@@ -176,17 +187,21 @@ class ModelCheckpoint(Callback):
     def _path(self, fields: dict[str, Any]) -> str:
         try:
             return self.filepath.format(**fields)
-        except (KeyError, IndexError, ValueError) as error:
-            raise HyperparameterError(
-                f"ModelCheckpoint(filepath): expected fields among {', '.join(fields)}, "
-                f"received {self.filepath!r}; write for example 'model-{{epoch:02d}}.parnet'"
-            ) from error
+        except (KeyError, IndexError, ValueError, TypeError) as error:
+            raise self._bad_path(fields) from error
+
+    def _bad_path(self, fields: Iterable[str]) -> HyperparameterError:
+        return HyperparameterError(
+            f"ModelCheckpoint(filepath): expected fields among {', '.join(fields)}, received {self.filepath!r}; "
+            "write for example 'model-{epoch:02d}.parnet'; a callback that adds to the logs says so: adds = ('name',)"
+        )
 
 
 class CSVLogger(Callback):
     """Write one row for each epoch: epoch (from 0) and the metrics, unrounded.
 
-    The columns are the metrics of the first epoch; a metric missing later is written as NA.
+    The columns are the metrics of the first epoch; a metric missing later is written as NA, and one of several numbers,
+    such as a confusion matrix, as the lists that JSON has for it.
 
     Args:
         filename: path of the file.
@@ -210,7 +225,7 @@ class CSVLogger(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """Append the row. The file is open only here, so each row is on disk whatever happens next."""
-        row = {"epoch": epoch, **{name: float(value) for name, value in (logs or {}).items()}}
+        row = {"epoch": epoch, **{name: _csv_value(value) for name, value in (logs or {}).items()}}
         with open(self.filename, "a+", newline="", encoding="utf-8") as file:
             file.seek(0)
             header = next(csv.reader(file, delimiter=self.separator), None)
@@ -228,6 +243,10 @@ class CSVLogger(Callback):
                 f"received a file with {', '.join(header)}; write to another file"
             )
         return header or names
+
+
+def _csv_value(value: Any) -> float | str:
+    return json.dumps(np.asarray(value).tolist()) if np.ndim(value) else float(value)
 
 
 class TerminateOnNaN(Callback):

@@ -5,11 +5,9 @@ Images divided by 255 once in training and twice in evaluation cost an accuracy 
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
-from ..errors import ParnetWarning
+from ..errors import warn
 
 #: rows looked at, spread over the data
 ROWS = 512
@@ -40,9 +38,7 @@ class InputRange:
         if self._warned or not self.seen or not now or 1 / FACTOR < now / self.seen < FACTOR:
             return
         self._warned = True
-        warnings.warn(
+        warn(
             f"{where}: the inputs reach {now:g}, those of fit reached {self.seen:g}: they look scaled differently; "
-            "scale both alike, best by a Rescaling layer in the model",
-            ParnetWarning,
-            stacklevel=4,
+            "scale both alike, best by a Rescaling layer in the model"
         )

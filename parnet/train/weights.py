@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import seeding
-from ..executors.memory import aligned_zeros
+from ..errors import ResourceError
+from ..executors.memory import aligned_copy, aligned_zeros
 from ..plan.builder import Placed
 
 
@@ -35,6 +36,11 @@ class Weights:
         self._placed: list[Placed] = []
         self._initialized = 0
 
+    def __setstate__(self, state: dict) -> None:
+        """A copy, or weights read from a pickle: the vectors must lie as `aligned_zeros` lays them."""
+        self.__dict__.update(state)
+        self._vectors = {region: aligned_copy(vector) for region, vector in self._vectors.items()}
+
     def take_in(self, placed: Iterable[Placed], sizes: dict[str, int]) -> None:
         """Arrays that have been given places, and the length of the regions with them."""
         self._placed += placed
@@ -46,16 +52,30 @@ class Weights:
         return bool(self._vectors)
 
     def vectors(self) -> dict[str, np.ndarray]:
-        """The regions, made, lengthened and initialised as far as need be."""
+        """The regions, made, lengthened and initialised as far as need be; as they were where memory runs out."""
         if self._initialized < len(self._placed) or not self._vectors:
-            self.allocate()
-            for index in range(self._initialized, len(self._placed)):
-                placed = self._placed[index]
-                rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
-                values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
-                placed.write(self._vectors[placed.region], np.asarray(values).reshape(placed.weight.shape))
-            self._initialized = len(self._placed)
+            before = dict(self._vectors)
+            try:
+                self.allocate()
+                self._initialize()
+            except BaseException as error:
+                self._vectors = before
+                if not isinstance(error, MemoryError):
+                    raise
+                raise ResourceError(
+                    f"model: its {sum(self.sizes.values()):,} weights do not fit into memory while they are drawn; make the "
+                    "model smaller"
+                ) from error
         return self._vectors
+
+    def _initialize(self) -> None:
+        """Draw the arrays that have no values yet."""
+        for index in range(self._initialized, len(self._placed)):
+            placed = self._placed[index]
+            rng = seeding.generator(self.seed, seeding.WEIGHTS, index)
+            values = placed.weight.initializer(placed.weight.shape, rng, np.dtype(self.dtype))
+            placed.write(self._vectors[placed.region], np.asarray(values).reshape(placed.weight.shape))
+        self._initialized = len(self._placed)
 
     def allocate(self, initialized: bool = False) -> None:
         """Make or lengthen the vectors. initialized: somebody is about to set all values."""
