@@ -2,7 +2,7 @@
 
 | variable         | meaning                                                              | default            |
 |------------------|----------------------------------------------------------------------|--------------------|
-| PARNET_DATA      | folder with data sets (`mnist.npz`, ...), tried before the cache     | none               |
+| PARNET_DATA      | folder with data sets and weights (`mnist.npz`), before the cache    | none               |
 | PARNET_CACHE     | folder for downloads and compiled kernels; `off` compiles each time  | user's cache folder|
 | PARNET_SIMD      | widest vectors used: `avx512`, `avx2`, `vec128`                      | what the host has  |
 | PARNET_THREADS   | how many threads `auto` and `threads` take                           | usable cores       |

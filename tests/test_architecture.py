@@ -60,7 +60,7 @@ LONG = {
 FLAGS = sorted(set(declare.FLAGS) - {"nopython"})
 
 #: optional or slow packages that `import parnet` must not pull in
-HEAVY = ("matplotlib", "sklearn", "h5py", "mpi4py", "scipy", "tqdm", "numba")
+HEAVY = ("matplotlib", "sklearn", "h5py", "PIL", "mpi4py", "scipy", "tqdm", "numba")
 
 
 def files() -> dict[str, Path]:

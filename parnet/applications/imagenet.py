@@ -102,7 +102,8 @@ def _read(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     name = os.fsdecode(path)
     with open(name, "rb") as file:
         index = parse(file.read(), name)
-    lines = [index.get(str(i)) for i in range(CLASSES)] if type(index) is dict and len(index) == CLASSES else [None]
-    if not all(type(line) is list and len(line) == 2 and all(type(word) is str for word in line) for line in lines):
+    lines: list[Any] = [index.get(str(i)) for i in range(CLASSES)] if type(index) is dict else []
+    whole = all(type(line) is list and len(line) == 2 and all(type(word) is str for word in line) for line in lines)
+    if not whole or len(lines) != CLASSES or len(index) != CLASSES:
         raise damaged(name, f'an object {{"0": [number, name], ...}} of {CLASSES} classes', index)
-    return [(line[0], line[1]) for line in lines if line]
+    return [(line[0], line[1]) for line in lines]

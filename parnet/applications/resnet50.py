@@ -1,8 +1,9 @@
 """ResNet-50, version 1, as Keras has it: same layers, names and weights. Stage: beside the model.
 
-K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition" (2015), table 1, 50-layer. In version 1 the
-stride stands in the first 1x1 convolution of a block (torchvision's has it in the 3x3 one: other weights); convolutions have
-a bias. Source: keras/src/applications/resnet.py. Must not know: kernels, plans.
+K. He, X. Zhang, S. Ren, J. Sun, "Deep residual learning for image recognition" (2015), table 1, 50-layer. In version 1
+the stride stands in the first 1x1 convolution of a block, and convolutions have a bias; torchvision's has the stride in
+the 3x3 convolution, and so other weights. Source: keras/src/applications/resnet.py.
+Must not know: kernels, plans.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def preprocess_input(x: ArrayLike) -> NDArray:
 
     >>> import numpy as np
     >>> from parnet.applications import resnet50
-    >>> resnet50.preprocess_input(np.array([[[255, 0, 0]]], np.uint8)).round(3).tolist()
+    >>> resnet50.preprocess_input(np.array([[[255.0, 0.0, 0.0]]])).round(3).tolist()
     [[[-103.939, -116.779, 131.32]]]
     """
     return imagenet.preprocess_input(x, "caffe")

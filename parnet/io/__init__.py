@@ -6,14 +6,28 @@ A file is one zip of `model.json` and .npy arrays, nothing compressed:
     weights/<layer>/<weight>.npy    one array for each weight
     optimizer/slots.npy             (slots, numbers in all weights), what the optimizer keeps
 
-| module        | does                                                        |
-|---------------|-------------------------------------------------------------|
-| atomic.py     | whole files or none                                         |
-| fields.py     | JSON of which every part is checked                         |
-| npy.py        | arrays as .npy bytes, under a sha256                        |
-| archive.py    | the zip: a document and its arrays                          |
-| describe.py   | a model without its arrays, as JSON                         |
-| model_file.py | save_model, load_model, save_weights, load_weights          |
+| module         | does                                                        |
+|----------------|-------------------------------------------------------------|
+| atomic.py      | whole files or none                                         |
+| fields.py      | JSON of which every part is checked                         |
+| npy.py         | arrays as .npy bytes, under a sha256                        |
+| archive.py     | the zip: a document and its arrays                          |
+| describe.py    | a model without its arrays, as JSON                         |
+| graph_lines.py | the calls of a graph, as JSON                               |
+| model_file.py  | save_model, load_model, save_weights                        |
+
+Weights come from files of other programs, too: each reader gives the same list of arrays, which is matched to the model.
+
+| module          | does                                                       |
+|-----------------|------------------------------------------------------------|
+| found.py        | what a file holds, and the report on what was made of it   |
+| safetensors.py  | reads PyTorch's weights                                    |
+| hdf5.py         | plain arrays and names out of HDF5, nothing that leads on  |
+| keras_files.py  | reads Keras's `.h5`, `.weights.h5` and `.keras`            |
+| features.py     | which layers see flattened pictures                        |
+| torch_layout.py | PyTorch's order of axes and names                          |
+| match.py        | which array of the file is which of the model              |
+| weights.py      | load_weights: any of these formats into a model            |
 
 Files hold names and numbers, never code. Reading one takes memory in proportion to its size on disk, whatever
 it claims.

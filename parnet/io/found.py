@@ -125,7 +125,7 @@ class Report:
 
 def few(names: tuple[str, ...] | list[str]) -> str:
     """The first names of a list, and how many more there are."""
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return ", ".join(name[:200] for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def as_float(array: np.ndarray, bfloat16: bool = False) -> np.ndarray:

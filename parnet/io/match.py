@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import torch_layout
+from .features import Pieces
 from .found import FileLayer, Found, Mismatch, Report, Shape, Source, few
 from .keras_files import class_key
 from .torch_layout import Layout, same
@@ -33,13 +34,13 @@ class ModelLayer:
     Attributes:
         name, kind: its own and its class's.
         shapes: of its arrays by name, in order.
-        flattened: (H, W, C) where its input is a flattened picture of that shape.
+        flattened: the pieces of its input, see `features.flattened`; None where no picture is in it.
     """
 
     name: str
     kind: str
     shapes: dict[str, Shape]
-    flattened: Shape | None = None
+    flattened: Pieces | None = None
 
 
 @dataclass(frozen=True)

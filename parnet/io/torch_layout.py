@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..layers.base import count
+from .features import Pieces
 from .found import Shape
 
 #: PyTorch's name of an array -> what it may be called here
@@ -47,14 +49,14 @@ def same(shape: Shape) -> Layout:
     return Layout(shape, lambda array: array)
 
 
-def layout(kind: str, weight: str, shape: Shape, flattened: Shape | None) -> Layout:
+def layout(kind: str, weight: str, shape: Shape, flattened: Pieces | None) -> Layout:
     """How PyTorch keeps an array.
 
     Args:
         kind: the class of the layer.
         weight: "kernel", "gamma", ...
         shape: of the array here.
-        flattened: (H, W, C) where the layer's input is a flattened picture of that shape, else None.
+        flattened: the pieces of the layer's input where a flattened picture is among them, else None.
     """
     if weight == "kernel" and len(shape) == 4:
         high, wide, inputs, outputs = shape
@@ -69,11 +71,18 @@ def layout(kind: str, weight: str, shape: Shape, flattened: Shape | None) -> Lay
     return same(shape)
 
 
-def _reordered(array: np.ndarray, flattened: Shape | None) -> np.ndarray:
-    """Rows in the order channels, rows, columns brought to rows, columns, channels."""
-    if flattened is None:
+def _reordered(array: np.ndarray, pieces: Pieces | None) -> np.ndarray:
+    """Features counted by channels, rows, columns brought to rows, columns, channels, piece by piece."""
+    if pieces is None:
         return array
-    high, wide, channels = flattened
+    ends = np.cumsum([count(piece) for piece in pieces])
+    parts = np.split(array, ends[:-1].tolist())
+    turned = [_turned(part, piece) if len(piece) == 3 else part for part, piece in zip(parts, pieces, strict=True)]
+    return np.concatenate(turned)
+
+
+def _turned(array: np.ndarray, picture: Shape) -> np.ndarray:
+    high, wide, channels = picture
     return array.reshape(channels, high, wide, -1).transpose(1, 2, 0, 3).reshape(array.shape)
 
 

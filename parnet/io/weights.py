@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import layers as L
 from ..errors import ParnetWarning, ShapeError, unknown_name
 from . import archive, hdf5, keras_files, safetensors
+from .features import flattened
 from .fields import damaged
 from .found import FileLayer, Found, Report, Shape, Source
 from .match import ModelLayer, match, renamed
@@ -95,28 +95,8 @@ def model_layers(model: Any) -> list[ModelLayer]:
     for parameter in model.weights:
         owner, weight = parameter.name.rsplit("/", 1)
         shapes[owner][weight] = parameter.shape
-    flat = _flattened(model)
+    flat = flattened(model.session.network)
     return [ModelLayer(n.name, type(n).__name__, shapes[n.name], flat.get(n.name)) for n in model.layers]
-
-
-#: layers that leave the order of the features of a sample as it is
-_KEEPING = (L.Activation, L.BatchNormalization, L.Dropout, L.Rescaling)
-
-
-def _flattened(model: Any) -> dict[str, Shape]:
-    """The layers whose input is a flattened picture, and its shape (H, W, C)."""
-    result: dict[str, Shape] = {}
-    network = model.session.network
-    flat: dict[int, Shape] = {}  # who makes a flattened picture -> the picture's shape
-    for number, node in enumerate(network.nodes):
-        given = network.given(node)[0]
-        if isinstance(node.layer, L.Flatten) and len(given) == 3:
-            flat[number] = given
-        elif node.inputs[0] in flat:
-            picture = result[str(node.layer.name)] = flat[node.inputs[0]]
-            if isinstance(node.layer, (*_KEEPING, L.Flatten)):
-                flat[number] = picture
-    return result
 
 
 # -- formats ------------------------------------------------------------------------------------
