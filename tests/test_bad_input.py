@@ -8,7 +8,7 @@ import pytest
 import parnet as pn
 from parnet import callbacks, optimizers
 from parnet import layers as L
-from parnet.errors import DataError, DTypeError, HyperparameterError, ParnetError, ParnetWarning, ShapeError
+from parnet.errors import DataError, DTypeError, HyperparameterError, ParnetError, ParnetWarning, ResourceError, ShapeError
 
 X = np.linspace(-1, 1, 24).reshape(8, 3)
 
@@ -134,3 +134,9 @@ def test_warnings_point_at_the_line_of_the_user():
 def test_every_refusal_is_a_parnet_error():
     with pytest.raises(ParnetError):
         model().fit(X, verbose=0)
+
+
+def test_weights_that_no_machine_holds_are_refused_as_a_resource():
+    made = pn.Sequential([L.Dense(64, input_shape=(2**45,))], seed=0)
+    with pytest.raises(ResourceError, match="MiB of memory, which the machine has not; make the model smaller"):
+        made.get_weights()

@@ -407,3 +407,13 @@ def test_ctrl_c_keeps_what_was_learnt_and_ends_with_130(data, tmp_path, strategy
     assert "Interrupted: Epoch " in out and "the model keeps what it has learnt" in out
     assert out.endswith(f"Saved: {saved}\n") and err == "parnet: interrupted\n"
     assert load_model(saved).optimizer.iterations >= 2 * 4
+
+
+def test_a_saved_model_is_trained_on(tmp_path, capsys):
+    data, saved = tmp_path / "data.npz", tmp_path / "a.parnet"
+    np.savez(data, x=np.linspace(0, 1, 60).reshape(20, 3), y=np.arange(20) % 2)
+    words = ("--data", data, "--epochs", 1, "--save", saved, "--verbose", 0)
+    assert run(capsys, "train", "mlp", *words)[0] == 0
+    first = pn.load_model(saved).optimizer.iterations
+    assert run(capsys, "train", saved, *words)[0] == 0
+    assert pn.load_model(saved).optimizer.iterations == 2 * first == 2

@@ -551,3 +551,13 @@ def test_nothing_is_warned_of_on_the_way(tmp_path):
         warnings.simplefilter("error")
         network().save(tmp_path / "file")
         load_model(tmp_path / "file")
+
+
+def test_the_range_of_the_inputs_stands_under_its_name(tmp_path):
+    from parnet.io.describe import describe_model
+
+    model = pn.Sequential([L.Dense(1, input_shape=(2,))])
+    model.input_range.learn(np.full((4, 2), 3.0))
+    assert describe_model(model, "test")["input_range"] == 3.0
+    model.save(tmp_path / "a.parnet")
+    assert pn.load_model(tmp_path / "a.parnet").input_range.seen == 3.0
