@@ -3,6 +3,7 @@
 from .base import Layer, Weight
 from .convolution import Conv2D
 from .dense import Dense
+from .depthwise import DepthwiseConv2D
 from .dropout import Dropout
 from .normalization import BatchNormalization
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
@@ -12,6 +13,7 @@ __all__ = [
     "BatchNormalization",
     "Conv2D",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "Input",
