@@ -5,6 +5,7 @@ from .convolution import Conv2D
 from .dense import Dense
 from .depthwise import DepthwiseConv2D
 from .dropout import Dropout
+from .layer_normalization import LayerNormalization
 from .normalization import BatchNormalization
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
 
@@ -18,6 +19,7 @@ __all__ = [
     "Flatten",
     "Input",
     "Layer",
+    "LayerNormalization",
     "Rescaling",
     "Reshape",
     "Weight",
