@@ -1,5 +1,6 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
+from .average_pooling import AveragePooling2D
 from .base import Layer, Weight
 from .convolution import Conv2D
 from .dense import Dense
@@ -8,9 +9,11 @@ from .dropout import Dropout
 from .layer_normalization import LayerNormalization
 from .normalization import BatchNormalization
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
+from .upsampling import UpSampling2D
 
 __all__ = [
     "Activation",
+    "AveragePooling2D",
     "BatchNormalization",
     "Conv2D",
     "Dense",
@@ -22,5 +25,6 @@ __all__ = [
     "LayerNormalization",
     "Rescaling",
     "Reshape",
+    "UpSampling2D",
     "Weight",
 ]
