@@ -1,5 +1,6 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
+from .augmentation import RandomCrop, RandomErasing, RandomFlip, RandomRotation, RandomTranslation
 from .average_pooling import AveragePooling2D
 from .base import Layer, Weight
 from .convolution import Conv2D
@@ -23,6 +24,11 @@ __all__ = [
     "Input",
     "Layer",
     "LayerNormalization",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
     "Rescaling",
     "Reshape",
     "UpSampling2D",
