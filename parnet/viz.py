@@ -1,4 +1,6 @@
-"""Pictures of learning curves, of pixel values and of models' graphs. Stage: after training. Must not know: kernels.
+"""Pictures of learning curves, pixel values, filters, feature maps and models' graphs. Stage: after training.
+
+Must not know: kernels.
 
 No window is opened and pyplot's current figure is left alone: figures are made without pyplot, so this works
 on a machine without a screen. Colours: M. Okabe, K. Ito, "Color universal design" (2008); curves also differ
@@ -34,6 +36,9 @@ PANEL_INCHES = (4.6, 3.4)
 #: beyond this a picture with a number in every cell takes seconds to draw, and cannot be read
 MAX_CELLS = 128 * 128
 CELL_INCHES = 0.42
+#: pictures in a sheet of many, at most, and how large each of them is drawn
+MAX_MAPS = 256
+MAP_INCHES = 0.95
 PNG_DPI = 150
 DIAGRAM_DPI = 100
 
@@ -138,6 +143,109 @@ def plot_model(model: HasGraph, path: str | os.PathLike | None = None) -> Diagra
         require_extra("matplotlib.figure", "plot", "pn.viz.plot_model")
         diagram.figure().savefig(path, dpi=DIAGRAM_DPI)
     return diagram
+
+
+def show_filters(kernel: Any, channel: int | None = None, path: str | os.PathLike | None = None) -> Figure:
+    """The filters of a convolution, one picture each: orange above 0, blue below, white at 0, all on one scale.
+
+    Args:
+        kernel: (kh, kw, C, F), or a layer whose `kernel` is that.
+        channel: the input channel whose weights are drawn; by default their mean over the input channels.
+        path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
+    Returns:
+        The figure.
+    Raises:
+        ShapeError: the kernel has another shape, no such channel, or more than 256 filters.
+        DataError: it is not made of real numbers.
+        UnknownNameError: a suffix that is not one of the three.
+        MissingExtraError: matplotlib is not installed.
+    """
+    _check_suffix("show_filters", path)
+    kernel = getattr(kernel, "kernel", kernel)
+    weights = _real("show_filters", kernel.numpy() if hasattr(kernel, "numpy") else kernel)
+    if weights.ndim != 4 or not weights.size:
+        raise ShapeError(
+            f"show_filters: expected a kernel (height, width, channels, filters), received {weights.shape}; pass a "
+            f"convolution or its kernel"
+        )
+    count = weights.shape[2]
+    if channel is not None and not (hasattr(channel, "__index__") and -count <= int(channel) < count):
+        raise ShapeError(f"show_filters: expected a channel of {count}, from 0, received {channel!r}")
+    maps = weights.mean(2) if channel is None else weights[:, :, int(channel)]
+    what = "weight" if count == 1 else "mean weight" if channel is None else f"weight of channel {channel}"
+    return _save(_sheet("show_filters", maps, "filter", what, signed=True), path)
+
+
+def show_feature_maps(maps: ArrayLike, path: str | os.PathLike | None = None) -> Figure:
+    """The channels of one image within a network, one picture each, on one scale: dark is low, bright is high.
+
+    Args:
+        maps: (h, w, C), such as one image of what `predict` of a convolution returns; (1, h, w, C) will do.
+        path: where to save the figure as well: `.pdf`, `.png` or `.svg`.
+    Returns:
+        The figure.
+    Raises:
+        ShapeError: maps have another shape, or more than 256 channels.
+        DataError: they are not made of real numbers.
+        UnknownNameError: a suffix that is not one of the three.
+        MissingExtraError: matplotlib is not installed.
+    """
+    _check_suffix("show_feature_maps", path)
+    images = _real("show_feature_maps", maps)
+    shape = images.shape
+    images = images[0] if images.ndim == 4 and shape[0] == 1 else images
+    if images.ndim != 3 or not images.size:
+        raise ShapeError(
+            f"show_feature_maps: expected the maps of one image (height, width, channels), received {shape}; pass maps[0]"
+        )
+    return _save(_sheet("show_feature_maps", images, "channel", "activation", signed=False), path)
+
+
+def _real(where: str, values: Any) -> NDArray[np.float64]:
+    """The numbers as float64."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{where}: expected an array of real numbers, received {type(values).__name__} ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: expected real numbers, received an array of type {array.dtype}")
+    return array.astype(np.float64)
+
+
+def _sheet(where: str, maps: NDArray[np.float64], one: str, what: str, signed: bool) -> Figure:
+    """Many pictures (h, w, n) side by side, numbered from 0, with one scale of colours."""
+    h, w, n = maps.shape
+    if n > MAX_MAPS:
+        raise ShapeError(f"{where}: expected at most {MAX_MAPS} {one}s, received {n}; pass some of them, [..., :64]")
+    finite = maps[np.isfinite(maps)]
+    low, high = float(np.min(finite, initial=0.0)), float(np.max(finite, initial=0.0))
+    if signed:
+        high = max(-low, high) or 1.0
+        low = -high
+    high = high if high > low else low + 1.0
+    columns = min(n, max(1, round(1.3 * np.sqrt(n * h / w))))
+    rows = -(-n // columns)
+    scale = MAP_INCHES / max(h, w)
+    width, height = max(w * scale, 0.3), max(h * scale, 0.3)
+    figure = _new_figure(where, max(columns * (width + 0.1) + 0.9, 2.2), max(rows * (height + 0.24) + 0.3, 1.6))
+    axes = [figure.add_subplot(rows, columns, place + 1) for place in range(n)]
+    for number, ax in enumerate(axes):
+        picture = ax.imshow(maps[:, :, number], cmap=_signed_colours() if signed else "cividis", vmin=low, vmax=high)
+        ax.set_title(f"{one} {number}" if n == 1 else str(number), fontsize=7, pad=2)
+        ax.set_xticks([])
+        ax.set_yticks([])
+    bar = figure.colorbar(picture, ax=axes, fraction=0.05, pad=0.02, aspect=30)
+    bar.set_label(what, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _signed_colours() -> Any:
+    """From blue over white to orange: the two that all eyes tell apart, as dark as each other at the ends."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    # an odd number of colours, so that one of them is white
+    return LinearSegmentedColormap.from_list("signed", ["#003B5C", "#0072B2", "#FFFFFF", "#D55E00", "#6B2F00"], N=257)
 
 
 def _check_suffix(where: str, path: str | os.PathLike | None) -> None:

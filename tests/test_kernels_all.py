@@ -7,6 +7,7 @@ import kernelbench
 import numpy as np
 import pytest
 import test_kernels_elementwise
+import test_kernels_image
 import test_kernels_loss
 import test_kernels_merge
 import test_kernels_product
@@ -17,7 +18,14 @@ import parnet.kernels
 from parnet.kernels.declare import Kernel, kernel
 from parnet.kernels.library import add_user_kernel, find
 
-FILES = (test_kernels_product, test_kernels_elementwise, test_kernels_loss, test_kernels_merge, test_kernels_update)
+FILES = (
+    test_kernels_product,
+    test_kernels_elementwise,
+    test_kernels_image,
+    test_kernels_loss,
+    test_kernels_merge,
+    test_kernels_update,
+)
 
 
 def all_kernels():

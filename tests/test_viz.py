@@ -212,3 +212,67 @@ def test_without_matplotlib_the_error_names_the_command(monkeypatch):
     for draw, what in ((viz.plot_history, curves(1, "loss")), (viz.show_pixels, np.eye(2))):
         with pytest.raises(MissingExtraError, match=r"pip install 'parnet\[plot\]'"):
             draw(what)
+
+
+def pictures(figure):
+    return [ax for ax in figure.axes if ax.images and ax.get_title()]
+
+
+def test_each_filter_is_a_picture_on_a_scale_that_is_white_at_zero():
+    kernel = np.random.default_rng(0).normal(size=(3, 2, 4, 6))
+    shown = pictures(viz.show_filters(kernel, channel=1))
+    assert [ax.get_title() for ax in shown] == list("012345")
+    largest = np.abs(kernel[:, :, 1]).max()
+    for number, ax in enumerate(shown):
+        np.testing.assert_array_equal(ax.images[0].get_array(), kernel[:, :, 1, number])
+        assert ax.images[0].get_clim() == (-largest, largest)
+        assert to_hex(ax.images[0].to_rgba(0.0)) == "#ffffff"
+    first = pictures(viz.show_filters(kernel))[0]
+    np.testing.assert_allclose(first.images[0].get_array(), kernel[..., 0].mean(2))
+    colours = {to_hex(first.images[0].cmap(place)) for place in (0.25, 0.75)}
+    assert all(min(np.abs(np.subtract(to_rgb(c), to_rgb(o))).max() for o in OKABE_ITO) < 0.02 for c in colours)
+
+
+def test_the_filters_of_a_layer_are_those_of_its_kernel():
+    import parnet as pn
+
+    model = pn.Sequential([pn.layers.Input((4, 4, 1)), pn.layers.Conv2D(3, 2)], seed=1)
+    shown = pictures(viz.show_filters(model.layers[0]))
+    np.testing.assert_array_equal(shown[2].images[0].get_array(), model.get_weights()[0][:, :, 0, 2])
+
+
+@pytest.mark.parametrize("shape", [(5, 4, 1), (1, 5, 4, 7), (2, 30, 3), (14, 14, 256)], ids=str)
+def test_each_feature_map_is_a_picture_on_one_scale(shape, tmp_path):
+    maps = np.random.default_rng(0).random(shape)
+    maps.flat[0] = np.nan
+    shown = pictures(viz.show_feature_maps(maps, path=tmp_path / "maps.png"))
+    assert len(shown) == shape[-1] and {ax.images[0].get_clim() for ax in shown} == {(0.0, np.nanmax(maps))}
+    last = maps[..., -1].reshape(shape[-3:-1])
+    np.testing.assert_array_equal(np.asarray(shown[-1].images[0].get_array()), last)
+    assert (tmp_path / "maps.png").read_bytes().startswith(MAGIC["png"])
+
+
+def test_nothing_but_zeros_can_be_drawn(tmp_path):
+    viz.show_feature_maps(np.zeros((3, 3, 2)), path=tmp_path / "a.svg")
+    viz.show_filters(np.zeros((3, 3, 1, 2)), path=tmp_path / "b.pdf")
+
+
+@pytest.mark.parametrize(
+    "draw, error, words",
+    [
+        (lambda: viz.show_filters(np.zeros((3, 3, 2))), ShapeError, r"expected a kernel .*received \(3, 3, 2\)"),
+        (lambda: viz.show_filters(np.zeros((3, 3, 2, 0))), ShapeError, "expected a kernel"),
+        (lambda: viz.show_filters(np.zeros((1, 1, 1, 300))), ShapeError, "at most 256 filters, received 300"),
+        (lambda: viz.show_filters(np.zeros((3, 3, 2, 4)), channel=2), ShapeError, "a channel of 2, from 0, received 2"),
+        (lambda: viz.show_filters(np.zeros((3, 3, 2, 4)), channel="red"), ShapeError, "received 'red'"),
+        (lambda: viz.show_filters("kernel"), DataError, "real numbers"),
+        (lambda: viz.show_feature_maps(np.zeros((2, 3, 3, 2))), ShapeError, r"maps of one image .*pass maps\[0\]"),
+        (lambda: viz.show_feature_maps([[1, 2], [3]]), DataError, "real numbers"),
+        (lambda: viz.show_feature_maps(np.zeros((2, 2, 2), complex)), DataError, "complex"),
+        (lambda: viz.show_feature_maps(np.zeros((2, 2, 2)), path="a.bmp"), UnknownNameError, "show_feature_maps: suffix"),
+        (lambda: viz.show_filters(np.zeros((2, 2, 2, 2)), path="a"), UnknownNameError, "show_filters: suffix"),
+    ],
+)
+def test_what_cannot_be_drawn_as_maps_is_refused(draw, error, words):
+    with pytest.raises(error, match=words):
+        draw()

@@ -1,35 +1,49 @@
 """Layers, one file a kind; `base.py` is the contract. Stage: layers. Must not know: plans, executors, threads."""
 
 from ..errors import unknown_attribute
+from .augmentation import RandomCrop, RandomErasing, RandomFlip, RandomRotation, RandomTranslation
+from .average_pooling import AveragePooling2D
 from .base import Layer, Weight
 from .convolution import Conv2D
 from .dense import Dense
+from .depthwise import DepthwiseConv2D
 from .dropout import Dropout
+from .layer_normalization import LayerNormalization
 from .merge import Add, Average, Concatenate, Maximum, Multiply, Subtract
 from .normalization import BatchNormalization
 from .pooling import GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D, ZeroPadding2D
 from .shape import Activation, Flatten, Input, Rescaling, Reshape
+from .upsampling import UpSampling2D
 
 __all__ = [
     "Activation",
     "Add",
     "Average",
+    "AveragePooling2D",
     "BatchNormalization",
     "Concatenate",
     "Conv2D",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Flatten",
     "GlobalAveragePooling2D",
     "GlobalMaxPooling2D",
     "Input",
     "Layer",
+    "LayerNormalization",
     "MaxPooling2D",
     "Maximum",
     "Multiply",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomFlip",
+    "RandomRotation",
+    "RandomTranslation",
     "Rescaling",
     "Reshape",
     "Subtract",
+    "UpSampling2D",
     "Weight",
     "ZeroPadding2D",
 ]
