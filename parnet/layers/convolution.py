@@ -179,7 +179,7 @@ class Conv2D(Layer):
         mode = build.gradient_mode("kernel")
         operands = (x, dy, target, *product.words(), lines, mode, *(bias or (0,)), int(self.use_bias))
         build.step(
-            "conv.weight_gradient",
+            "conv_weights.gradient",
             operands,
             reads(x, dy) + writes_own(target, *bias),
             ROWS_SHARED,
