@@ -144,7 +144,7 @@ def test_own_builder_from_a_file(capsys, data, own, function, options, expected)
         (("train", "{own}", "--data", "{data}"), "path/to/file.py:function"),
         (("train", "{own}:plian", "--data", "{data}"), "Did you mean 'plain'?"),
         (("train", "{own}:wants", "--data", "{data}"), "missing a required argument: 'units'"),
-        (("train", "{own}:number", "--data", "{data}"), "expected it to return a Sequential, received int"),
+        (("train", "{own}:number", "--data", "{data}"), "expected it to return a Sequential or a Model, received int"),
         (("train", "mlp", "--data", "gone.npz"), "received 'gone.npz': No such file or directory"),
         (("train", "mlp", "--data", "."), "Is a directory"),
         (("train", "mlp", "--data", "{data}", "--strategy", "thread"), "Did you mean 'threads'?"),

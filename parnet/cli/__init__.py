@@ -113,7 +113,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "model",
         metavar="MODEL",
-        help="mlp, mlp-selu, path/to/file.py:function, a function that returns a Sequential, or a saved model.parnet",
+        help="mlp, mlp-selu, path/to/file.py:function, a function that returns a model, or a saved model.parnet",
     )
     add(
         "--data",
