@@ -35,9 +35,9 @@ def damaged(where: str, expected: str, received: Any, cure: str = "use another c
 
 
 def clip(text: Any) -> str:
-    """A text as it fits into a message."""
+    """A text as it fits into a message: of a long one its beginning and its end, where lists of names say what came."""
     text = str(text)
-    return text if len(text) <= 400 else f"{text[:400]} ..."
+    return text if len(text) <= 400 else f"{text[:240]} ... {text[-160:]}"
 
 
 def parse(data: bytes, where: str) -> Any:

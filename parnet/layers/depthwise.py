@@ -169,10 +169,11 @@ class DepthwiseConv2D(Layer):
             "depthwise.weight_gradient", operands, reads(source, dy) + writes_own(sums), PIXELS, (-1, chunks, 1),
             flops=self._flops((*window.out, width)), bytes=4.0 * (source.width + count(window.out) * width),
         )  # fmt: skip
-        targets = tuple(build.gradient(name) for name in (("kernel", "bias") if self.use_bias else ("kernel",)))
+        names = ("kernel", "bias") if self.use_bias else ("kernel",)
+        targets, modes = tuple(map(build.gradient, names)), tuple(map(build.gradient_mode, names))
         operands = (
             sums, *targets, *(() if self.use_bias else (0,)), int(self.use_bias), chunks, taps,
-            width // self.depth_multiplier, self.depth_multiplier, 0, 0,
+            width // self.depth_multiplier, self.depth_multiplier, *modes, *(() if self.use_bias else (0,)),
         )  # fmt: skip
         accesses, cut = reads(sums) + writes_own(*targets), (COLUMNS, (-1, width))
         build.step("depthwise.combine", operands, accesses, *cut, bytes=4.0 * sums.width, scratch=width)

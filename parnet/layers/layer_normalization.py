@@ -117,7 +117,8 @@ class LayerNormalization(Layer):
         dgamma = (build.gradient("gamma"),) if self.scale else ()
         dbeta = (build.gradient("beta"),) if self.center else ()
         operands = (
-            sums, *(dgamma or (0,)), *(dbeta or (0,)), int(self.scale), int(self.center), pixels, width, 0, 0,
+            sums, *(dgamma or (0,)), *(dbeta or (0,)), int(self.scale), int(self.center), pixels, width,
+            build.gradient_mode("gamma") if dgamma else 0, build.gradient_mode("beta") if dbeta else 0,
         )  # fmt: skip
         cost = 8.0 * pixels * width / CHUNK
         accesses = reads(sums) + writes_own(*dgamma, *dbeta)
