@@ -10,19 +10,22 @@ on its own workqueue, which dies when two Python threads use it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import numpy as np
 
 from ..config import usable_cores
-from ..errors import HyperparameterError, ResourceError, warn
+from ..errors import HyperparameterError, ResourceError
 from .base import Executor, waited_share
 from .link import TABLE_ROW, Program
 from .memory import aligned_zeros
 from .pace import Pace
 from .serial import job_words, native
 
+#: a warning of `warnings` would make errors out of the machine's load where users turn warnings into errors
+LOG = logging.getLogger("parnet")
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
@@ -134,9 +137,10 @@ class ThreadsExecutor(Executor):
         """Once: results are the same, the speed is not."""
         if not self._said:
             self._said = True
-            warn(
-                f"threads: {self.threads} threads mostly waited for each other, as where other programs keep the cores "
-                "busy; one alone is faster and goes on, all are tried again from time to time. The numbers are the same"
+            LOG.warning(
+                "threads: %d threads mostly waited for each other, as where other programs keep the cores busy; "
+                "one alone is faster and goes on, all are tried again from time to time. The numbers are the same",
+                self.threads,
             )
 
     def _run_alone(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
