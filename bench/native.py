@@ -6,6 +6,7 @@ register tile on operands that never leave the first-level cache. Must not know:
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from parnet.kernels.target import vector_bytes
 from parnet.kernels.tile import STORE
 from parnet.losses import MeanSquaredError
 from parnet.plan.plan import Request, make_plan
+
+from .workers import cores
 
 #: numbers between the operands of two threads: pages apart
 APART = 8192
@@ -66,8 +69,11 @@ class Peak:
         if self.threads == 1:
             return self._timed(0)[1]
         gate, ends = threading.Barrier(self.threads), [(0.0, 0.0)] * self.threads
+        places = cores(self.threads)
 
         def work(part: int) -> None:
+            if part < len(places):
+                os.sched_setaffinity(0, {places[part]})  # else new threads share a core for their few milliseconds
             gate.wait()
             begun, took = self._timed(part)
             ends[part] = (begun, begun + took)
