@@ -28,6 +28,7 @@ ROWS = (
     ("activations",),
     ("layers",),
     ("losses", "metrics", "optimizers"),
+    ("comm",),
     ("plan",),
     ("executors",),
     ("strategy",),
