@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -61,7 +63,7 @@ def test_a_cover_is_minimal_and_made_of_nodes(shards, data):
     nodes = cover(first, last, shards)
     assert [s for node in nodes for s in range(*node)] == list(range(first, last))
     assert len(nodes) <= 2 * shards.bit_length()
-    for left, right in zip(nodes, nodes[1:], strict=False):
+    for left, right in itertools.pairwise(nodes):
         assert not (left[0] < right[1] and cover(left[0], right[1], shards) == [(left[0], right[1])])
 
 
