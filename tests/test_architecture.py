@@ -29,6 +29,7 @@ ROWS = (
     ("layers",),
     ("losses", "metrics", "optimizers"),
     ("comm",),
+    ("server",),
     ("plan",),
     ("executors",),
     ("strategy",),

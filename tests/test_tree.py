@@ -6,11 +6,12 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parnet.comm.tree import additions, cover, middle, share_of
 
+quick = settings(deadline=None, derandomize=True, database=None)
 SHARDS = st.integers(1, 70)
 
 
@@ -38,6 +39,7 @@ def test_six_shards_are_added_as_the_docstring_says():
     assert middle((0, 6)) == 4 and middle((4, 6)) == 5 and middle((0, 8)) == 4 and middle((0, 2)) == 1
 
 
+@quick
 @given(SHARDS, st.integers(1, 12))
 def test_any_number_of_workers_adds_in_the_order_of_the_tree(shards, workers):
     pieces = [piece for w in range(workers) for piece in cover(*share_of(w, workers, shards), shards)]
@@ -45,6 +47,7 @@ def test_any_number_of_workers_adds_in_the_order_of_the_tree(shards, workers):
     assert expression(pieces, shards, [recursive(piece) for piece in pieces]) == recursive((0, shards))
 
 
+@quick
 @given(SHARDS, st.data())
 def test_missing_pieces_leave_the_order_of_the_others(shards, data):
     present = sorted(data.draw(st.sets(st.integers(0, shards - 1), min_size=1)))
@@ -56,6 +59,7 @@ def test_missing_pieces_leave_the_order_of_the_others(shards, data):
     assert held == {0: set(range(len(present)))}
 
 
+@quick
 @given(SHARDS, st.data())
 def test_a_cover_is_minimal_and_made_of_nodes(shards, data):
     first = data.draw(st.integers(0, shards))
@@ -73,6 +77,7 @@ def test_a_power_of_two_of_workers_sends_one_piece_each(workers):
         assert len(cover(*share_of(w, workers, 16), 16)) == 1
 
 
+@quick
 @given(st.integers(0, 300), st.integers(1, 20))
 def test_rows_are_cut_evenly_and_completely(rows, shards):
     runs = [share_of(v, shards, rows) for v in range(shards)]
