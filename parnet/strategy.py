@@ -4,7 +4,7 @@
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
 
-All give the same bits. Must not know: models.
+All give the same bits for the same number of virtual shards, which is 1 unless asked for. Must not know: models.
 """
 
 from __future__ import annotations
@@ -17,13 +17,22 @@ from .errors import UnknownNameError, unknown_name
 from .executors.base import Executor
 from .executors.serial import SerialExecutor
 from .executors.threads import ThreadsExecutor, check_threads
+from .kernels.entries import MOST_SHARDS
 
 #: below this much work a batch, microseconds on one thread, `auto` stays serial
 WORTH_SHARING_US = 15.0
 
 
 class Strategy:
-    """Base of all strategies."""
+    """Base of all strategies.
+
+    Attributes:
+        shards: virtual shards of each batch, see `Serial`.
+        workers: processes that share them.
+    """
+
+    shards: int = 1
+    workers: int = 1
 
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
@@ -39,14 +48,9 @@ class Strategy:
 
 
 def check_shards(shards, where: str) -> None:
-    """Raise HyperparameterError unless the number of virtual shards is 1."""
-    check_argument(
-        isinstance(shards, int) and shards == 1,
-        f"{where}(shards)",
-        "1",
-        shards,
-        "leave it out; virtual shards come with the parameter server",
-    )
+    """Raise HyperparameterError unless it is a number of virtual shards."""
+    good = hasattr(shards, "__index__") and not isinstance(shards, bool) and 1 <= int(shards) <= MOST_SHARDS
+    check_argument(good, f"{where}(shards)", f"a whole number from 1 to {MOST_SHARDS}", shards, "leave it out for 1")
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ class Serial(Strategy):
     """Everything on the calling thread.
 
     Args:
-        shards: 1; virtual shards come with the parameter server.
+        shards: parts that each batch is cut into, whose gradients are then added along a fixed tree: with as many shards
+            every strategy gives the same bits, a parameter server's workers and MPI's ranks among them.
     """
 
     shards: int = 1
@@ -69,7 +74,8 @@ class Threads(Strategy):
 
     Args:
         n: how many, at most the usable cores; None for all of them.
-        shards: 1; virtual shards come with the parameter server.
+        shards: parts that each batch is cut into, whose gradients are then added along a fixed tree: with as many shards
+            every strategy gives the same bits, a parameter server's workers and MPI's ranks among them.
     Raises:
         HyperparameterError, ResourceError: n is no number above 0, or more than the process may use.
     """

@@ -19,7 +19,7 @@ from ..errors import HyperparameterError, ResourceError
 from .base import Executor
 from .link import Program
 from .memory import aligned_zeros
-from .serial import job_words, native
+from .serial import native
 
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
@@ -106,7 +106,7 @@ class ThreadsExecutor(Executor):
         span = steps or program.span(())
         parts = min(self.threads, program.plan.request.threads)
         for part in range(parts):
-            self._jobs[part, :6] = job_words(program, part, first, last, span)
+            self._jobs[part, :8] = program.job(part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
             words = (self._job_addresses[part], program.addresses.control[part], parts)
             self._mailbox[mine + 2 : mine + 5] = words

@@ -17,6 +17,7 @@ from .builder import Builder, Source
 from .network import Network, Node
 from .objective import Made, Targets, add_penalties
 from .tails import Found, find_tails
+from .update import add_fold
 
 if TYPE_CHECKING:
     from .plan import Request
@@ -125,7 +126,9 @@ def declare_backward(build: Builder, network: Network, fused: tuple[bool, ...], 
         for producer, dx in zip(node.inputs, _node_backward(build, node, gradients, dy), strict=True):
             if dx is not None and producer >= 0 and wanted[producer]:
                 gradients.give(producer, dx)
-    add_penalties(build, network.placed)
+    if build.after is not None:
+        add_fold(build.after, network.placed, network.sizes["parameters"], build.delivered)
+    add_penalties(build.after or build, network.placed, build.delivered)
 
 
 def _wanted(network: Network, trains: list[bool]) -> list[bool]:

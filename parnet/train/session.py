@@ -139,6 +139,7 @@ class Session:
         return found
 
     def _link(self, request: Request, strategy: Strategy) -> Program:
+        request = replace(request, shards=strategy.shards, workers=strategy.workers)
         plan = make_plan(self.network, request)
         threads = strategy.threads_for(plan.estimate_us())
         if threads != request.threads:
