@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import ctypes
 import importlib.util
+import math
 import os
 import shlex
 import signal
@@ -116,7 +117,9 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     old = {kind: signal.signal(kind, asked) for kind in kinds}
     try:
-        code = job.wait()
+        while (code := _ended(job)) is None:
+            if asked.patience_is_over():
+                job.kill()
     finally:
         for kind, handler in old.items():
             signal.signal(kind, handler)
@@ -124,6 +127,13 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     if asked.times:
         return INTERRUPTED
     return code if code >= 0 else 128 - code
+
+
+def _ended(job: subprocess.Popen) -> int | None:
+    """The exit code, or None after a while."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return job.wait(0.2)
+    return None
 
 
 class _Asked:
@@ -135,7 +145,7 @@ class _Asked:
     """
 
     def __init__(self, job: subprocess.Popen, name: str):
-        self.job, self.name, self.times = job, name, 0
+        self.job, self.name, self.times, self.until = job, name, 0, math.inf
 
     def __call__(self, number: int, frame: object) -> None:
         self.times += 1
@@ -148,11 +158,11 @@ class _Asked:
         self.job.terminate()  # ends ranks on other machines too
         for pid in set(ranks_of(self.name)) - {self.job.pid}:
             _kill(pid)
-        until = time.monotonic() + GRACE_S
-        while self.job.poll() is None and time.monotonic() < until:
-            time.sleep(0.05)
-        if self.job.poll() is None:
-            self.job.kill()
+        self.until = time.monotonic() + GRACE_S
+
+    def patience_is_over(self) -> bool:
+        """Whether the job should have ended by now."""
+        return time.monotonic() > self.until
 
 
 def _die_with_parent() -> None:
