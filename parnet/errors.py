@@ -12,6 +12,7 @@
     ├── DatasetError          (OSError)      a data set that cannot be had
     ├── ResourceError         (RuntimeError) more threads or memory than the machine gives
     ├── KernelError           (RuntimeError) a kernel that does not compile
+    ├── RankError             (RuntimeError) ranks that do not fit together, or one that failed
     └── MissingExtraError     (ImportError)  an optional package is not installed
 
 Each message says where, expected, received, what to do.
@@ -72,6 +73,10 @@ class ResourceError(ParnetError, RuntimeError):
 
 class KernelError(ParnetError, RuntimeError):
     """A kernel that does not compile."""
+
+
+class RankError(ParnetError, RuntimeError):
+    """MPI ranks that were given different things, or one of which failed."""
 
 
 class MissingExtraError(ParnetError, ImportError):

@@ -3,18 +3,22 @@
     strategy="serial"                one thread
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
+    strategy="mpi"                   the ranks of an MPI job, see `parnet launch`; pn.strategy.MPI(...)
 
 All give the same bits for the same number of virtual shards, which is 1 unless asked for. Must not know: models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from .checks import check_argument
-from .config import usable_cores
+from .comm.mpi import Ranks, ranks_of
+from .config import settings, usable_cores, usable_set
 from .errors import UnknownNameError, unknown_name
 from .executors.base import Executor
+from .executors.ranks import RanksExecutor
 from .executors.serial import SerialExecutor
 from .executors.threads import ThreadsExecutor, check_threads
 from .kernels.entries import MOST_SHARDS
@@ -33,6 +37,17 @@ class Strategy:
 
     shards: int = 1
     workers: int = 1
+    #: the ranks of an MPI job, where there is one
+    ranks: Ranks | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process shows progress, calls callbacks and writes files."""
+        return True
+
+    def seconds(self) -> tuple[float, float]:
+        """Seconds of this `fit` spent waiting for other processes, and moving numbers between them."""
+        return 0.0, 0.0
 
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
@@ -99,7 +114,55 @@ class Auto(Strategy):
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
 
 
-NAMES = {"serial": Serial, "threads": Threads, "auto": Auto}
+@dataclass(frozen=True, eq=False)
+class MPI(Strategy):
+    """The ranks of an MPI job train one model together; each of them runs the whole script.
+
+    Every rank is given the same model and the same arrays and reads only the rows of its own shards: for data that should
+    not lie in every rank's memory, give arrays that `np.load(..., mmap_mode="r")` has opened. Rank 0 shows progress, calls the
+    callbacks and writes files; it hands its first weights and its seeds to the others.
+
+    Args:
+        comm: a communicator of mpi4py; that of the whole job for None.
+        shards: parts that each batch is cut into, see `Serial`, at least as many as ranks; as many as ranks for None.
+            With as many shards any number of ranks gives the bits of `Serial(shards=...)`.
+        threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
+    Raises:
+        MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks.
+        ResourceError: more threads than cores; or the launcher and mpi4py belong to different MPI libraries.
+    """
+
+    comm: Any = None
+    shards: int | None = None  # type: ignore[assignment]
+    threads: int | None = None
+    ranks: Ranks = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ranks = ranks_of(self.comm)
+        shards = ranks.size if self.shards is None else self.shards
+        check_shards(shards, "MPI")
+        check_argument(
+            shards >= ranks.size, "MPI(shards)", f"at least {ranks.size}, one for each rank", shards, "give more, or None"
+        )
+        threads = check_threads(self.threads or settings().threads or ranks.threads_each(usable_set()), "MPI(threads)")
+        for name, value in (("ranks", ranks), ("shards", int(shards)), ("threads", threads)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def leads(self) -> bool:
+        return self.ranks.leads
+
+    def seconds(self) -> tuple[float, float]:
+        return self.ranks.wait_s, self.ranks.comm_s
+
+    def threads_for(self, estimate_us: float) -> int:
+        return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1
+
+    def open(self, threads: int) -> Executor:
+        return RanksExecutor(super().open(threads), self.ranks)
+
+
+NAMES = {"mpi": MPI, "serial": Serial, "threads": Threads, "auto": Auto}
 
 
 def get(identifier) -> Strategy:

@@ -37,14 +37,15 @@ def copy(out, a, n):
 
 
 @device
-def fold_block(base, stride, rows, shards, levels, n):
-    """The sum over the shards of n numbers, `stride` apart from shard to shard, along the tree.
+def fold_block(base, stride, rows, begin, end, shards, levels, n):
+    """The sum over the shards begin..end of n numbers, `stride` apart from shard to shard, along the tree.
 
-    levels: LEVELS * BLOCK numbers of scratch; level l holds the finished sum of 2**l shards. Returns where the sum lies.
+    begin .. end is all of 0 .. shards, or a node of the tree.   levels: LEVELS * BLOCK numbers of scratch; level l holds
+    the finished sum of 2**l shards. Returns where the sum lies.
     """
     there = 0  # bit l: level l holds the sum of shards that wait for their right neighbours
-    for s in range(shards):
-        mine = shard_rows(rows, s, shards) > 0
+    for s in range(end - begin):
+        mine = shard_rows(rows, begin + s, shards) > 0
         source, level = at(base, s * stride), 0
         while s >> level & 1:
             if there >> level & 1:
@@ -82,8 +83,22 @@ def fold(op, ctl, mem, part, parts):
             total = levels
             add(total, at(base, j), at(base, stride + j), n)
         else:
-            total = fold_block(at(base, j), stride, rows, shards, levels, n)
+            total = fold_block(at(base, j), stride, rows, 0, shards, shards, levels, n)
         if ctl[ACCUMULATE]:
             add(out, out, total, n)
         else:
             copy(out, total, n)
+
+
+@kernel
+def fold_node(op, ctl, mem, part, parts):
+    """Gradients of a node of the tree, shards begin..end (end - begin, n) -> sum (n,) written; anything if all are empty.
+
+    op: shards, stride from shard to shard, begin, end, sum, n.   Owner: runs of the sum.
+    """
+    base, rows, shards = at(mem, op[0]), ctl[WHOLE], ctl[SHARDS]
+    levels = pointer_at(mem, ctl[SCRATCH])
+    first, last = run_of(op[5], lanes(mem), part, parts)
+    for j in range(first, last, BLOCK):
+        n, out = min(BLOCK, last - j), at(mem, op[4] + j)
+        copy(out, fold_block(at(base, j), op[1], rows, op[2], op[3], shards, levels, n), n)

@@ -96,9 +96,10 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         display.interrupted(epoch, done.rows)
         raise
     finally:
-        history.timing = Timing(
-            tuple(job.epochs_s), job.compute_s, job.wait_s, 0.0, compile_s, min(len(job.training), done.total)
-        )
+        wait_s, comm_s = job.strategy.seconds()
+        compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
+        samples = min(len(job.training), done.total)
+        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples)
         session.close()
         callbacks.on_train_end()
 
