@@ -191,7 +191,7 @@ class Builder:
         riding: keys of weights whose update rides on their gradient's step.
         shards: virtual shards of a batch.
         after: collects the steps that come once a batch, when all shards are done; None where there is one shard.
-        exchanged: places of the buffers in the region "exchange", and under "" its length, elements.
+        exchanged: places in the region "exchange", and under "" its length, elements.
         inputs: of the model.
         readers: of each buffer, how many nodes and outputs read it, or a view of it.
         delivered: keys of weights whose gradient, or a part of it, has been declared.
@@ -355,9 +355,8 @@ class Builder:
 
     def exchange(self, name: str, width: int) -> Buffer:
         """A buffer of `width` numbers for each shard, which all shards may read once those who write have met."""
-        buffer = self._add(
-            Buffer(f"{self.prefix}/{name}", "exchange", align(self.shards * width), shape=(self.shards, width))
-        )
+        size = align(self.shards * width)
+        buffer = self._add(Buffer(f"{self.prefix}/{name}", "exchange", size, shape=(self.shards, width)))
         if buffer.name not in self.exchanged:
             self.exchanged[buffer.name] = self.exchanged.setdefault("", 0)
             self.exchanged[""] += buffer.width

@@ -132,11 +132,11 @@ class Plan:
 
 def make_plan(network: Network, request: Request) -> Plan:
     """The plan of a network for a purpose. Pure: equal arguments give equal plans."""
-    total = network.sizes["parameters"]
-    if request.purpose == "update" and request.optimizer is not None:
+    total, optimizer = network.sizes["parameters"], request.optimizer
+    if request.purpose == "update" and optimizer is not None:
         request = replace(request, threads=request.threads * request.workers, workers=1, shards=1)
         build = Builder(request.batch, request.threads, network.placed)
-        add_updates(build, network.placed, total, request.optimizer)
+        add_updates(build, network.placed, total, optimizer)
         return _finish(build, request, network, tuple(build.steps))
     whole, after = request, None
     if request.shards > 1:
@@ -153,7 +153,6 @@ def make_plan(network: Network, request: Request) -> Plan:
         targets = add_losses(build, network, request, made, slots)
         if request.purpose in ("train", "manual"):
             declare_backward(build, network, made.fused, targets)
-    optimizer = whole.optimizer
     if request.purpose == "train" and optimizer is not None:
         without = _unreached(build, network)
         add_updates(after or build, network.placed, total, optimizer, without)
