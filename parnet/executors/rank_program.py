@@ -217,9 +217,7 @@ class RankProgram(ShardedProgram):
         """The pieces that are no sum of empty shards alone, and how they are added."""
         if rows not in self._orders:
             shards, pieces = self.plan.request.shards, self.ranges.pieces
-            there = [
-                k for k, (a, b) in enumerate(pieces) if rows_before(rows, b, shards) > rows_before(rows, a, shards)
-            ]
+            there = [k for k, (a, b) in enumerate(pieces) if rows_before(rows, b, shards) > rows_before(rows, a, shards)]
             self._orders[rows] = there, additions([pieces[k] for k in there], shards)
         return self._orders[rows]
 
