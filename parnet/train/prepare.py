@@ -62,7 +62,9 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     )
     job = Job(request, given.strategy, rows, validation, epochs, initial_epoch, steps, given.shuffle)
     trained = min(len(rows), steps * batch_size)
-    display = progress(given.verbose if given.strategy.leads else 0, trained, 0 if validation is None else len(validation), epochs)
+    display = progress(
+        given.verbose if given.strategy.leads else 0, trained, 0 if validation is None else len(validation), epochs
+    )
     history = History()
     given = given if given.strategy.leads else replace(given, callbacks=())
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
