@@ -13,6 +13,7 @@
     ├── ResourceError         (RuntimeError) more threads or memory than the machine gives
     ├── KernelError           (RuntimeError) a kernel that does not compile
     ├── RankError             (RuntimeError) ranks that do not fit together, or one that failed
+    ├── WorkerLostError       (RuntimeError) a worker process died, failed or hung
     └── MissingExtraError     (ImportError)  an optional package is not installed
 
 Each message says where, expected, received, what to do.
@@ -77,6 +78,19 @@ class KernelError(ParnetError, RuntimeError):
 
 class RankError(ParnetError, RuntimeError):
     """MPI ranks that were given different things, or one of which failed."""
+
+
+class WorkerLostError(ParnetError, RuntimeError):
+    """A worker process died, failed or hung.
+
+    Attributes:
+        worker, pid: which one.
+        undone: batches whose updates the weights no longer hold: they are those of the last moment that was safe.
+    """
+
+    worker: int = -1
+    pid: int = 0
+    undone: int = 0
 
 
 class MissingExtraError(ParnetError, ImportError):

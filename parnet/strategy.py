@@ -2,6 +2,7 @@
 
     strategy="serial"                one thread
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
+    strategy="parameter-server"      two worker processes; pn.strategy.ParameterServer(workers, ...)
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
     strategy="mpi"                   the ranks of an MPI job, see `parnet launch`; pn.strategy.MPI(...)
 
@@ -13,11 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from .checks import check_argument
+from .checks import check_argument, check_count, check_number
 from .comm.mpi import Ranks, ranks_of
 from .config import settings, usable_cores, usable_set
-from .errors import UnknownNameError, unknown_name
+from .errors import ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
+from .executors.crew import Limits
+from .executors.processes import Conduct, ProcessesExecutor
 from .executors.ranks import RanksExecutor
 from .executors.serial import SerialExecutor
 from .executors.threads import ThreadsExecutor, check_threads
@@ -33,10 +36,12 @@ class Strategy:
     Attributes:
         shards: virtual shards of each batch, see `Serial`.
         workers: processes that share them.
+        apart: plans run in other processes alone.
     """
 
     shards: int = 1
     workers: int = 1
+    apart: bool = False
     #: the ranks of an MPI job, where there is one
     ranks: Ranks | None = None
 
@@ -104,6 +109,79 @@ class Threads(Strategy):
 
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(self.n)
+
+
+ON_FAILURE = ("abort", "restart", "shrink")
+
+
+@dataclass(frozen=True)
+class ParameterServer(Strategy):
+    """Worker processes on this machine, each with its own virtual shards of every batch.
+
+    Data, weights and gradients lie in shared memory, once. In each step every worker computes the gradients of its shards;
+    then, as the server of a range of the weights, it adds up that range over all shards and updates it. With the same
+    `shards` any number of workers and threads gives the bits of `Serial(shards=...)`. Workers never run the user's script.
+
+    Args:
+        workers: processes.
+        mode: "sync", the only one so far.
+        threads_per_worker: an even share of the usable cores for None.
+        shards: parts that each batch is cut into, see `Serial`; as many as workers for None. Give a number to have the same
+            bits for other numbers of workers too.
+        on_failure: when a worker is lost: "abort" raises WorkerLostError; "restart" starts another in its place and
+            "shrink" goes on with those that are left, both from a moment at most a second before, with the same result.
+            A manual loop always aborts.
+        oversubscribe: allow more threads than cores.
+        restarts: workers that may be lost before WorkerLostError is raised after all.
+        stall_warning_s, stall_limit_s: seconds after which a worker that does nothing is named, and given up.
+    Raises:
+        HyperparameterError: an argument that makes no sense. ResourceError: more threads than usable cores; at the start
+        of a run, too little memory. WorkerLostError: a worker died, failed or hung; the weights are those of the last safe
+        moment.
+    """
+
+    workers: int = 2
+    mode: str = "sync"
+    threads_per_worker: int | None = None
+    shards: int | None = None  # type: ignore[assignment]
+    on_failure: str = "abort"
+    oversubscribe: bool = False
+    restarts: int = 3
+    stall_warning_s: float = 10.0
+    stall_limit_s: float = 60.0
+    apart = True
+
+    def __post_init__(self) -> None:
+        if self.mode != "sync":
+            raise unknown_name("ParameterServer(mode)", self.mode, ("sync",))
+        if self.on_failure not in ON_FAILURE:
+            raise unknown_name("ParameterServer(on_failure)", self.on_failure, ON_FAILURE)
+        workers = check_count(self.workers, "ParameterServer(workers)")
+        shards = workers if self.shards is None else self.shards
+        check_shards(shards, "ParameterServer")
+        check_argument(
+            shards >= workers, "ParameterServer(shards)", f"at least {workers}, one a worker", shards, "give more"
+        )
+        check_count(self.restarts, "ParameterServer(restarts)", low=0)
+        warning = check_number(self.stall_warning_s, "ParameterServer(stall_warning_s)", 0, above=True)
+        check_number(self.stall_limit_s, "ParameterServer(stall_limit_s)", warning)
+        threads = self.threads_per_worker
+        threads = max(1, usable_cores() // workers) if threads is None else check_count(threads, "threads_per_worker")
+        if workers * threads > usable_cores() and not self.oversubscribe:
+            raise ResourceError(
+                f"ParameterServer: expected at most {usable_cores()} threads in all, the cores this process may use, "
+                f"received {workers} workers of {threads} each; take fewer, or allow it, slow as it is, with oversubscribe=True"
+            )
+        for name, value in (("workers", workers), ("threads_per_worker", threads), ("shards", int(shards))):
+            object.__setattr__(self, name, value)
+
+    def threads_for(self, estimate_us: float) -> int:
+        return int(self.threads_per_worker or 1)
+
+    def open(self, threads: int) -> Executor:
+        limits = Limits(self.stall_warning_s, self.stall_limit_s)
+        crowded = self.workers * threads > usable_cores()
+        return ProcessesExecutor(Conduct(self.workers, threads, self.on_failure, self.restarts, crowded, limits))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ Every executor gives the same bits. Use as a context manager, or call `close`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -104,6 +104,10 @@ class Executor(ABC):
 
     name: str = ""
     threads: int = 1
+    #: the last run was ended because another process that it waited for is gone
+    ended: bool = False
+    #: brings the store up to date, where other processes work on copies of its vectors
+    fetch: Callable[[], None] | None = None
 
     def open(self, plan: Plan, store: Store) -> Program:
         """Make a plan runnable on a model's weights."""

@@ -94,6 +94,11 @@ class Program:
         """How many batches of the feed have been run."""
         return int(self.control[0, control.STEP]) + 1
 
+    @property
+    def undone(self) -> int:
+        """Batches that `run` has done, but whose updates the weights no longer hold after a failure."""
+        return 0
+
     def resume(self, accumulate: bool) -> None:
         """Ready for further phases of the batch that was fed last, whatever its loss was."""
         self.control[:, control.ACCUMULATE] = accumulate
@@ -110,16 +115,18 @@ def view_of(plan: Plan, arena: np.ndarray, buffer: Buffer, rows: int) -> np.ndar
     return arena[first : first + rows * stride].reshape(rows, stride)[:, : buffer.width]
 
 
-def link(plan: Plan, store: Store) -> Program:
+def link(plan: Plan, store: Store, words: np.ndarray | None = None) -> Program:
     """Allocate a plan's arena and write its table. Compiles the kernels that are not in the cache.
 
+    Args:
+        words: room for the control words, where others shall see them.
     Raises:
         ResourceError: the arena does not fit into memory.
     """
     parts = plan.request.threads
     arena, scratch = make_arena(plan, store.dtype), make_scratch(plan, store.dtype, parts)
     tables = make_tables(plan, store, arena)
-    words, barrier = make_control(plan.request.batch, scratch), aligned_zeros(BARRIER_WORDS, np.int64)
+    words, barrier = make_control(plan.request.batch, scratch, words), aligned_zeros(BARRIER_WORDS, np.int64)
     words[:, control.STOP] = barrier.ctypes.data + STOP_WORD * 8
     addresses = Addresses(
         tuple(tables[p].ctypes.data for p in range(parts)),
@@ -144,10 +151,11 @@ def make_scratch(plan: Plan, dtype: str, parts: int) -> np.ndarray:
     return aligned_zeros(parts * each, dtype).reshape(parts, each)
 
 
-def make_control(batch: int, scratch: np.ndarray) -> np.ndarray:
+def make_control(batch: int, scratch: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
     """(parts, control.WIDTH) control words: rows of a batch, and each part's scratch memory."""
     parts = len(scratch)
-    words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
+    if words is None:
+        words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
     words[:, control.BATCH] = batch
     for part in range(parts):
         words[part, control.SCRATCH] = scratch[part].ctypes.data

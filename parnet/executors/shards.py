@@ -112,7 +112,7 @@ class ShardedProgram(Program):
         header: int64 words that the script reads.
     """
 
-    def __init__(self, plan: Plan, store: Store, common: Common, place: Place):
+    def __init__(self, plan: Plan, store: Store, common: Common, place: Place, control_words: np.ndarray | None = None):
         parts = plan.request.threads
         self.place, self.common, self.after = place, common, plan.after
         self.shards: dict[int, Shard] = {}
@@ -129,7 +129,7 @@ class ShardedProgram(Program):
         if plan.after is not None:
             tables = make_tables(plan.after, view, common.after, parts)
         scratch = make_scratch(plan, store.dtype, parts)
-        words, barrier = make_control(_whole(plan), scratch), aligned_zeros(BARRIER_WORDS, np.int64)
+        words, barrier = make_control(_whole(plan), scratch, control_words), aligned_zeros(BARRIER_WORDS, np.int64)
         self.header = aligned_zeros(entries.HEADER + 2, np.int64)
         self._scripts: dict[tuple[int, int], np.ndarray] = {}
         vectors = (store.parameters, store.gradients, store.state, store.slots)
@@ -190,7 +190,7 @@ class ShardedProgram(Program):
         phases = {step.phase for step in plan.steps[first:last]}
         for index, (begin, end) in enumerate(zip([first, *cuts], [*cuts, last], strict=True)):
             result += [[entries.MEET]] if index else []
-            for number, shard in self.shards.items():
+            for number, shard in self.shards.items() if end > begin else ():
                 result.append(
                     _entry(
                         entries.COMPUTE, shard.tables[part, begin:end], shard.arena, number, "loss" in phases and not index
@@ -210,6 +210,8 @@ class ShardedProgram(Program):
         """The run of steps that come once a batch behind those phases."""
         if self.after is None:
             return 0, 0
+        if self.plan.request.purpose == "update":
+            return self.after.span("update")
         if self.plan.request.purpose == "train" and "backward" in phases:
             phases = phases | {"update"}
         return self.after.span(*phases)
@@ -235,13 +237,16 @@ def _whole(plan: Plan) -> int:
     return plan.after.request.batch if plan.after is not None else plan.request.batch
 
 
-def link_shards(plan: Plan, store: Store, common: Common | None = None, place: Place = Place()) -> ShardedProgram:
+def link_shards(
+    plan: Plan, store: Store, common: Common | None = None, place: Place = Place(), words: np.ndarray | None = None
+) -> ShardedProgram:
     """As `link`, for a plan in virtual shards.
 
     Args:
         common: what is shared with other processes; made here where there are none.
         place: of this process among them.
+        words: room for the control words, where others shall see them.
     """
     if common is None:
         common = Common.of(plan, len(store.parameters))
-    return ShardedProgram(plan, store, common, place)
+    return ShardedProgram(plan, store, common, place, words)

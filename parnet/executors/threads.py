@@ -19,15 +19,13 @@ from ..errors import HyperparameterError, ResourceError
 from .base import Executor
 from .link import Program
 from .memory import aligned_zeros
-from .serial import native
+from .serial import DONE_WORD, ENDED, native
 
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
 START_LIMIT_S = 20.0
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
-#: word of `loop.run`'s operands that it sets when it has ended
-DONE_WORD = 6
 
 
 def check_threads(count, where: str = "Threads") -> int:
@@ -124,6 +122,7 @@ class ThreadsExecutor(Executor):
                 self._wake_all()
                 self._run(*lead)
             raise
+        self.ended = bool(self._jobs[0, DONE_WORD] == ENDED)
 
     def _announce(self) -> None:
         """Post the job and wake the helpers that sleep."""

@@ -109,6 +109,7 @@ def tally(header, ctl, batch, part):
         float64_at(header[H_LOSSES])[batch] = loss / ctl[WHOLE]
     if math.isfinite(loss):
         return 0
+    ctl[ROWS] = ctl[WHOLE]
     if part == 0:
         atomic_store(int64_at(header[H_STOP]), batch + 1)
     return 1
@@ -142,8 +143,9 @@ def apply(row, header, state, ctl, batch, part, parts):
         step = at(table, s * TABLE_ROW)
         if step[1] == EVERYONE:
             call_kernel(step[0], at(step, 3), ctl, row[3], 0, 1)
-        elif mine < step[1]:
-            call_kernel(step[0], at(step, 3), ctl, row[3], mine, step[1])
+        else:  # a plan made for more workers than are left: the parts go round
+            for p in range(mine, step[1], header[H_PARTS]):
+                call_kernel(step[0], at(step, 3), ctl, row[3], p, step[1])
         if step[2] and everybody(header, state, ctl, part, parts):
             ended = True
             break
@@ -180,7 +182,7 @@ def run_script(op, ctl, part, parts):
             break
     if parts > 1 and ended != 2:
         waiting = cycles()
-        barrier(state, parts, header[H_WORDS])
+        ended = 2 if barrier(state, parts, header[H_WORDS]) else ended
         ctl[WAITED] += cycles() - waiting
     ctl[CYCLES] += cycles() - begun
     return ended

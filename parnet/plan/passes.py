@@ -62,6 +62,8 @@ def declare_forward(build: Builder, network: Network, request: Request) -> Made:
         build.release()  # whoever drives the loop may never ask for a loss
         build.enter(len(network.nodes), "output")
         shown = tuple(_show(build, network, place, x, fused[place]) for place, x in enumerate(outputs))
+        for place, x in enumerate(shown if request.apart else ()):
+            build.step("gather.output", (x, x.width, place), reads_own(x), ROWS_SHARED, (-1,), bytes=8.0 * x.width)
     return Made(outputs, shown, fused)
 
 

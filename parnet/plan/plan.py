@@ -45,6 +45,7 @@ class Request:
         loss, metrics, optimizer: as far as the purpose needs them; loss and metrics are those of a model's one output.
         weighted: rows carry sample weights.
         shards: virtual shards that a batch is cut into; workers: processes that share them, each of `threads` parts.
+        apart: the plan runs in other processes, so that what a manual loop is shown goes where predictions go.
         aims: of a model of several outputs, one each, in place of loss and metrics.
     """
 
@@ -60,6 +61,7 @@ class Request:
     aims: tuple[Aim, ...] = ()
     shards: int = 1
     workers: int = 1
+    apart: bool = False
 
     @property
     def goals(self) -> tuple[Aim, ...]:
@@ -134,10 +136,11 @@ def make_plan(network: Network, request: Request) -> Plan:
     """The plan of a network for a purpose. Pure: equal arguments give equal plans."""
     total, optimizer = network.sizes["parameters"], request.optimizer
     if request.purpose == "update" and optimizer is not None:
-        request = replace(request, threads=request.threads * request.workers, workers=1, shards=1)
-        build = Builder(request.batch, request.threads, network.placed)
+        once = _once(request)
+        build = Builder(once.batch, once.threads, network.placed)
         add_updates(build, network.placed, total, optimizer)
-        return _finish(build, request, network, tuple(build.steps))
+        plan = _finish(build, once, network, tuple(build.steps))
+        return plan if request.shards == 1 else replace(plan, request=request, steps=(), slots=(), after=plan)
     whole, after = request, None
     if request.shards > 1:
         request = replace(whole, batch=-(-whole.batch // whole.shards))
@@ -161,9 +164,13 @@ def make_plan(network: Network, request: Request) -> Plan:
     plan = _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
     if after is None:
         return plan
-    once = replace(whole, threads=whole.threads * whole.workers, workers=1, shards=1)
     after.exchanged = build.exchanged
-    return replace(plan, after=_finish(after, once, network, tuple(after.steps)))
+    return replace(plan, after=_finish(after, _once(whole), network, tuple(after.steps)))
+
+
+def _once(request: Request) -> Request:
+    """The request of what is done once a batch: on all parts of all workers."""
+    return replace(request, threads=request.threads * request.workers, workers=1, shards=1)
 
 
 def _finish(build, request, network, steps, outputs=(), shown=(), targets=(), slots=(), sums=1) -> Plan:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import seeding
-from ..errors import NonFiniteLossError, warn
+from ..errors import NonFiniteLossError, WorkerLostError, warn
 from ..executors.base import Feed, waited_share
 from ..executors.link import Program
 from ..kernels import library
@@ -172,6 +172,10 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
             model.session.run(program, done.batches, last)
         except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
             done.advance(max(done.batches, program.batches_done()), batch, rule)
+            rule.iterations -= program.undone
+            raise
+        except WorkerLostError:
+            rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds
