@@ -197,8 +197,8 @@ class MPI(Strategy):
     """The ranks of an MPI job train one model together; each of them runs the whole script.
 
     Every rank is given the same model and the same arrays and reads only the rows of its own shards: for data that should
-    not lie in every rank's memory, give arrays that `np.load(..., mmap_mode="r")` has opened. Rank 0 shows progress, calls the
-    callbacks and writes files; it hands its first weights and its seeds to the others.
+    not lie in every rank's memory, give arrays that `np.load(..., mmap_mode="r")` has opened. Rank 0 shows progress, calls
+    the callbacks and writes files; it hands its first weights and its seeds to the others.
 
     Args:
         comm: a communicator of mpi4py; that of the whole job for None.
@@ -229,6 +229,10 @@ class MPI(Strategy):
     @property
     def leads(self) -> bool:
         return self.ranks.leads
+
+    def wait(self) -> None:
+        """Until all ranks are here, as after rank 0 has written files that the others read."""
+        self.ranks.all_objects(None)
 
     def seconds(self) -> tuple[float, float]:
         return self.ranks.wait_s, self.ranks.comm_s

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 import parnet
-from parnet.cli import launch
 
 TESTS = Path(__file__).parent
 #: the launcher to test with; Open MPI's of this environment by default
@@ -90,16 +89,14 @@ def run_ranks(folder, text, ranks, *options, limit_s=120, code=0, **environment)
     return out if code == 0 else out + err
 
 
-def of_jobs():
-    """Processes of any job started by `parnet launch`."""
-    mark = f"{launch.JOB}=".encode()
+def of_jobs(folder):
+    """Processes of jobs that a test started in its folder."""
+    mark = f"TMPDIR={folder}".encode()
     found = set()
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if int(place.name) != os.getpid() and any(
-                w.startswith(mark) for w in (place / "environ").read_bytes().split(b"\0")
-            ):
+            if mark in (place / "environ").read_bytes().split(b"\0"):
                 found.add(int(place.name))
-        except (OSError, ValueError):
+        except OSError:
             continue
     return found

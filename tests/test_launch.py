@@ -143,10 +143,9 @@ WHO = """
 
 
 @pytest.fixture
-def nothing_left():
-    before = ranks.of_jobs()
+def nothing_left(tmp_path):
     yield
-    assert ranks.of_jobs() <= before
+    assert ranks.of_jobs(tmp_path) == set()
 
 
 class TestJobs:
@@ -228,11 +227,11 @@ class TestJobs:
 
     def test_a_killed_launch_takes_its_ranks_with_it(self, tmp_path):
         job = self.started(tmp_path)
-        mine = {pid for pid in ranks.of_jobs()}
+        mine = ranks.of_jobs(tmp_path)
         assert mine
         job.process.kill()
         job.process.communicate(timeout=30)
         until = time.monotonic() + 30
-        while ranks.of_jobs() & mine and time.monotonic() < until:
+        while ranks.of_jobs(tmp_path) & mine and time.monotonic() < until:
             time.sleep(0.05)
-        assert not ranks.of_jobs() & mine
+        assert not ranks.of_jobs(tmp_path) & mine

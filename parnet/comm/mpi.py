@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,11 @@ from ..errors import ParnetError, RankError, ResourceError, require_extra
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
-#: signals that ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
+#: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
+
+#: parts of an array, one for each rank: their lengths, and where they begin
+Cut = tuple[list[int], list[int]]
 
 #: communicator's handle -> its Ranks: one private copy of a communicator a process
 _made: dict[int, Ranks] = {}
@@ -59,8 +63,9 @@ class Ranks:
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
         if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
+            library = MPI.Get_library_version().split(",")[0]
             raise ResourceError(
-                f"MPI: expected {wanted} ranks, as launched, received 1: mpi4py uses {MPI.Get_library_version().split(',')[0]!r}, "
+                f"MPI: expected {wanted} ranks, as launched, received 1: mpi4py uses {library!r}, "
                 "which is not the launcher's; start with that library's mpirun (--launcher), or set MPI4PY_LIBMPI"
             )
         if self.size > 1:
@@ -140,7 +145,7 @@ class Ranks:
         """
         begun = time.perf_counter()
         each = array.itemsize * (array.size // len(array) if len(array) else 0)
-        counts = [each * (b - a) for a, b in zip(first, first[1:], strict=False)]
+        counts = [each * (b - a) for a, b in pairwise(first)]
         places = [each * a for a in first[:-1]]
         self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
         self.comm_s += time.perf_counter() - begun
@@ -155,16 +160,11 @@ class Ranks:
         self._comm.Allgather(mine, all_of_them)
         self.wait_s += time.perf_counter() - begun
 
-    def swap(self, out: np.ndarray, into: np.ndarray, counts: Sequence[int], places: Sequence[Sequence[int]]) -> None:
-        """To each rank its part of `out`, from each rank a part of `into`.
-
-        Args:
-            counts: numbers (sent, received); each a list over the ranks.
-            places: where the parts begin (sent, received).
-        """
+    def swap(self, out: np.ndarray, into: np.ndarray, sent: Cut, received: Cut) -> None:
+        """To each rank its part of `out`, from each rank a part of `into`."""
         begun = time.perf_counter()
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
-        self._comm.Alltoallv([out, counts[0], places[0], kind], [into, counts[1], places[1], kind])
+        self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
         self.comm_s += time.perf_counter() - begun
 
     # -- stopping -------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Must not know: how numbers travel.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -90,7 +91,7 @@ class RankProgram(ShardedProgram):
         self.out = aligned_zeros(max(1, sum(self.ranges.sent[0])), store.dtype)
         self.into = aligned_zeros(max(1, sum(self.ranges.received[0])), store.dtype)
         self.owners = [share_of(r, size, shards)[0] for r in range(size)] + [shards]
-        most = max(b - a for a, b in zip(self.owners, self.owners[1:], strict=False))
+        most = max(b - a for a, b in pairwise(self.owners))
         self.words = np.zeros(1 + most * plan.sums), np.zeros((size, 1 + most * plan.sums))
         self._stretches: dict[tuple[int, int], list[Stretch]] = {}
         self._orders: dict[int, tuple[list[int], list[tuple[int, int]]]] = {}
@@ -192,7 +193,7 @@ class RankProgram(ShardedProgram):
     def hear(self, batch: int) -> bool:
         """Take in what the ranks told of this batch. Returns whether one of them wants to stop."""
         told, sums = self.words[1], self.plan.sums
-        for rank, (first, last) in enumerate(zip(self.owners, self.owners[1:], strict=False)):
+        for rank, (first, last) in enumerate(pairwise(self.owners)):
             self.common.sums[batch % 2, first:last] = told[rank, 1 : 1 + (last - first) * sums].reshape(-1, sums)
         return bool(told[:, 0].any())
 

@@ -80,8 +80,7 @@ class RanksExecutor(Executor):
     def _fold(self, program: RankProgram, batch: int) -> None:
         """The whole gradient, on every rank."""
         ranges, ranks, gradient = program.ranges, self.ranks, program.store.gradients
-        (sent, sent_at), (received, received_at) = ranges.sent, ranges.received
-        ranks.swap(program.out, program.into, (sent, received), (sent_at, received_at))
+        ranks.swap(program.out, program.into, ranges.sent, ranges.received)
         before = gradient.copy() if program.accumulates() else None
         program.add_up(batch, gradient[ranges.ends[ranks.rank] : ranges.ends[ranks.rank + 1]])
         ranks.gather_rows(gradient, ranges.ends)

@@ -84,6 +84,7 @@ class LedCallbacks:
         self._own, self._model, self._ranks = callbacks, model, ranks
         self.callbacks = callbacks.callbacks
         self._raised: BaseException | None = None
+        self._failed = False  # a hook has: the ranks go their own ways
         handles = any(getattr(c, "handles_non_finite_loss", False) for c in callbacks.callbacks)
         self.wants_batches, self.handles_non_finite_loss = ranks.from_lead((callbacks.wants_batches, handles))
         if self.handles_non_finite_loss:
@@ -100,7 +101,7 @@ class LedCallbacks:
         error = sys.exc_info()[1]
         alone = error is not None and error is not self._raised and not isinstance(error, TOGETHER)
         try:
-            if alone:
+            if alone or self._failed:
                 self._own.on_train_end(logs)
             else:
                 self._call(self._own.on_train_end, logs)
@@ -130,6 +131,7 @@ class LedCallbacks:
             self._lead(hook, logs, *position)
             return
         failure, outcome, theirs, moved = self._ranks.from_lead()
+        self._failed = failure is not None
         self._ranks.raise_from_lead(failure)
         self._model.stop_training, self._model.optimizer._rate = outcome
         logs.clear()
@@ -144,6 +146,7 @@ class LedCallbacks:
         try:
             hook(*position, logs)
         except BaseException as error:
+            self._failed = True
             self._ranks.from_lead((said(error), None, None, False))
             raise
         moved = any(not np.array_equal(a, b) for a, b in zip(before, (store.parameters, store.state), strict=True))
