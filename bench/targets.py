@@ -20,6 +20,8 @@ TARGETS = {
     "N1 accuracy": "0.960 +- 0.004",
     "N2 accuracy": ">= 0.972",
     "loss beside Keras": "<= 1e-4",
+    "estimator / MLPClassifier": "<= 0.2",
+    "accuracy beside scikit-learn": "<= 0.002",
     "small product / OpenBLAS": ">= 1.3",
     "large product / OpenBLAS": ">= 0.9",
     "import over numba": "<= 0.1",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         optimizers,
         regularizers,
         schedules,
+        sklearn,
         strategy,
         viz,
     )
@@ -59,6 +60,7 @@ _HOMES = {
     "regularizers": "",
     "schedules": "",
     "set_seed": "seeding",
+    "sklearn": "",
     "strategy": "",
     "viz": "",
     "warmup": "warm",
@@ -88,6 +90,7 @@ __all__ = [
     "regularizers",
     "schedules",
     "set_seed",
+    "sklearn",
     "strategy",
     "viz",
     "warmup",
