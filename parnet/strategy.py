@@ -2,16 +2,18 @@
 
     strategy="serial"                one thread
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
+    strategy="cuda"                  an NVIDIA GPU; pn.strategy.CUDA(device=0)
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
 
-All give the same bits. Must not know: models.
+All but the GPU give the same bits; it gives the same numbers within rounding, and its own bits again in each run.
+Must not know: models.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .checks import check_argument
+from .checks import check_argument, check_count
 from .config import usable_cores
 from .errors import UnknownNameError, unknown_name
 from .executors.base import Executor
@@ -93,7 +95,31 @@ class Auto(Strategy):
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
 
 
-NAMES = {"serial": Serial, "threads": Threads, "auto": Auto}
+@dataclass(frozen=True)
+class CUDA(Strategy):
+    """One NVIDIA GPU; needs the extra parnet[cuda].
+
+    Weights, gradients, data and everything between stay on it; weights come back when somebody reads them.
+
+    Args:
+        device: which one, from 0; see `pn.cuda.devices()`.
+    Raises:
+        HyperparameterError: device is no whole number of at least 0.
+        MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
+    """
+
+    device: int = 0
+
+    def __post_init__(self) -> None:
+        check_count(self.device, "CUDA(device)", low=0)
+
+    def open(self, threads: int) -> Executor:
+        from .executors.cuda import CudaExecutor
+
+        return CudaExecutor(self.device)
+
+
+NAMES = {"serial": Serial, "threads": Threads, "cuda": CUDA, "auto": Auto}
 
 
 def get(identifier) -> Strategy:

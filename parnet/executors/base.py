@@ -39,6 +39,8 @@ class Feed:
         total: rows of the run.
         epoch, seed: keys of the random numbers.
         accumulate: add to the gradients instead of overwriting them.
+        unchanged: what vouches that x, y and weight are what they were in the last feed with the same voucher, so that a
+            device need not be sent them again; None for nothing.
     """
 
     x: Arrays
@@ -53,6 +55,7 @@ class Feed:
     epoch: int = 0
     seed: int = 0
     accumulate: bool = False
+    unchanged: object = None
 
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
@@ -106,10 +109,11 @@ class Executor(ABC):
 
     def open(self, plan: Plan, store: Store) -> Program:
         """Make a plan runnable on a model's weights."""
-        return link(plan, store)
+        return link(plan, store.bring_home())
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed; to be called when its arrays change, before `run`."""
+        program.store.bring_home()
         program.control[:, control.FEED : control.FEED_END] = feed.words()
         for word, value in feed.more_words().items():
             program.control[:, word] = value

@@ -1,0 +1,77 @@
+"""Makes Numba's CUDA simulator fast enough for a test suite; `install()` is called before any kernel runs.
+
+Its own scheduler starts a thread of Python for each thread of a block and asks them in a loop whether they wait. Here the
+threads of a block run one after another where the kernel, and all it calls, has no barrier, and meet at a
+`threading.Barrier` otherwise.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+
+import numpy as np
+from numba.cuda.simulator import kernel as simulated
+
+#: seconds a thread waits for the others of its block: one that has left without the barrier is a bug in a kernel
+PATIENCE_S = 20.0
+
+
+@functools.cache
+def synchronizes(function) -> bool:
+    """Whether a kernel, or a device function that it calls, has a barrier."""
+    names = function.__code__.co_names
+    if "syncthreads" in names:
+        return True
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    called = cells + [function.__globals__.get(name) for name in names]
+    return any(synchronizes(one.fn) for one in called if isinstance(one, simulated.FakeCUDAKernel))
+
+
+class _Thread(threading.Thread):
+    """A thread of a block; `blockIdx` and `threadIdx` are asked of it."""
+
+    def __init__(self, manager, grid_point, block_point, call):
+        super().__init__(daemon=True)
+        self.manager, self.call, self.error = manager, call, None
+        self.blockIdx, self.threadIdx = simulated.Dim3(*grid_point), simulated.Dim3(*block_point)
+        size = simulated.Dim3(*manager._block_dim)
+        self.thread_id = self.threadIdx.x + size.x * (self.threadIdx.y + size.y * self.threadIdx.z)
+
+    def run(self):
+        try:
+            with np.errstate(all="ignore"):  # a GPU does not warn
+                self.call()
+        except BaseException as error:
+            self.error = error
+            self.manager.barrier.abort()
+
+    def syncthreads(self):
+        self.manager.barrier.wait(PATIENCE_S)
+
+
+def _run(self, grid_point, *args):
+    """In place of `BlockManager.run`."""
+    points = list(np.ndindex(*self._block_dim))
+    me = threading.current_thread()
+    if not synchronizes(self._f):
+        me.blockIdx = simulated.Dim3(*grid_point)
+        for point in points:
+            me.threadIdx = simulated.Dim3(*point)
+            with np.errstate(all="ignore"):
+                self._f(*args)
+        return
+    self.barrier = threading.Barrier(len(points))
+    threads = [_Thread(self, grid_point, point, lambda: self._f(*args)) for point in points]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    errors = [thread.error for thread in threads if thread.error is not None]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
+
+
+def install() -> None:
+    """Take the place of the simulator's scheduler."""
+    simulated.BlockManager.run = _run
