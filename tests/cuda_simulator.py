@@ -14,7 +14,7 @@ import numpy as np
 from numba.cuda.simulator import kernel as simulated
 
 #: seconds a thread waits for the others of its block: one that has left without the barrier is a bug in a kernel
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 import pytest
+from nets import around, examples
 from tolerance import close
 
 import parnet as pn
@@ -299,3 +300,22 @@ def test_a_device_that_is_not_there_is_named():
     model.compile("sgd", "mse")
     with pytest.raises(DeviceError, match=r"CUDA\(device=99\): expected one of the devices 0"):
         model.fit(x, y, verbose=0, strategy=pn.strategy.CUDA(device=99))
+
+
+EXAMPLES = examples()
+
+
+@pytest.mark.parametrize("layer, shape", [e[1:] for e in EXAMPLES], ids=[e[0] for e in EXAMPLES])
+@every_dtype
+def test_every_layer_trains_as_on_the_cpu(layer, shape, dtype):
+    """One update of a network around the layer: forward, both gradients, moving averages; then inference."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(3, 6)).astype(dtype), rng.normal(size=(3, 3)).astype(dtype)
+    found = []
+    for strategy in ("cuda", "serial"):
+        model = around(layer, shape, dtype=dtype)
+        model.compile(pn.optimizers.SGD(0.5), "mse")
+        history = model.fit(x, y, batch_size=3, epochs=1, verbose=0, strategy=strategy).history
+        found.append((*history["loss"], *model.get_weights(), model.predict(x, strategy=strategy, verbose=0)))
+    for one, two in zip(*found, strict=True):
+        close(one, two, dtype, 40 * LENGTH, 1 + np.abs(two).max())

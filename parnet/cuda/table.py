@@ -5,10 +5,31 @@ The names and the operands are those of `parnet/kernels`; a kernel of one's own 
 
 from __future__ import annotations
 
-from . import activation, gather, loss, metric, product, reduce, update
+from . import (
+    activation,
+    augment,
+    channel_norm,
+    conv,
+    depthwise,
+    gather,
+    image,
+    layer_norm,
+    loss,
+    merge,
+    metric,
+    noise,
+    norm,
+    pool,
+    product,
+    reduce,
+    update,
+)
 from .launch import Launcher
 
-FAMILIES = (activation, gather, loss, metric, product, reduce, update)
+FAMILIES = (
+    *(activation, augment, channel_norm, conv, depthwise, gather, image, layer_norm, loss, merge, metric, noise, norm),
+    *(pool, product, reduce, update),
+)
 LAUNCHERS: dict[str, Launcher] = {name: launcher for family in FAMILIES for name, launcher in family.LAUNCHERS.items()}
 
 
