@@ -1,16 +1,18 @@
 """Makes Numba's CUDA simulator fast enough for a test suite; `install()` is called before any kernel runs.
 
-Its own scheduler starts a thread of Python for each thread of a block and asks them in a loop whether they wait. Here the
-threads of a block run one after another where the kernel, and all it calls, has no barrier, and meet at a
+The simulator's own scheduler starts a thread of Python for each thread of a block and asks them in a loop whether they
+wait. Here the threads of a block run one after another where the kernel, and all it calls, has no barrier, and meet at a
 `threading.Barrier` otherwise.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 
 import numpy as np
+from numba import cuda
 from numba.cuda.simulator import kernel as simulated
 
 #: seconds a thread waits for the others of its block: one that has left without the barrier is a bug in a kernel
@@ -72,6 +74,31 @@ def _run(self, grid_point, *args):
         raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
 
 
+class _Cuda:
+    """What kernels know as `cuda`: that of the launch at hand, or numba.cuda itself outside of one.
+
+    The simulator puts it into a module's globals and takes it out again at each call of a device function.
+    """
+
+    def __getattr__(self, name):
+        return getattr(simulated._kernel_context or cuda, name)
+
+
+_call = simulated.FakeCUDAKernel.__call__
+
+
+def _called(self, *args):
+    """In place of `FakeCUDAKernel.__call__`."""
+    return self.fn(*args) if self._device else _call(self, *args)
+
+
 def install() -> None:
     """Take the place of the simulator's scheduler."""
+    import parnet.cuda.table  # noqa: F401  all kernels
+
     simulated.BlockManager.run = _run
+    simulated.FakeCUDAKernel.__call__ = _called
+    simulated.FakeWithinKernelCUDAArray = lambda array: array._ary  # kernels index arrays of NumPy, not wrappers of them
+    for name, module in list(sys.modules.items()):
+        if name.startswith("parnet.cuda.") and name != "parnet.cuda.runtime" and getattr(module, "cuda", None) is cuda:
+            module.cuda = _Cuda()

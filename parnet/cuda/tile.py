@@ -42,10 +42,10 @@ TILES = (
     else (Tile(16, 16, 16, 1, 1), Tile(64, 64, 16, 4, 4), Tile(128, 128, 8, 8, 8))
 )
 #: a product that larger tiles cut into fewer blocks than this takes smaller ones
-ENOUGH_BLOCKS = 2 if SIMULATED else 96
+ENOUGH_BLOCKS = 1 if SIMULATED else 96
 #: a product is cut along its terms until it has about so many blocks, but into pieces of no fewer terms than this, and no
 #: more pieces
-WANTED_BLOCKS, FEWEST_TERMS, MOST_PIECES = (4, 4, 2) if SIMULATED else (264, 128, 64)
+WANTED_BLOCKS, FEWEST_TERMS, MOST_PIECES = (4, 16, 2) if SIMULATED else (264, 128, 64)
 #: numbers that rows of A in shared memory are further apart, so that threads that store a column meet different banks
 PAD = 4
 
