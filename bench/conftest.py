@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from parnet.study.machine import Meter
+
 from . import results as files
 from . import tables
 from .data import load
 from .fingerprint import fingerprint, slug
-from .timing import Meter
 
 HERE = Path(__file__).parent
 #: seconds a measurement may take before it is given up

@@ -34,7 +34,7 @@ ROWS = (
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
     ("diagram",),
-    ("image", "datasets", "applications", "viz", "callbacks", "cli", "__init__", "__main__"),
+    ("image", "datasets", "applications", "viz", "callbacks", "study", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 
