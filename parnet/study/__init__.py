@@ -1,8 +1,54 @@
 """Scaling studies: how much faster does more of the machine make a training, and why not more? Stage: study, outermost.
 
-| module       | what it does                                                        |
-|--------------|---------------------------------------------------------------------|
-| `machine`    | the machine's record, and the meter of other load                   |
+    study = pn.study.scaling(mlp, (x, y), strategies={"threads": [1, 2, 4]})
+    print(study.table()); study.plot("speedup.pdf"); study.report("report.html"); study.save("study.json")
+
+| module       | what it does                                                                    |
+|--------------|---------------------------------------------------------------------------------|
+| `campaign`   | runs every configuration, shuffled round by round, each run in a fresh process  |
+| `ways`       | the strategies by name, and what a worker of each is                            |
+| `design`     | what is run, as plain data                                                      |
+| `launch`     | starts the process of a run and reads its result                                |
+| `worker`     | that process; `sample`: what it measures                                        |
+| `records`    | the file of raw results                                                         |
+| `statistics` | medians, intervals, speedup, efficiency, Karp-Flatt, shares                     |
+| `laws`       | Amdahl, Gustafson, the Universal Scalability Law                                |
+| `words`      | findings in sentences; `doubts`: what may have spoilt them                      |
+| `result`     | `Study`: tables, fits, files                                                    |
+| `machine`    | the machine's record, and the meter of other load                               |
 
 Must not know: command lines.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .campaign import scaling
+    from .result import Study, load
+
+#: public name -> the module it lives in
+_HOMES = {
+    "Study": "result",
+    "load": "result",
+    "scaling": "campaign",
+}
+
+__all__ = ["Study", "load", "scaling"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        from ..errors import unknown_attribute
+
+        raise unknown_attribute(__name__, name, __all__)
+    value = getattr(importlib.import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
