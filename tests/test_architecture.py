@@ -33,7 +33,7 @@ ROWS = (
     ("strategy",),
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
-    ("diagram",),
+    ("diagram", "figures", "timeline"),
     ("image", "datasets", "applications", "viz", "callbacks", "study", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

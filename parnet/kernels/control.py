@@ -58,4 +58,7 @@ FEED_END = 20
 MORE = 7
 MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 
+#: address of this part's ring of time stamps, int64, where a recording runs, else 0; see `loop.traced_steps`
+TRACE = 41
+
 RATES_PER_STEP = 4

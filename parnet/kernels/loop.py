@@ -9,13 +9,15 @@ Must not know: what the kernels compute.
 
 from __future__ import annotations
 
-from .control import BATCH, CYCLES, FIRST, ROWS, STEP, STOP, TOTAL, WAITED
+from .control import BATCH, CYCLES, EPOCH, FIRST, ROWS, STEP, STOP, TOTAL, TRACE, WAITED
 from .declare import device, kernel
 from .intrinsics import at, atomic_add, atomic_load, atomic_store, call_kernel, cycles, int64_at, pause, yield_core
 from .step import EVERYONE, TABLE_ROW
 
 #: spins before a waiting part offers its core to others, so that more threads than cores are slow and not stuck
 SPINS = 4000
+#: words before the stamps in a ring, and before those of each of its batches
+RING_HEAD, BATCH_HEAD = 8, 4
 
 
 @device
@@ -58,6 +60,39 @@ def run_steps(table, steps, state, ctl, memory, part, parts):
 
 
 @device
+def traced_steps(table, steps, state, ctl, memory, part, parts):
+    """`run_steps`, with the time of every step's end and of every barrier's written down: 20 to 40 cycles each.
+
+    The ring that ctl[TRACE] points to has RING_HEAD words: batches there is room for, batches begun, words a batch. Behind
+    them come the batches, the oldest overwritten: epoch, batch of the epoch, steps done, cycles when it began; then for each
+    step cycles at its end and after its barrier, which are those of the step before where there was nothing to do.
+    """
+    ring = int64_at(ctl[TRACE])
+    mine = at(ring, RING_HEAD + ring[1] % ring[0] * ring[2])
+    ring[1] += 1
+    now = cycles()
+    mine[0], mine[1], mine[2], mine[3] = ctl[EPOCH], ctl[STEP], 0, now
+    for s in range(steps):
+        row = at(table, s * TABLE_ROW)
+        if row[1] == EVERYONE:
+            call_kernel(row[0], at(row, 3), ctl, memory, 0, 1)
+            now = cycles()
+        elif part < row[1]:
+            call_kernel(row[0], at(row, 3), ctl, memory, part, row[1])
+            now = cycles()
+        mine[BATCH_HEAD + 2 * s] = now
+        if row[2] and parts > 1:
+            barrier(state, parts)
+            begun, now = now, cycles()
+            ctl[WAITED] += now - begun
+        mine[BATCH_HEAD + 2 * s + 1] = now
+        mine[2] = s + 1
+        if row[2] == 2 and 0 < atomic_load(int64_at(ctl[STOP])) <= ctl[STEP] + 1:
+            return 1
+    return 0
+
+
+@device
 def run_batches(op, ctl, part, parts):
     """What `run` does."""
     state, begun = int64_at(op[4]), cycles()
@@ -65,7 +100,10 @@ def run_batches(op, ctl, part, parts):
         ctl[STEP] = batch
         ctl[FIRST] = batch * ctl[BATCH]
         ctl[ROWS] = min(ctl[BATCH], ctl[TOTAL] - ctl[FIRST])
-        if run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts):
+        if ctl[TRACE]:
+            if traced_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts):
+                break
+        elif run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts):
             break
     if parts > 1:
         waiting = cycles()
@@ -82,6 +120,12 @@ def run(op, ctl, mem, part, parts):
     """
     run_batches(op, ctl, part, parts)
     op[6] = 1
+
+
+@kernel
+def now(op, ctl, mem, part, parts):
+    """The cycle counter.   op: it is written here."""
+    op[0] = cycles()
 
 
 @kernel
