@@ -15,6 +15,8 @@
 | `laws`       | Amdahl, Gustafson, the Universal Scalability Law                                |
 | `words`      | findings in sentences; `doubts`: what may have spoilt them                      |
 | `result`     | `Study`: tables, fits, files                                                    |
+| `plots`      | pictures; `report`: one file that tells the study; `markup`: tables             |
+| `simulation` | more workers than there are, by discrete events; `calibration`: from a study    |
 | `machine`    | the machine's record, and the meter of other load                               |
 
 Must not know: command lines.
@@ -28,15 +30,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .campaign import scaling
     from .result import Study, load
+    from .simulation import Link, Prediction, simulate
 
 #: public name -> the module it lives in
 _HOMES = {
+    "Link": "simulation",
+    "Prediction": "simulation",
     "Study": "result",
     "load": "result",
     "scaling": "campaign",
+    "simulate": "simulation",
 }
 
-__all__ = ["Study", "load", "scaling"]
+__all__ = ["Link", "Prediction", "Study", "load", "scaling", "simulate"]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,16 +54,20 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(sign, sign) for sign in text.replace("\\", "/"))
 
 
-def html_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, caption: str = "") -> str:
-    """With a head; numbers to the right."""
+def html_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, caption: str = "", wrap: int | None = None
+) -> str:
+    """With a head; numbers to the right. The column `wrap` may break into lines."""
 
     def line(row: Sequence[str], tag: str) -> str:
-        sides = ["" if k < left else ' class="n"' for k in range(len(row))]
-        return "<tr>" + "".join(f"<{tag}{s}>{escape(c)}</{tag}>" for c, s in zip(row, sides, strict=True)) + "</tr>"
+        kinds = ["text" if k == wrap else "" if k < left else "n" for k in range(len(row))]
+        marks = [f' class="{kind}"' if kind else "" for kind in kinds]
+        return "<tr>" + "".join(f"<{tag}{m}>{escape(c)}</{tag}>" for c, m in zip(row, marks, strict=True)) + "</tr>"
 
     title = f"<caption>{escape(caption)}</caption>" if caption else ""
+    top = f"<thead>{line(head, 'th')}</thead>" if any(head) else ""
     body = "".join(line(row, "td") for row in rows)
-    return f'<div class="wide"><table>{title}<thead>{line(head, "th")}</thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide"><table>{title}{top}<tbody>{body}</tbody></table></div>'
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -6,9 +6,10 @@ Every number comes from the raw times each time it is asked for; nothing but the
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import DataError, FileFormatError, HyperparameterError, StateError, unknown_name
 from . import laws, markup, records
@@ -16,6 +17,9 @@ from .design import Design
 from .markup import NOTHING, interval, number, percent, seconds
 from .records import Records
 from .statistics import Result, results
+
+if TYPE_CHECKING:
+    from .simulation import Prediction
 
 FORMATS = ("text", "markdown", "latex")
 
@@ -175,6 +179,32 @@ class Study:
             raise HyperparameterError(f"study: expected batch=, one of {', '.join(map(str, batches))}, received none")
         return network or names[0], batch or batches[0]
 
+    def simulate(
+        self,
+        strategy: str,
+        workers: Sequence[int],
+        topology: str = "server",
+        *,
+        network: str | None = None,
+        batch: int | None = None,
+        **changes: Any,
+    ) -> Prediction:
+        """Predict a strategy on more workers than were measured, from what was measured.
+
+        Args:
+            strategy: its label. workers: how many. topology: how gradients are summed, see `pn.study.simulate`; "tree" suits
+                threads, which meet at barriers.
+            network, batch: where there are several.
+            changes: arguments of `pn.study.simulate` that shall differ: mode, jitter, failures_per_s, ...
+        Raises:
+            as `pn.study.simulate`.
+        """
+        from .calibration import calibrated
+        from .simulation import simulate
+
+        found = calibrated(self, strategy, network, batch, topology) | changes
+        return simulate(found.pop("compute_s"), workers, **found)
+
     # -- words ----------------------------------------------------------------------------------
 
     def findings(self) -> list[str]:
@@ -249,7 +279,7 @@ def summary_rows(members: list[Result], kind: str) -> tuple[list[str], list[list
     several = any(result.point.workers > 1 for result in members)
     speedup = "scaled speedup" if kind == "weak" else "speedup over serial"
     head = ["strategy", "workers", "epoch, 95 % interval", "samples/s", speedup, "over 1 worker", "efficiency"]
-    head += ["Karp-Flatt", "wait", "GFLOP/s", "of peak"]
+    head += ["Karp-Flatt", "wait"]
     drop = set() if several else {"over 1 worker", "efficiency", "Karp-Flatt"}
     rows = []
     for result in members:
@@ -264,8 +294,6 @@ def summary_rows(members: list[Result], kind: str) -> tuple[list[str], list[list
             percent(result.efficiency.value) if p.kind != "Serial" else NOTHING,
             number(result.karp_flatt.value, 2) if p.workers > 1 else NOTHING,
             percent(result.wait),
-            number(result.gflops),
-            percent(result.peak),
         ]
         rows.append(row)
     kept = [k for k, name in enumerate(head) if name not in drop]
@@ -282,25 +310,24 @@ def time_interval(result: Result) -> str:
     return f"{seconds(epoch.value)} [{number(epoch.low * factor)}, {number(epoch.high * factor)}]"
 
 
-def detail_rows(members: list[Result]) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of where the time went, what was moved and how much memory it took."""
-    head = ["strategy", "workers", "runs", "compute", "optimizer", "wait", "communication", "rest", "memory traffic"]
-    head += ["sent an epoch", "peak memory", "compile", "set-up", "weights' digest"]
+def share_rows(members: list[Result]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of what an epoch was spent on, and what came before the first."""
+    head = ["strategy", "workers", "runs", "compute", "optimizer", "wait", "communication", "rest", "compile", "set-up"]
     rows = []
     for r in members:
+        runs = str(r.runs) + (f" ({len(r.failures)} failed)" if r.failures else "")
         shares = [percent(v) for v in (r.compute, r.update, r.wait, r.comm, r.other)]
-        rows.append(
-            [
-                r.point.strategy,
-                str(r.point.workers),
-                str(r.runs) + (f" ({len(r.failures)} failed)" if r.failures else ""),
-                *shares,
-                f"{number(r.gbytes)} GB/s" if r.runs else NOTHING,
-                markup.size(r.comm_bytes),
-                f"{number(r.memory_mib)} MiB" if r.runs else NOTHING,
-                seconds(r.compile_s),
-                seconds(r.setup_s),
-                " ".join(w[:8] for w in r.weights) or NOTHING,
-            ]
-        )
+        rows.append([r.point.strategy, str(r.point.workers), runs, *shares, seconds(r.compile_s), seconds(r.setup_s)])
+    return head, rows
+
+
+def cost_rows(members: list[Result]) -> tuple[list[str], list[list[str]]]:
+    """Head and rows of speed, of bytes moved and held, and of the weights at the end."""
+    head = ["strategy", "workers", "GFLOP/s", "of peak", "memory traffic", "sent an epoch", "peak memory", "weights' digest"]
+    rows = []
+    for r in members:
+        speed = [number(r.gflops), percent(r.peak), f"{number(r.gbytes)} GB/s" if r.runs else NOTHING]
+        memory = f"{number(r.memory_mib)} MiB" if r.runs else NOTHING
+        digests = " ".join(w[:8] for w in r.weights) or NOTHING
+        rows.append([r.point.strategy, str(r.point.workers), *speed, markup.size(r.comm_bytes), memory, digests])
     return head, rows

@@ -19,6 +19,7 @@ import numpy as np
 
 from .. import seeding
 from .. import strategy as how
+from ..config import usable_cores
 from ..errors import NonFiniteLossError
 from ..executors.base import Feed
 from ..plan.plan import Plan, make_plan
@@ -28,9 +29,10 @@ from ..train.evaluate import measure
 from ..train.fit import Job, run_fit
 from ..train.prepare import FitArguments, check_rows, prepare_fit
 from .design import Point
+from .peaks import Peak, shortest
 
-#: seconds that the update is timed alone
-UPDATE_S = 0.05
+#: seconds that the update is timed alone, and the peak
+UPDATE_S, PEAK_S = 0.05, 0.1
 
 
 class Clock(Callback):
@@ -172,11 +174,9 @@ def update_seconds(model: Any, job: Job, strategy: how.Strategy, point: Point) -
 
 
 def peak_gflops(point: Point) -> float:
-    """The product's speed on as many cores as the point has workers, in this very process."""
-    from ..cli.measure import product_gflops
-    from ..config import usable_cores
-
-    return product_gflops(min(point.workers, usable_cores()))
+    """The register tile's speed on as many cores as the point has workers, in this very process."""
+    peak = Peak(min(point.workers, usable_cores()))
+    return 1e-9 * peak.flops / shortest(peak.seconds, PEAK_S)
 
 
 def peak_memory_mib(point: Point) -> float:

@@ -18,22 +18,27 @@ SUPER = 1.05
 
 
 def findings(study: Study) -> list[str]:
-    """Sentences, network by network; the first of each group names the fastest."""
-    found: list[str] = []
+    """Sentences, network by network; the first of each says what is the fastest."""
+    return [line for lines in grouped(study).values() for line in lines]
+
+
+def grouped(study: Study) -> dict[str, list[str]]:
+    """Network (and batch) -> its sentences; those over several batches come last, under the name "batches"."""
+    found: dict[str, list[str]] = {}
     for (network, batch), members in study.groups.items():
         where = _where(study, network, batch)
         measured = [r for r in members if r.runs]
         if not measured:
             continue
-        found += _fastest(study, where, measured)
+        lines = found.setdefault(where, [*_fastest(study, where, measured)])
         for strategy, curve in study.curves(network, batch).items():
-            found += _overhead(where, strategy, curve, members)
-            found += _curve(study, where, strategy, curve)
-            found += _laws(where, strategy, study.fits(network, batch).get(strategy, {}), curve)
-        found += _accuracy(study, where, measured)
-        found += _same_bits(where, measured)
-    found += _crossovers(study)
-    return found
+            lines += _overhead(where, strategy, curve, members)
+            lines += _curve(study, where, strategy, curve)
+            lines += _laws(where, strategy, study.fits(network, batch).get(strategy, {}), curve)
+        lines += _accuracy(study, where, measured)
+        lines += _same_bits(where, measured)
+    across = list(_crossovers(study))
+    return found | ({"batches": across} if across else {})
 
 
 def _where(study: Study, network: str, batch: int) -> str:
@@ -89,7 +94,7 @@ def _curve(study: Study, where: str, strategy: str, curve: list[Result]) -> Iter
     lost = 1 - last.efficiency.value
     if lost > 0.02:
         why = f"; the largest loss that was measured is {reason}, {percent(share)} of the time" if share >= 0.02 else ""
-        yield f"{where}, {strategy}: {_count(last)} are used to {percent(last.efficiency.value)}{why}."
+        yield f"{where}, {strategy}: with {_count(last)} the efficiency is {percent(last.efficiency.value)}{why}."
     if any(r.efficiency.value > SUPER and (not r.efficiency.known or r.efficiency.low > 1) for r in many):
         yield (
             f"{where}, {strategy}: more than linear speedup: each worker's share of the data or weights fits into a cache "
@@ -128,9 +133,9 @@ def _karp_flatt(where: str, strategy: str, many: list[Result]) -> Iterator[str]:
         )
     else:
         yield (
-            f"{where}, {strategy}: the Karp-Flatt number falls ({listed}): each further worker helps more than the ones "
-            "before, as "
-            "when the shares begin to fit into the caches."
+            f"{where}, {strategy}: the Karp-Flatt number falls ({listed}): a cost that the first worker pays already "
+            "weighs less "
+            "with more of them, or the shares of the work begin to fit into the caches."
         )
 
 
@@ -166,6 +171,8 @@ def _law(made: Fit, curve: list[Result]) -> str:
     if made.peak < 1e4:
         place = "beyond" if made.peak > max(r.point.workers for r in curve) else "within"
         peak = f"it peaks at {made.peak:.0f} workers, {place} what was measured, and falls after that"
+        if made.low[1] <= 0:
+            peak = f"a peak at {made.peak:.0f} workers is likely, but coherency may be 0 by its interval, which means none"
     else:
         peak = "no peak is in sight: coherency is 0 within what the points can tell"
     return (
