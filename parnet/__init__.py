@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         regularizers,
         schedules,
         strategy,
+        study,
         viz,
     )
     from .cli.info import info
@@ -60,6 +61,7 @@ _HOMES = {
     "schedules": "",
     "set_seed": "seeding",
     "strategy": "",
+    "study": "",
     "viz": "",
     "warmup": "warm",
 }
@@ -89,6 +91,7 @@ __all__ = [
     "schedules",
     "set_seed",
     "strategy",
+    "study",
     "viz",
     "warmup",
 ]
