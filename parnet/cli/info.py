@@ -154,7 +154,7 @@ def _folders() -> list[Fact]:
 
 
 def _measured() -> list[Fact]:
-    from . import measure
+    from ..study import peaks as measure
 
     threads = check_threads(None)
     one = measure.product_gflops(1)

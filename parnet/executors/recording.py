@@ -152,6 +152,11 @@ class Recorder:
         self._programs[id(program)] = program
         self.tapes.append(Tape(plan.request.purpose, plan.steps, plan.request.batch, rings))
 
+    @property
+    def programs(self) -> list[Program]:
+        """Those that are attached, in the order of the tapes."""
+        return list(self._programs.values())
+
     def close(self) -> None:
         """Record no more. May be called twice."""
         for program in self._programs.values():

@@ -14,9 +14,9 @@ from .link import TABLE_ROW, Program
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
 
 
-def native(name: str):
+def native(name: str, dtype: str = "float32"):
     """A kernel as a Python callable (op, ctl, mem, part, parts) of addresses."""
-    return KERNEL(library.address(name, "float32"))
+    return KERNEL(library.address(name, dtype))
 
 
 def job_words(program: Program, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:

@@ -17,6 +17,10 @@
 | `result`     | `Study`: tables, fits, files                                                    |
 | `plots`      | pictures; `report`: one file that tells the study; `markup`: tables             |
 | `simulation` | more workers than there are, by discrete events; `calibration`: from a study    |
+| `costs`      | `profile`: what each layer costs, forward, backward and update                  |
+| `roofs`      | `roofline`: each kernel beside what processor and memory allow                  |
+| `peaks`      | what they allow, measured                                                       |
+| `madeup`     | samples for a model whose own are not at hand                                   |
 | `machine`    | the machine's record, and the meter of other load                               |
 
 Must not know: command lines.
@@ -29,20 +33,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .campaign import scaling
+    from .costs import Profile, profile
+    from .peaks import Peaks, measure_peaks
     from .result import Study, load
+    from .roofs import Roofline, roofline
     from .simulation import Link, Prediction, simulate
 
 #: public name -> the module it lives in
 _HOMES = {
     "Link": "simulation",
+    "Peaks": "peaks",
     "Prediction": "simulation",
+    "Profile": "costs",
+    "Roofline": "roofs",
     "Study": "result",
     "load": "result",
+    "measure_peaks": "peaks",
+    "profile": "costs",
+    "roofline": "roofs",
     "scaling": "campaign",
     "simulate": "simulation",
 }
 
-__all__ = ["Link", "Prediction", "Study", "load", "scaling", "simulate"]
+__all__ = [
+    "Link",
+    "Peaks",
+    "Prediction",
+    "Profile",
+    "Roofline",
+    "Study",
+    "load",
+    "measure_peaks",
+    "profile",
+    "roofline",
+    "scaling",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:
