@@ -13,7 +13,11 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
 #: example -> packages that it needs beside parnet's own
-NEEDS = {"quickstart": ("sklearn", "matplotlib"), "manual_loop": ("sklearn",)}
+NEEDS = {
+    "quickstart": ("sklearn", "matplotlib"),
+    "manual_loop": ("sklearn",),
+    "scaling_report": ("matplotlib", "scipy", "simpy"),
+}
 
 
 def run(name: str, folder: Path, *words: str, **environment: str) -> str:
@@ -39,7 +43,7 @@ def numbers(text: str) -> list[float]:
 
 
 def test_every_example_has_a_test():
-    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer"}
+    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "scaling_report"}
     assert {path.stem for path in FOLDER.glob("*.py")} == tested
 
 
@@ -98,3 +102,17 @@ def test_own_layer_and_activation_learn_the_same_in_every_strategy(tmp_path):
     first, last = numbers(out.split("loss: ")[1])[:2]
     assert last < first / 4
     assert "gradients of " in out and out.endswith("agree bit for bit: True\n")
+
+
+@pytest.mark.mnist
+@pytest.mark.plot
+@pytest.mark.study
+@pytest.mark.slow
+def test_scaling_report_is_complete(tmp_path):
+    folder = os.environ.get("PARNET_DATA")
+    if not folder:
+        pytest.skip("PARNET_DATA is not set")
+    out = run("scaling_report", tmp_path, "--rows", "600", "--repeats", "1", PARNET_DATA=folder)
+    assert all(f"{name}: " in out for name in ("mlp", "selu", "cnn")) and "Report: " in out
+    names = {path.name for path in (tmp_path / "scaling_report").iterdir()}
+    assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
