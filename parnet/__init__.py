@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         schedules,
         sklearn,
         strategy,
+        study,
         viz,
     )
     from .cli.info import info
@@ -66,6 +67,7 @@ _HOMES = {
     "set_seed": "seeding",
     "sklearn": "",
     "strategy": "",
+    "study": "",
     "viz": "",
     "warmup": "warm",
 }
@@ -98,6 +100,7 @@ __all__ = [
     "set_seed",
     "sklearn",
     "strategy",
+    "study",
     "viz",
     "warmup",
 ]

@@ -16,7 +16,9 @@ from . import metrics, optimizers, seeding
 from . import strategy as how
 from .checks import check_count
 from .errors import ShapeError, StateError, unknown_name
-from .graph import Graph, sample_shape, trace
+from .graph import Graph, sample_shape
+from .graph import trace as graph_of
+from .io.trace_file import recorded
 from .layers.base import Layer
 from .layers.tensor import Tensor
 from .plan.objective import Aim
@@ -60,7 +62,7 @@ class Model:
     """
 
     def __init__(self, inputs, outputs, *, name: str = "model", dtype: str | None = None, seed: int | None = None):
-        graph = trace(inputs, outputs, name)
+        graph = graph_of(inputs, outputs, name)
         home = home_of(graph, name)
         if home is not None and dtype not in (None, home.dtype):
             raise StateError(f"{name}: expected dtype {home.dtype!r}, as the layers' weights have it, received {dtype!r}")
@@ -342,6 +344,7 @@ class Model:
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
         strategy: Any = "auto",
+        trace: Any = None,
     ) -> History:
         """Train for some epochs.
 
@@ -359,6 +362,8 @@ class Model:
             class_weight: {class: weight}; sample_weight: (rows,).
             steps_per_epoch: batches of an epoch, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
+            trace: path of a JSON file that says when each thread did which step of the plan and when it waited, for the last
+                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it.
         Returns:
             the History.
         Raises:
@@ -387,7 +392,8 @@ class Model:
             ),
         )
         self.stop_training, self.history = False, history
-        run_fit(self, job, hooks, history, display)
+        with recorded(self.session, trace, "fit"):
+            run_fit(self, job, hooks, history, display)
         return history
 
     def evaluate(

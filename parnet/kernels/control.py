@@ -62,5 +62,7 @@ MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 WHOLE, SHARD, SHARDS = 41, 42, 43
 #: cycles this part spent folding gradients and updating weights, where that is measured
 APPLIED = 44
+#: address of this part's ring of time stamps, int64, where a recording runs, else 0; see `loop.traced_steps`
+TRACE = 45
 
 RATES_PER_STEP = 4

@@ -133,10 +133,19 @@ def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int
         _report_non_finite(model, program, feed, callbacks, epoch, done)
         logs["loss"] = float("nan")
     elif job.validation is not None:
+        measured = time.perf_counter()
         logs |= {f"val_{k}": v for k, v in validate(model, job).items()}
+        _mark(session, "validation", measured)
+    _mark(session, f"epoch {epoch + 1}", begun)
     job.epochs_s.append(time.perf_counter() - begun)
     callbacks.on_epoch_end(epoch, logs)
     display.epoch_end(epoch, job.epochs_s[-1], logs)
+
+
+def _mark(session: Session, name: str, begun: float) -> None:
+    """Put a stretch of time that ends now into the trace, if there is one."""
+    if session.recorder is not None:
+        session.recorder.marks.append((name, begun, time.perf_counter() - begun))
 
 
 def _feed(model, job: Job, program: Program, epoch: int) -> Feed:

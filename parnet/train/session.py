@@ -17,6 +17,7 @@ from ..errors import StateError, warn
 from ..executors.base import Executor, Feed
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
+from ..executors.recording import Recorder
 from ..kernels import library
 from ..losses import Loss
 from ..optimizers import Optimizer
@@ -63,6 +64,7 @@ class Session:
         self._executors: dict[tuple, Executor] = {}
         self._targets: dict[str, tuple[Targets | None, ...]] = {}
         self._made = 0
+        self.recorder: Recorder | None = None  # set by `fit` while a trace is wanted
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
         weakref.finalize(self, _close_all, self._executors)
 
@@ -70,7 +72,7 @@ class Session:
         """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
         store = None if self._store is None else self.store
         state = self.__dict__.copy()
-        for name in ("_programs", "_executors", "_targets", "_made"):
+        for name in ("_programs", "_executors", "_targets", "_made", "recorder"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
         slots = {rule: bring_home(vector) for rule, vector in self._slots.items()}
@@ -163,10 +165,9 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        trainable = self._trainable()
         shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
         measured = text(request.loss), text(request.metrics), text(request.aims)
-        return (*shape, rule_key(request.optimizer), *measured, trainable)
+        return (*shape, rule_key(request.optimizer), *measured, self._trainable())
 
     def _make_room(self, plan: Plan) -> None:
         request, store, changed = plan.request, self._ready(), False
@@ -212,6 +213,8 @@ class Session:
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed to a program."""
+        if self.recorder is not None:
+            self.recorder.attach(program)
         self._executor(program.runs_on).start(program, feed)
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
@@ -332,12 +335,11 @@ class Session:
         targets: Targets | None = program.plan.targets[0] if program is not None and program.plan.targets else None
         if program is None or feed is None or targets is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
+        feed.y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
         if sample_weight is not None:
             feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
         else:
             feed.weight = ones(manual.rows, self.dtype)
-        feed.y = y
         feed.sums[:] = 0
         self.start(program, feed)
         self.run(program, 0, 1, "loss")
