@@ -99,6 +99,8 @@ class RankProgram(ShardedProgram):
             plan = replace(plan, after=_without_fold(plan.after))
         super().__init__(plan, store, Common.of(plan, numbers), Place(rank, size))
         self._folds = self._fold_tables()
+        if [last - first for first, last in self.ranges.own] == [1]:  # nothing to add up: sent from where it is made
+            self.out, self._folds = self.common.gradients[self.ranges.own[0][0]], self._folds[:0]
 
     def _fill_header(self, parts: int) -> None:
         """What comes once a batch is done by each rank for itself, so no words to meet at, and all the parts are here."""
@@ -147,7 +149,7 @@ class RankProgram(ShardedProgram):
             kinds = {entry[0] for entry in group}
             coming = {entry[0] for entry in groups[k + 1]} if k + 1 < len(groups) else set()
             gradients = backward and entries.COMPUTE in kinds and entries.COMPUTE not in coming and bool(coming)
-            if gradients:
+            if gradients and len(self._folds):
                 fold = [entries.APPLY, self._folds.ctypes.data, len(self._folds), self.out.ctypes.data, -1]
                 group = [*group, [entries.MEET], fold]
             shown = self._shown(*cuts[k : k + 2]) if entries.COMPUTE in kinds else ()
