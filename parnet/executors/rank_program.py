@@ -85,6 +85,17 @@ class RankProgram(ShardedProgram):
     """
 
     def __init__(self, plan: Plan, store: Store, rank: int, size: int):
+        self._plan, self.runs_on = plan, None
+        self._cut(rank, size, store)
+
+    def cut_anew(self, rank: int, size: int) -> None:
+        """Cut the shards over so many ranks from now on; a feed must be connected again."""
+        runs_on = self.runs_on
+        self._cut(rank, size, self.store)
+        self.runs_on = runs_on
+
+    def _cut(self, rank: int, size: int, store: Store) -> None:
+        plan = self._plan
         shards, numbers = plan.request.shards, len(store.parameters)
         trains = plan.after is not None and plan.request.purpose in ("train", "manual")
         self.ranges = Ranges(rank, size, shards, numbers if trains else 0)
