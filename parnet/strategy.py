@@ -170,7 +170,7 @@ class ParameterServer(Strategy):
         if workers * threads > usable_cores() and not self.oversubscribe:
             raise ResourceError(
                 f"ParameterServer: expected at most {usable_cores()} threads in all, the cores this process may use, "
-                f"received {workers} workers of {threads} each; take fewer, or allow it, slow as it is, with oversubscribe=True"
+                f"received {workers} workers of {threads} each; take fewer, or allow it with oversubscribe=True"
             )
         for name, value in (("workers", workers), ("threads_per_worker", threads), ("shards", int(shards))):
             object.__setattr__(self, name, value)
