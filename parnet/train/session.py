@@ -163,10 +163,9 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        trainable = self._trainable()
         shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
         measured = text(request.loss), text(request.metrics), text(request.aims)
-        return (*shape, rule_key(request.optimizer), *measured, trainable)
+        return (*shape, rule_key(request.optimizer), *measured, self._trainable())
 
     def _make_room(self, plan: Plan) -> None:
         request, store, changed = plan.request, self._ready(), False
@@ -206,8 +205,7 @@ class Session:
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
         if found is None:
-            strategy, threads = runs_on
-            found = self._executors[runs_on] = strategy.open(threads)
+            found = self._executors[runs_on] = runs_on[0].open(runs_on[1])
         return found
 
     def start(self, program: Program, feed: Feed) -> None:
@@ -216,10 +214,8 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        executor.run(program, first, last, program.span(phases))
-        if executor.fetch is not None:
-            self.weights.fetch = executor.fetch
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
