@@ -207,8 +207,7 @@ class Session:
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
         if found is None:
-            strategy, threads = runs_on
-            found = self._executors[runs_on] = strategy.open(threads)
+            found = self._executors[runs_on] = runs_on[0].open(runs_on[1])
         return found
 
     def start(self, program: Program, feed: Feed) -> None:
@@ -219,10 +218,8 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        executor.run(program, first, last, program.span(phases))
-        if executor.fetch is not None:
-            self.weights.fetch = executor.fetch
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
