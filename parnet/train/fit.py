@@ -24,9 +24,9 @@ from .callbacks import CallbackList
 from .diagnose import first_non_finite
 from .evaluate import Measurement, measure, prepare_measure
 from .history import History, Timing
-from .worker_times import WorkerTimes
 from .progress import Display
 from .session import Session
+from .worker_times import WorkerTimes
 
 #: seconds of one stretch of batches
 STRETCH_S = 0.1
@@ -99,7 +99,8 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         raise
     finally:
         wait_s, comm_s = job.strategy.seconds()
-        workers = job.workers.result() if job.strategy.apart else ()
+        workers = job.workers.result()
+        comm_s += sum(worker.comm_s for worker in workers) / max(1, len(workers))
         compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
         samples = min(len(job.training), done.total)
         history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples, workers)
@@ -132,7 +133,8 @@ def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int
     before_s = job.compute_s
     logs = _run_batches(model, job, program, feed, callbacks, display, done)
     job.wait_s += waited_share(program) * (job.compute_s - before_s)
-    job.workers.add(program, job.compute_s - before_s)
+    if job.strategy.apart:
+        job.workers.add(program, job.compute_s - before_s)
     if program.stopped():
         _report_non_finite(model, program, feed, callbacks, epoch, done)
         logs["loss"] = float("nan")

@@ -1,4 +1,7 @@
-"""Where the time of a parameter server's workers went, and what that says. Stage: train. Must not know: how a model trains."""
+"""Where the time of a parameter server's workers went, and what that says. Stage: train.
+
+Must not know: how a model trains.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,7 @@ class WorkerTimes:
 
     def result(self) -> tuple[WorkerTime, ...]:
         """One for each worker."""
-        return tuple(WorkerTime(*map(float, row), int(self.bytes)) for row in self.seconds)
+        return tuple(WorkerTime(float(row[0]), float(row[1]), float(row[2]), int(self.bytes)) for row in self.seconds)
 
 
 def limit_of(workers: tuple[WorkerTime, ...]) -> str:
