@@ -168,3 +168,21 @@ def test_arguments_that_make_no_sense_are_refused_at_once():
         ParameterServer(3, shards=2, oversubscribe=True)
     with pytest.raises(ResourceError, match="oversubscribe"):
         ParameterServer(64, threads_per_worker=64)
+
+
+def test_timing_says_where_each_workers_time_went_and_what_limited_the_run():
+    _, history = fitted(server(2))
+    timing = history.timing
+    assert len(timing.workers) == 2 and timing.limit.endswith(".")
+    for worker in timing.workers:
+        assert min(worker.compute_s, worker.wait_s, worker.comm_s) >= 0 and worker.comm_bytes > 0
+        assert worker.compute_s + worker.wait_s + worker.comm_s <= sum(timing.epochs_s)
+    assert fitted("serial")[1].timing.limit == ""
+
+
+def test_the_sentence_on_what_limited_a_run_names_the_largest_cause():
+    from parnet.train.worker_times import WorkerTime, limit_of
+
+    busy, idle, moving = WorkerTime(9.0, 0.5, 0.5, 8), WorkerTime(5.0, 4.5, 0.5, 8), WorkerTime(5.0, 0.5, 4.5, 8)
+    assert limit_of((busy, busy)).startswith("Arithmetic took 90%")
+    assert "most for worker 0" in limit_of((busy, idle)) and limit_of((moving, moving)).startswith("Adding up")
