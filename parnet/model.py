@@ -404,7 +404,7 @@ class Model:
         rows = check_rows(self, x, y, sample_weight, None, "evaluate")
         batch_size = check_count(batch_size, "evaluate: batch_size")
         self._compare_ranges(rows.x, "evaluate")
-        display = progress(verbose, len(rows), training=False)
+        display = progress(verbose if chosen.leads else 0, len(rows), training=False)
         begun = time.perf_counter()
         with display:
             display.begin()

@@ -28,6 +28,8 @@ ROWS = (
     ("activations",),
     ("layers",),
     ("losses", "metrics", "optimizers"),
+    ("comm",),
+    ("server",),
     ("plan",),
     ("executors",),
     ("strategy",),

@@ -91,6 +91,8 @@ class Build(Protocol):
     threads: int
     #: number of this call of a layer in its model
     node: int
+    #: virtual shards of a batch; each runs the layer's steps on rows of its own
+    shards: int
 
     @property
     def input_gradient_wanted(self) -> bool:
@@ -111,6 +113,9 @@ class Build(Protocol):
 
     def rows(self, name: str, shape: Shape) -> Buffer: ...
     def turned(self, name: str, width: int) -> Buffer: ...
+    def exchange(self, name: str, width: int) -> Buffer:
+        """`width` numbers for each shard that all may read, once the shards that write them have met."""
+
     def fixed(self, name: str, width: int) -> Buffer: ...
     def product_share(self, width: int) -> int: ...
     def keep(self, **buffers: Buffer) -> None: ...
