@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import StateError, warn
 from ..executors.base import Executor, Feed
 from ..executors.link import Program
-from ..executors.memory import Store, aligned_copy, aligned_zeros, lengthened
+from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
 from ..kernels import library
 from ..losses import Loss
 from ..optimizers import Optimizer
@@ -73,7 +73,8 @@ class Session:
         for name in ("_programs", "_executors", "_targets", "_made"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
-        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": dict(self._slots)}
+        slots = {rule: bring_home(vector) for rule, vector in self._slots.items()}
+        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": slots}
 
     def __setstate__(self, state: dict) -> None:
         slots = state.pop("_slots")
@@ -86,14 +87,18 @@ class Session:
 
     @property
     def store(self) -> Store:
-        """The weights, made and initialised at the first use, with this model's gradients and slots."""
+        """The weights, made and initialised at the first use, with this model's gradients and slots; home from a device."""
+        return self._ready().bring_home()
+
+    def _ready(self) -> Store:
+        """The store, wherever the newest numbers of its vectors lie."""
         vectors, old = self.weights.vectors(), self._store
         if old is not None and old.parameters is vectors["parameters"]:
             return old
-        self._store = new = Store.of_vectors(vectors, old)
+        self._store = new = Store.of_vectors(vectors, old and old.bring_home())
         if old is not None:
             lengths = len(old.parameters), len(new.parameters)
-            self._slots.update({rule: lengthened(slots, *lengths) for rule, slots in self._slots.items()})
+            self._slots.update({rule: lengthened(bring_home(slots), *lengths) for rule, slots in self._slots.items()})
         self._manual.program, self._manual.backwards = None, 0
         self.network = replace(self.network, sizes=dict(self.weights.sizes))
         self._forget_programs()
@@ -145,7 +150,7 @@ class Session:
         if threads != request.threads:
             plan = make_plan(self.network, replace(request, threads=threads))
         self._make_room(plan)
-        program = self._executor((strategy, threads)).open(plan, self.store)
+        program = self._executor((strategy, threads)).open(plan, self._ready())
         program.runs_on = (strategy, threads)
         return program
 
@@ -164,14 +169,12 @@ class Session:
         return (*shape, rule_key(request.optimizer), *measured, trainable)
 
     def _make_room(self, plan: Plan) -> None:
-        request = plan.request
-        changed = False
-        if request.purpose in ("train", "manual", "update") and not len(self.store.gradients):
-            self.store.need_gradients()
+        request, store, changed = plan.request, self._ready(), False
+        if request.purpose in ("train", "manual", "update") and not len(store.gradients):
+            store.need_gradients()
             changed = True
-        if request.optimizer is not None and len(self.store.slots) != plan.slot_size:
-            start = getattr(request.optimizer, "initial_accumulator_value", 0.0)
-            self.store.need_slots(plan.slot_size, start)
+        if request.optimizer is not None and len(store.slots) != plan.slot_size:
+            store.need_slots(plan.slot_size, getattr(request.optimizer, "initial_accumulator_value", 0.0))
             changed = True
         if changed:
             self._forget_programs()
@@ -272,8 +275,7 @@ class Session:
         manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
         old, loss = manual.program, manual.loss or guess_loss(self.network)
         if old is not None and manual.key == self._trainable():
-            request = old.plan.request
-            capacity = request.batch
+            request, capacity = old.plan.request, old.plan.request.batch
             if rows <= capacity and request.data == data and request.loss is loss:
                 return old
         manual.key = self._trainable()
@@ -282,7 +284,7 @@ class Session:
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
-        self.store  # noqa: B018  forgets the programs where the weights have moved
+        self._ready()  # forgets the programs where the weights have moved
         flags = tuple(layer.trainable for layer in self.network.layers)
         if flags != self._flags:
             self._flags = flags
@@ -310,18 +312,18 @@ class Session:
 
     def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
         """The loss of the last forward pass."""
-        manual, store = self._manual, self.store
+        manual = self._manual
         if ticket != manual.ticket or manual.program is None or manual.feed is None:
             raise StateError(
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
         if manual.loss is None or text(manual.loss) != text(loss):
-            state = store.state.copy()  # moving averages must not move twice for one batch
+            state = self.store.state.copy()  # moving averages must not move twice for one batch
             manual.loss, x = loss, manual.feed.inputs
             if text(loss) != text(manual.program.plan.request.loss):
                 self._run_forward(x)
-                store.state[:] = state
+                self.store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
 
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
@@ -352,7 +354,7 @@ class Session:
     def backward(self, ticket: int) -> None:
         """Gradients of the last loss, added to those there are since `zero_gradients`."""
         manual = self._manual
-        if ticket != manual.ticket or not len(self.store.gradients) or manual.program is None or manual.feed is None:
+        if ticket != manual.ticket or not len(self._ready().gradients) or manual.program is None or manual.feed is None:
             raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
         if not any(p.trainable for p in self.network.placed.values()):
             raise StateError("backward: the model has no trainable weights")
@@ -372,7 +374,7 @@ class Session:
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
         manual = self._manual
-        if not self.has_gradients or not len(self.store.gradients):
+        if not self.has_gradients or not len(self._ready().gradients):
             raise StateError("step: no gradients; call loss.backward() after zero_grad()")
         manual.steps_since_zero += 1
         if manual.steps_since_zero == 2 and not manual.warned:
