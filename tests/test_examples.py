@@ -13,7 +13,7 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "examples"
 #: example -> packages that it needs beside parnet's own
-NEEDS = {"quickstart": ("sklearn", "matplotlib"), "manual_loop": ("sklearn",)}
+NEEDS = {"quickstart": ("sklearn", "matplotlib"), "manual_loop": ("sklearn",), "cuda_matmul_ladder": ("numba_cuda",)}
 
 
 def run(name: str, folder: Path, *words: str, **environment: str) -> str:
@@ -39,7 +39,7 @@ def numbers(text: str) -> list[float]:
 
 
 def test_every_example_has_a_test():
-    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer"}
+    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "cuda_matmul_ladder"}
     assert {path.stem for path in FOLDER.glob("*.py")} == tested
 
 
@@ -98,3 +98,9 @@ def test_own_layer_and_activation_learn_the_same_in_every_strategy(tmp_path):
     first, last = numbers(out.split("loss: ")[1])[:2]
     assert last < first / 4
     assert "gradients of " in out and out.endswith("agree bit for bit: True\n")
+
+
+@pytest.mark.cuda
+def test_every_rung_of_the_ladder_is_right(tmp_path):
+    out = run("cuda_matmul_ladder", tmp_path, "8", NUMBA_ENABLE_CUDASIM="1")
+    assert out.count("largest error") == 3
