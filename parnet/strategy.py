@@ -265,12 +265,15 @@ class CUDA(Strategy):
 
     Args:
         device: which one, from 0; see `pn.cuda.devices()`.
+        graph: capture a batch's launches as a CUDA graph and replay it, which spares small networks the time of launching.
+            Off until it has been measured on a GPU.
     Raises:
         HyperparameterError: device is no whole number of at least 0.
         MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
     """
 
     device: int = 0
+    graph: bool = False
 
     def __post_init__(self) -> None:
         check_count(self.device, "CUDA(device)", low=0)
@@ -278,7 +281,7 @@ class CUDA(Strategy):
     def open(self, threads: int) -> Executor:
         from .executors.cuda import CudaExecutor
 
-        return CudaExecutor(self.device)
+        return CudaExecutor(self.device, self.graph)
 
 
 NAMES = {

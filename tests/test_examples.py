@@ -21,6 +21,7 @@ NEEDS = {
     "convolutional_network": ("sklearn",),
     "pixel_picture": ("sklearn", "matplotlib"),
     "scaling_report": ("matplotlib", "scipy", "simpy"),
+    "cuda_matmul_ladder": ("numba_cuda",),
 }
 
 
@@ -169,3 +170,9 @@ def test_scaling_report_is_complete(tmp_path):
     assert all(f"{name}: " in out for name in ("mlp", "selu", "cnn")) and "Report: " in out
     names = {path.name for path in (tmp_path / "scaling_report").iterdir()}
     assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
+
+
+@pytest.mark.cuda
+def test_every_rung_of_the_ladder_is_right(tmp_path):
+    out = run("cuda_matmul_ladder", tmp_path, "8", NUMBA_ENABLE_CUDASIM="1")
+    assert out.count("largest error") == 3

@@ -85,8 +85,6 @@ class Session:
         if self._store is not None:
             vars(self._store).update(self.weights.vectors())
 
-    # -- weights --------------------------------------------------------------------------------
-
     @property
     def store(self) -> Store:
         """The weights, made and initialised at the first use, with this model's gradients and slots; home from a device."""
@@ -129,8 +127,6 @@ class Session:
         if any(p.trainable != (p.weight.trainable and owner[p.key.rsplit("/", 1)[0]].trainable) for p in placed):
             self.network = self.network.again()
             self._forget_programs()
-
-    # -- plans ----------------------------------------------------------------------------------
 
     def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
         """The linked plan of a request, on as many threads as the strategy gives it; kept for the next time."""
@@ -201,8 +197,6 @@ class Session:
         """Their tables hold addresses of vectors that have been made anew."""
         self._programs.clear()
         self._made += 1
-
-    # -- running --------------------------------------------------------------------------------
 
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
