@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import parnet as pn
 from parnet import viz
 from parnet.errors import DataError, FileFormatError, HyperparameterError, NonFiniteLossError, UnknownNameError
 from parnet.executors.recording import BATCH_HEAD, RING_HEAD, Clock, Recorder, Tape
+from parnet.executors.threads import ThreadsExecutor
 from parnet.io.trace_file import BATCH, RUN, WAIT, read_trace
 from parnet.kernels import control
 from parnet.kernels.step import EVERYONE
@@ -33,6 +35,14 @@ def compiled(rate=0.1):
     model = n1()
     model.compile(pn.optimizers.SGD(rate), "sparse_categorical_crossentropy", ["accuracy"], seed=3)
     return model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def always_all_threads():
+    """Tests run on busy cores, where threads give way to one thread; see `parnet.executors.pace`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parnet.executors.pace.SUSPECT", 2.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +183,28 @@ def test_memory_is_bounded_and_the_last_batches_are_kept():
     order = [(epoch, batch) for epoch in range(3) for batch in range(ROWS // 8)]
     assert list(zip(stretch.epoch, stretch.batch, strict=True)) == order[-tape.kept :]
     assert (np.diff(stretch.begun) > 0).all() and (stretch.done == len(tape.steps)).all()
+
+
+def test_one_thread_that_does_all_parts_is_traced_turn_by_turn(monkeypatch):
+    """At any time at most one of the parts is at work, and each shows the steps that the plan gives it."""
+    monkeypatch.setattr(ThreadsExecutor, "_run_threads", ThreadsExecutor._run_alone)
+    model = compiled()
+    recorder = model.session.recorder = Recorder()
+    model.fit(*data(), batch_size=SIZE, verbose=0, strategy=Parts(3))
+    recorder.close()
+    (tape,) = recorder.tapes
+    plan = next(iter(model.session._programs.values())).plan
+    assert tape.batches == BATCHES
+    work = []
+    for part in range(3):
+        stretch = tape.part(part)
+        took = stretch.ended - stretch.starts()
+        assert (stretch.done == len(plan.steps)).all() and (took >= 0).all()
+        mine = [slot.parts == EVERYONE or part < slot.parts for slot in plan.slots]
+        assert np.array_equal((took > 0).all(axis=0), mine) and np.array_equal((took > 0).any(axis=0), mine)
+        work += list(zip(stretch.starts()[took > 0], stretch.ended[took > 0], strict=True))
+    work.sort()
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(work))
 
 
 def test_ring_is_read_as_it_was_laid_down():

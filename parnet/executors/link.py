@@ -5,7 +5,7 @@ Offsets in the table count elements from the arena's start; weights lie elsewher
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from ..kernels.step import TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
 from .memory import Store, aligned_zeros
+from .pace import Pace
 
 #: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
 SCRATCH = 4096
@@ -49,6 +50,7 @@ class Program:
         spans: phases -> run of steps, filled as they are asked for.
         vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
         runs_on: what its owner finds its executor by.
+        paces: run of steps -> whether threads pay for it, see `pace.py`.
     """
 
     plan: Plan
@@ -62,6 +64,7 @@ class Program:
     spans: dict[tuple[str, ...], tuple[int, int]]
     vectors: tuple[np.ndarray, ...]
     runs_on: Any = None
+    paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
         """The run of steps that belong to the phases; all steps for none."""
