@@ -1,9 +1,10 @@
-"""The command line: `parnet demo`, `train`, `profile`, `report`, `info`. Stage: outermost, on top of everything.
+"""The command line: `parnet demo`, `train`, `study`, `profile`, `report`, `info`. Stage: outermost, on top of everything.
 
 | module       | what it does                                                        |
 |--------------|---------------------------------------------------------------------|
 | `demo`       | trains on digits or MNIST, then times one epoch serially and shared |
 | `train`      | trains a built-in network or a user's own on arrays from a file     |
+| `study`      | measures how training scales and writes a report                    |
 | `profile`    | what each layer of a model costs, and its roofline                  |
 | `report`     | saved measurements as tables, pictures and README figures, compared |
 | `networks`   | the built-in networks, and how a user's own is read from its file   |
@@ -23,6 +24,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import ParnetError, ParnetWarning
+from .options import add_study
 
 WRONG_USE, INTERRUPTED = 2, 130
 
@@ -67,6 +69,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .train import train
 
         code = train(arguments)
+    elif arguments.command == "study":
+        from .study import study
+
+        code = study(arguments)
     elif arguments.command == "profile":
         from .profile import profile
 
@@ -90,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(_command(commands, "demo", "train a small network on handwritten digits, and compare threads with serial"))
     _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
+    add_study(_command(commands, "study", "measure how training scales with threads and workers, and write a report"))
     _add_profile(_command(commands, "profile", "measure what each layer of a model costs, forward and backward"))
     _add_report(_command(commands, "report", "show saved measurements as tables and pictures, or compare two of them"))
     info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")

@@ -18,6 +18,7 @@ from .. import optimizers, seeding
 from .. import strategy as how
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
 from ..model import Model
+from ..train.defaults import usual_loss, usual_metrics
 from .networks import RATES, build
 
 
@@ -107,8 +108,8 @@ def compile_model(model: Model, arguments: argparse.Namespace, y: np.ndarray) ->
     if model.optimizer is not None and model.loss is not None and given == (None, None, None):
         return
     rule = _optimizer(model, arguments)
-    loss = arguments.loss or model.loss or _loss_for(model, y)
-    metrics = model.metrics or (("accuracy",) if "crossentropy" in str(loss).lower() else ())
+    loss = arguments.loss or model.loss or usual_loss(model, y)
+    metrics = model.metrics or usual_metrics(loss)
     model.compile(rule, loss, metrics)
 
 
@@ -121,14 +122,6 @@ def _optimizer(model: Model, arguments: argparse.Namespace) -> optimizers.Optimi
     if arguments.optimizer is None and rate is None:
         rate = RATES.get(arguments.model)
     return optimizers.registry.find(arguments.optimizer or "sgd")(lr=rate)
-
-
-def _loss_for(model: Model, y: np.ndarray) -> str:
-    """The usual loss for what the model's last activation gives."""
-    last = model.session.network.activation(0)
-    if last == "softmax":
-        return "categorical_crossentropy" if y.ndim == 2 and y.shape[1] > 1 else "sparse_categorical_crossentropy"
-    return "binary_crossentropy" if last == "sigmoid" else "mse"
 
 
 def read_arrays(path: str) -> Arrays:
