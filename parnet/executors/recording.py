@@ -6,7 +6,9 @@
     recorder.close()                  rings off, clock calibrated
     recorder.tapes[0].part(1)         the kept batches of part 1, in cycles; recorder.clock brings them to seconds
 
-Stamps are 16 bytes a step: the last KEPT_STEPS of each program take 1.6 MB. Must not know: training, files.
+Stamps are 16 bytes a step: the last KEPT_STEPS of each program take 1.6 MB. By `bench/test_trace.py`, 30 epochs each
+in turn, on the 784-100-10 network at batch 32, 16 steps of 116 us in all: 1.001 times the time without them on one thread,
+0.997 on two; without a recording it is one branch a batch. Must not know: training, files.
 """
 
 from __future__ import annotations
