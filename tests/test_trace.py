@@ -12,10 +12,11 @@ from nets import Parts, digest, n1, odd
 import parnet as pn
 from parnet import viz
 from parnet.errors import DataError, FileFormatError, HyperparameterError, NonFiniteLossError, UnknownNameError
-from parnet.executors.recording import BATCH_HEAD, RING_HEAD, Clock, Recorder, Tape
+from parnet.executors.recording import Clock, Recorder, Tape
 from parnet.executors.threads import ThreadsExecutor
 from parnet.io.trace_file import BATCH, RUN, WAIT, read_trace
 from parnet.kernels import control
+from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.step import EVERYONE
 from parnet.kernels.target import is_x86
 
@@ -248,6 +249,15 @@ def test_a_place_that_cannot_be_is_refused_before_work_starts(tmp_path):
         with pytest.raises(OSError, match="fit: trace"):
             model.fit(*data(), verbose=0, trace=bad)
     assert digest(model) == before and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("strategy", [pn.strategy.Serial(shards=2), pn.strategy.Threads(1, shards=3)])
+def test_virtual_shards_are_refused_before_training(tmp_path, strategy):
+    model = compiled()
+    before = digest(model)
+    with pytest.raises(HyperparameterError, match="take strategy='serial'"):
+        model.fit(*data(), verbose=0, strategy=strategy, trace=tmp_path / "t.json")
+    assert digest(model) == before and not list(tmp_path.iterdir()) and model.session.recorder is None
 
 
 DAMAGED = {

@@ -10,19 +10,22 @@ on its own workqueue, which dies when two Python threads use it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 
 import numpy as np
 
 from ..config import usable_cores
-from ..errors import HyperparameterError, ResourceError, warn
+from ..errors import HyperparameterError, ResourceError
 from .base import Executor, waited_share
 from .link import TABLE_ROW, Program
 from .memory import aligned_zeros
 from .pace import Pace
-from .serial import job_words, native
+from .serial import DONE_WORD, ENDED, native
 
+#: a warning of `warnings` would make errors out of the machine's load where users turn warnings into errors
+LOG = logging.getLogger("parnet")
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
@@ -30,8 +33,6 @@ START_LIMIT_S = 20.0
 #: seconds; in shorter runs nobody can have been away for long
 WORTH_A_LOOK_S = 0.002
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
-#: word of `loop.run`'s operands that it sets when it has ended
-DONE_WORD = 6
 
 
 def check_threads(count, where: str = "Threads") -> int:
@@ -109,6 +110,9 @@ class ThreadsExecutor(Executor):
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         span = steps or program.span(())
+        if not program.addresses.tables:  # a script, whose shards' tables are all over the place
+            self._run_threads(program, first, last, span)
+            return
         pace, now = program.paces.setdefault(span, Pace()), time.perf_counter()
         some = pace.to_try(last - first, now)
         if some:
@@ -134,9 +138,10 @@ class ThreadsExecutor(Executor):
         """Once: results are the same, the speed is not."""
         if not self._said:
             self._said = True
-            warn(
-                f"threads: {self.threads} threads mostly waited for each other, as where other programs keep the cores "
-                "busy; one alone is faster and goes on, all are tried again from time to time. The numbers are the same"
+            LOG.warning(
+                "threads: %d threads mostly waited for each other, as where other programs keep the cores busy; "
+                "one alone is faster and goes on, all are tried again from time to time. The numbers are the same",
+                self.threads,
             )
 
     def _run_alone(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
@@ -149,7 +154,7 @@ class ThreadsExecutor(Executor):
     def _run_threads(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
         parts = min(self.threads, program.plan.request.threads)
         for part in range(parts):
-            self._jobs[part, :6] = job_words(program, part, first, last, span)
+            self._jobs[part, :8] = program.job(part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
             words = (self._job_addresses[part], program.addresses.control[part], parts)
             self._mailbox[mine + 2 : mine + 5] = words
@@ -167,6 +172,7 @@ class ThreadsExecutor(Executor):
                 self._wake_all()
                 self._run(*lead)
             raise
+        self.ended = bool(self._jobs[0, DONE_WORD] == ENDED)
 
     def _announce(self) -> None:
         """Post the job and wake the helpers that sleep."""

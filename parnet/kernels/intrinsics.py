@@ -218,6 +218,21 @@ def yield_core(typingctx):
 
 
 @intrinsic
+def nap(typingctx, microseconds):
+    """Sleep: where somebody else must do something first, and that may take long."""
+    windows = sys.platform == "win32"
+
+    def codegen(context, builder, signature, args):
+        time = builder.trunc(args[0], I32)
+        time = ir.Constant(I32, 1) if windows else time  # milliseconds there
+        result = ir.VoidType() if windows else I32
+        builder.call(llvm_function(builder, "Sleep" if windows else "usleep", result, [I32]), [time])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def float_mode(typingctx):
     """The thread's floating-point control word; 0 where there is none to set."""
 
