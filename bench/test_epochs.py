@@ -1,7 +1,7 @@
 """Microseconds a training sample, parnet and its peers in turn.
 
 N1 = 784-100(sigmoid)-10, SGD 0.1, 57,000 rows; N2 = BN-200(selu)-BN-100(selu)-BN-10, SGD 0.05, 54,000 rows;
-N3 = 64 filters 3x3 (relu)-MaxPooling-BN-200(selu)-BN-100(selu)-BN-10, SGD 0.05, 3,200 rows; batch 32, a new order each
+N3 = 64 filters 3x3 (relu)-MaxPooling-BN-200(selu)-BN-100(selu)-BN-10, SGD 0.05, 1,600 rows; batch 32, a new order each
 epoch, float32 data from 0 to 1 in memory. Every library runs in a process of its own, in its fastest form that computes
 the same: JAX one compiled scan an epoch, TensorFlow one function an epoch, PyTorch as taught (`eager`) and as one compiled
 graph a step (`func`), scikit-learn `fit`. One heat holds every peer on one core, another gives each two. In a heat each

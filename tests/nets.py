@@ -126,6 +126,26 @@ def n2(dtype="float32", seed=1):
     )
 
 
+def n3(dtype="float32", seed=1):
+    """64 filters of 3x3 and pooling, then two blocks with batch normalisation."""
+    return pn.Sequential(
+        [
+            L.Input((28, 28, 1)),
+            L.Conv2D(64, 3, activation="relu"),
+            L.MaxPooling2D(2),
+            L.Flatten(),
+            L.BatchNormalization(),
+            L.Dense(200, activation="selu", kernel_initializer="lecun_normal"),
+            L.BatchNormalization(),
+            L.Dense(100, activation="selu", kernel_initializer="lecun_normal"),
+            L.BatchNormalization(),
+            L.Dense(10, activation="softmax"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
 def odd(dtype="float32", seed=1):
     """Sizes that fit no vector, penalties, and an output of one number."""
     return pn.Sequential(

@@ -28,13 +28,15 @@ ROWS = (
     ("activations",),
     ("layers",),
     ("losses", "metrics", "optimizers"),
+    ("comm",),
+    ("server",),
     ("plan",),
     ("executors",),
     ("strategy",),
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
     ("diagram", "figures", "timeline"),
-    ("image", "datasets", "applications", "viz", "callbacks", "study", "cli", "__init__", "__main__"),
+    ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "study", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from ranks import needs_mpi, run_ranks
 
 FOLDER = Path(__file__).parent.parent / "examples"
 #: example -> packages that it needs beside parnet's own
@@ -43,7 +44,7 @@ def numbers(text: str) -> list[float]:
 
 
 def test_every_example_has_a_test():
-    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "scaling_report"}
+    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "mpi_train", "scaling_report"}
     assert {path.stem for path in FOLDER.glob("*.py")} == tested
 
 
@@ -116,3 +117,13 @@ def test_scaling_report_is_complete(tmp_path):
     assert all(f"{name}: " in out for name in ("mlp", "selu", "cnn")) and "Report: " in out
     names = {path.name for path in (tmp_path / "scaling_report").iterdir()}
     assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
+
+
+class TestMPI:
+    pytestmark = needs_mpi
+
+    def test_mpi_training_is_the_same_on_one_rank_and_two_and_goes_on_from_its_checkpoint(self, tmp_path):
+        text = (FOLDER / "mpi_train.py").read_text(encoding="utf-8")
+        said = [run_ranks(tmp_path, text, ranks)[-40:] for ranks in (2, 1)]
+        assert re.search(r"loss: 0\.\d+, accuracy: 1\.0000$", said[0].strip())
+        assert said[0].split("loss")[1] == said[1].split("loss")[1]

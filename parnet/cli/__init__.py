@@ -1,4 +1,4 @@
-"""The command line: `parnet demo`, `train`, `study`, `profile`, `report`, `info`. Stage: outermost, on top of everything.
+"""The command line: `parnet demo`, `train`, `launch`, `study`, `profile`, `report`, `info`. Stage: outermost.
 
 | module       | what it does                                                        |
 |--------------|---------------------------------------------------------------------|
@@ -8,10 +8,13 @@
 | `profile`    | what each layer of a model costs, and its roofline                  |
 | `report`     | saved measurements as tables, pictures and README figures, compared |
 | `networks`   | the built-in networks, and how a user's own is read from its file   |
+| `launch`     | starts a script on several MPI ranks                                |
+| `launchers`  | the programs that start ranks, and how each is told what we want    |
+| `rank`       | one rank of a launched script                                       |
 | `info`       | the machine, the versions and the settings                          |
 
 Exit codes: 0 done; 1 the demo's weights differ, or `report --compare` finds something worse; 2 wrong use, said in one line;
-130 Ctrl-C.
+130 Ctrl-C; `launch` gives that of the job.
 """
 
 from __future__ import annotations
@@ -81,6 +84,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .report import report
 
         code = report(arguments)
+    elif arguments.command == "launch":
+        from .launch import launch
+
+        code = launch(arguments)
     else:
         from .info import show
 
@@ -99,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add_study(_command(commands, "study", "measure how training scales with threads and workers, and write a report"))
     _add_profile(_command(commands, "profile", "measure what each layer of a model costs, forward and backward"))
     _add_report(_command(commands, "report", "show saved measurements as tables and pictures, or compare two of them"))
+    _add_launch(_command(commands, "launch", "run a script on several MPI ranks"))
     info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")
     info.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
@@ -188,6 +196,19 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--format", default="svg", choices=("svg", "png", "pdf"), help="of the plots (default: svg)")
     add("--compare", nargs=2, metavar=("OLD", "NEW"), help="show what has changed; exit code 1 where something is worse")
     add("--threshold", type=float, default=0.05, metavar="SHARE", help="changes that count, with --compare (default: 0.05)")
+
+
+def _add_launch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-n", type=int, required=True, metavar="N", help="ranks to start")
+    add("--threads", type=int, metavar="T", help="threads of each rank (default: its share of the cores)")
+    add("--oversubscribe", action="store_true", help="allow more threads than cores; nothing is bound to cores then")
+    add("--ulfm", action="store_true", help="let MPI(on_failure='shrink') go on without a rank that died (Open MPI)")
+    add("--launcher", metavar="FILE", help="mpirun, mpiexec or srun (default: srun in a Slurm job, else what is found)")
+    add("--mpi-args", default="", metavar="WORDS", help="further options for it, such as --mpi-args '--hostfile hosts'")
+    add("--dry-run", action="store_true", help="print the command line and start nothing")
+    add("script", metavar="SCRIPT", help="a Python file that calls fit(..., strategy='mpi')")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

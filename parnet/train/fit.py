@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import seeding
-from ..errors import NonFiniteLossError, warn
+from ..errors import NonFiniteLossError, WorkerLostError, warn
 from ..executors.base import Feed, waited_share
 from ..executors.link import Program
 from ..kernels import library
@@ -96,9 +96,10 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         display.interrupted(epoch, done.rows)
         raise
     finally:
-        history.timing = Timing(
-            tuple(job.epochs_s), job.compute_s, job.wait_s, 0.0, compile_s, min(len(job.training), done.total)
-        )
+        wait_s, comm_s = job.strategy.seconds()
+        compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
+        samples = min(len(job.training), done.total)
+        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples)
         session.close()
         callbacks.on_train_end()
 
@@ -180,6 +181,10 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
             model.session.run(program, done.batches, last)
         except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
             done.advance(max(done.batches, program.batches_done()), batch, rule)
+            rule.iterations -= program.undone
+            raise
+        except WorkerLostError:
+            rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .callbacks import CallbackList
 from .fit import Job, Rows
 from .history import History
 from .progress import Display, progress
+from .ranks import led
 
 
 @dataclass(frozen=True)
@@ -61,13 +62,17 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     )
     job = Job(request, given.strategy, rows, validation, epochs, initial_epoch, steps, given.shuffle)
     trained = min(len(rows), steps * batch_size)
-    display = progress(given.verbose, trained, 0 if validation is None else len(validation), epochs)
+    display = progress(
+        given.verbose if given.strategy.leads else 0, trained, 0 if validation is None else len(validation), epochs
+    )
     history = History()
+    given = given if given.strategy.leads else replace(given, callbacks=())
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
     params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": given.verbose}
     names = log_names(model.aims, model.output_names)
     params["metrics"] = names + ([] if validation is None else [f"val_{name}" for name in names])
-    return job, display, CallbackList([*hooks, history], model, params), history
+    callbacks = CallbackList([*hooks, history], model, params)
+    return job, display, led(callbacks, model, job), history
 
 
 def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Rows:
