@@ -12,7 +12,8 @@ import parnet as pn
 from parnet import layers as L
 from parnet.cli import main
 from parnet.errors import DataError, HyperparameterError, ResourceError, StateError, UnknownNameError
-from parnet.executors.recording import BATCH_HEAD, RING_HEAD, Clock, Tape
+from parnet.executors.recording import Clock, Tape
+from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.target import is_x86
 from parnet.plan.plan import Request, make_plan
 from parnet.study import costs

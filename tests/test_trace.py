@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from nets import Parts, digest, n1, odd
 import parnet as pn
 from parnet import viz
 from parnet.errors import DataError, FileFormatError, HyperparameterError, NonFiniteLossError, UnknownNameError
-from parnet.executors.recording import BATCH_HEAD, RING_HEAD, Clock, Recorder, Tape
+from parnet.executors.recording import Clock, Recorder, Tape
+from parnet.executors.threads import ThreadsExecutor
 from parnet.io.trace_file import BATCH, RUN, WAIT, read_trace
 from parnet.kernels import control
+from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.step import EVERYONE
 from parnet.kernels.target import is_x86
 
@@ -33,6 +36,14 @@ def compiled(rate=0.1):
     model = n1()
     model.compile(pn.optimizers.SGD(rate), "sparse_categorical_crossentropy", ["accuracy"], seed=3)
     return model
+
+
+@pytest.fixture(autouse=True, scope="module")
+def always_all_threads():
+    """Tests run on busy cores, where threads give way to one thread; see `parnet.executors.pace`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("parnet.executors.pace.SUSPECT", 2.0)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +186,28 @@ def test_memory_is_bounded_and_the_last_batches_are_kept():
     assert (np.diff(stretch.begun) > 0).all() and (stretch.done == len(tape.steps)).all()
 
 
+def test_one_thread_that_does_all_parts_is_traced_turn_by_turn(monkeypatch):
+    """At any time at most one of the parts is at work, and each shows the steps that the plan gives it."""
+    monkeypatch.setattr(ThreadsExecutor, "_run_threads", ThreadsExecutor._run_alone)
+    model = compiled()
+    recorder = model.session.recorder = Recorder()
+    model.fit(*data(), batch_size=SIZE, verbose=0, strategy=Parts(3))
+    recorder.close()
+    (tape,) = recorder.tapes
+    plan = next(iter(model.session._programs.values())).plan
+    assert tape.batches == BATCHES
+    work = []
+    for part in range(3):
+        stretch = tape.part(part)
+        took = stretch.ended - stretch.starts()
+        assert (stretch.done == len(plan.steps)).all() and (took >= 0).all()
+        mine = [slot.parts == EVERYONE or part < slot.parts for slot in plan.slots]
+        assert np.array_equal((took > 0).all(axis=0), mine) and np.array_equal((took > 0).any(axis=0), mine)
+        work += list(zip(stretch.starts()[took > 0], stretch.ended[took > 0], strict=True))
+    work.sort()
+    assert all(end <= begin for (_, end), (begin, _) in pairwise(work))
+
+
 def test_ring_is_read_as_it_was_laid_down():
     """Against a ring written by hand: two steps, room for two batches, three run."""
     ring = np.zeros(RING_HEAD + 2 * 8, np.int64)
@@ -216,6 +249,15 @@ def test_a_place_that_cannot_be_is_refused_before_work_starts(tmp_path):
         with pytest.raises(OSError, match="fit: trace"):
             model.fit(*data(), verbose=0, trace=bad)
     assert digest(model) == before and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("strategy", [pn.strategy.Serial(shards=2), pn.strategy.Threads(1, shards=3)])
+def test_virtual_shards_are_refused_before_training(tmp_path, strategy):
+    model = compiled()
+    before = digest(model)
+    with pytest.raises(HyperparameterError, match="take strategy='serial'"):
+        model.fit(*data(), verbose=0, strategy=strategy, trace=tmp_path / "t.json")
+    assert digest(model) == before and not list(tmp_path.iterdir()) and model.session.recorder is None
 
 
 DAMAGED = {

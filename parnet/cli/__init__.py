@@ -1,4 +1,4 @@
-"""The command line: `parnet demo`, `train`, `study`, `profile`, `report`, `launch`, `info`. Stage: outermost, on top of all.
+"""The command line: `parnet demo`, `train`, `launch`, `study`, `profile`, `report`, `info`. Stage: outermost.
 
 | module       | what it does                                                        |
 |--------------|---------------------------------------------------------------------|
@@ -72,10 +72,6 @@ def _run(arguments: argparse.Namespace) -> int:
         from .train import train
 
         code = train(arguments)
-    elif arguments.command == "launch":
-        from .launch import launch
-
-        code = launch(arguments)
     elif arguments.command == "study":
         from .study import study
 
@@ -88,6 +84,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .report import report
 
         code = report(arguments)
+    elif arguments.command == "launch":
+        from .launch import launch
+
+        code = launch(arguments)
     else:
         from .info import show
 
@@ -103,10 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(_command(commands, "demo", "train a small network on handwritten digits, and compare threads with serial"))
     _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
-    _add_launch(_command(commands, "launch", "run a script on several MPI ranks"))
     add_study(_command(commands, "study", "measure how training scales with threads and workers, and write a report"))
     _add_profile(_command(commands, "profile", "measure what each layer of a model costs, forward and backward"))
     _add_report(_command(commands, "report", "show saved measurements as tables and pictures, or compare two of them"))
+    _add_launch(_command(commands, "launch", "run a script on several MPI ranks"))
     info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")
     info.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
@@ -171,19 +171,6 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_launch(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("-n", type=int, required=True, metavar="N", help="ranks to start")
-    add("--threads", type=int, metavar="T", help="threads of each rank (default: its share of the cores)")
-    add("--oversubscribe", action="store_true", help="allow more threads than cores; nothing is bound to cores then")
-    add("--ulfm", action="store_true", help="let MPI(on_failure='shrink') go on without a rank that died (Open MPI)")
-    add("--launcher", metavar="FILE", help="mpirun, mpiexec or srun (default: srun in a Slurm job, else what is found)")
-    add("--mpi-args", default="", metavar="WORDS", help="further options for it, such as --mpi-args '--hostfile hosts'")
-    add("--dry-run", action="store_true", help="print the command line and start nothing")
-    add("script", metavar="SCRIPT", help="a Python file that calls fit(..., strategy='mpi')")
-    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
-
-
 def _add_profile(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="mlp, mlp-selu, path/to/file.py:function, or a saved model.parnet")
@@ -209,6 +196,19 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--format", default="svg", choices=("svg", "png", "pdf"), help="of the plots (default: svg)")
     add("--compare", nargs=2, metavar=("OLD", "NEW"), help="show what has changed; exit code 1 where something is worse")
     add("--threshold", type=float, default=0.05, metavar="SHARE", help="changes that count, with --compare (default: 0.05)")
+
+
+def _add_launch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-n", type=int, required=True, metavar="N", help="ranks to start")
+    add("--threads", type=int, metavar="T", help="threads of each rank (default: its share of the cores)")
+    add("--oversubscribe", action="store_true", help="allow more threads than cores; nothing is bound to cores then")
+    add("--ulfm", action="store_true", help="let MPI(on_failure='shrink') go on without a rank that died (Open MPI)")
+    add("--launcher", metavar="FILE", help="mpirun, mpiexec or srun (default: srun in a Slurm job, else what is found)")
+    add("--mpi-args", default="", metavar="WORDS", help="further options for it, such as --mpi-args '--hostfile hosts'")
+    add("--dry-run", action="store_true", help="print the command line and start nothing")
+    add("script", metavar="SCRIPT", help="a Python file that calls fit(..., strategy='mpi')")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

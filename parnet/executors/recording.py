@@ -6,7 +6,9 @@
     recorder.close()                  rings off, clock calibrated
     recorder.tapes[0].part(1)         the kept batches of part 1, in cycles; recorder.clock brings them to seconds
 
-Stamps are 16 bytes a step: the last KEPT_STEPS of each program take 1.6 MB. Must not know: training, files.
+Stamps are 16 bytes a step: the last KEPT_STEPS of each program take 1.6 MB. By `bench/test_trace.py`, 30 epochs each
+in turn, on the 784-100-10 network at batch 32, 16 steps of 116 us in all: 1.001 times the time without them on one thread,
+0.997 on two; without a recording it is one branch a batch. Must not know: training, files.
 """
 
 from __future__ import annotations
@@ -16,15 +18,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import ResourceError
+from ..errors import HyperparameterError, ResourceError
 from ..kernels import control
+from ..kernels.control import BATCH_HEAD, RING_HEAD
 from ..kernels.step import Step
 from .link import Program
 from .memory import aligned_zeros
 from .serial import native
 
-#: as `loop.traced_steps` lays a ring out
-RING_HEAD, BATCH_HEAD = 8, 4
 #: steps of a program that are kept, over all parts; and batches, where a plan has more steps than that
 KEPT_STEPS, KEPT_BATCHES = 100_000, 4
 #: seconds between the two looks at both clocks, at least
@@ -139,9 +140,18 @@ class Recorder:
         self.begun = self._first[1]
 
     def attach(self, program: Program) -> None:
-        """Have a program's runs recorded from now on. For one that is attached it does nothing."""
+        """Have a program's runs recorded from now on. For one that is attached it does nothing.
+
+        Raises:
+            HyperparameterError: it runs in virtual shards, or in other processes.
+        """
         if id(program) in self._programs or self.clock is not None:
             return
+        if not getattr(program.addresses, "tables", ()):
+            raise HyperparameterError(
+                "trace: expected a strategy whose threads this process runs itself, in one shard, received one of virtual "
+                "shards or of other processes; take strategy='serial', 'threads' or 'auto', or leave the trace out"
+            )
         plan, parts = program.plan, len(program.control)
         words = BATCH_HEAD + 2 * len(plan.steps)
         room = max(KEPT_BATCHES, self.kept_steps // max(1, parts * len(plan.steps)))

@@ -61,7 +61,8 @@ def recorded(session: Any, path: str | os.PathLike[str] | None, where: str) -> I
     finally:
         session.recorder = None
         recorder.close()
-        write_trace(path, recorder, f"{where}: trace")
+        if recorder.tapes:
+            write_trace(path, recorder, f"{where}: trace")
 
 
 def write_trace(path: str | os.PathLike[str], recorder: Recorder, where: str = "trace") -> None:

@@ -13,7 +13,7 @@ a sample without that and 4 with it. Must not know: what the kernels compute.
 from __future__ import annotations
 
 from .barrier import barrier
-from .control import BATCH, CYCLES, EPOCH, FIRST, ROWS, STEP, STOP, TOTAL, TRACE, WAITED
+from .control import BATCH, CYCLES, FIRST, ROWS, STEP, STOP, TOTAL, TRACE, WAITED
 from .declare import device, kernel
 from .intrinsics import (
     at,
@@ -29,44 +29,10 @@ from .intrinsics import (
 )
 from .script import run_script, run_steps
 from .step import EVERYONE, TABLE_ROW
+from .tracing import open_record, record_turn, traced_steps
 
 #: bits of x86's control word: denormal results become 0 (flush to zero), denormal operands are read as 0
 FLUSH = 1 << 15 | 1 << 6
-#: words before the stamps in a ring, and before those of each of its batches
-RING_HEAD, BATCH_HEAD = 8, 4
-
-
-@device
-def traced_steps(table, steps, state, ctl, memory, part, parts):
-    """`run_steps`, with the time of every step's end and of every barrier's written down: 20 to 40 cycles each.
-
-    The ring that ctl[TRACE] points to has RING_HEAD words: batches there is room for, batches begun, words a batch. Behind
-    them come the batches, the oldest overwritten: epoch, batch of the epoch, steps done, cycles when it began; then for each
-    step cycles at its end and after its barrier, which are those of the step before where there was nothing to do.
-    """
-    ring = int64_at(ctl[TRACE])
-    mine = at(ring, RING_HEAD + ring[1] % ring[0] * ring[2])
-    ring[1] += 1
-    now = cycles()
-    mine[0], mine[1], mine[2], mine[3] = ctl[EPOCH], ctl[STEP], 0, now
-    for s in range(steps):
-        row = at(table, s * TABLE_ROW)
-        if row[1] == EVERYONE:
-            call_kernel(row[0], at(row, 3), ctl, memory, 0, 1)
-            now = cycles()
-        elif part < row[1]:
-            call_kernel(row[0], at(row, 3), ctl, memory, part, row[1])
-            now = cycles()
-        mine[BATCH_HEAD + 2 * s] = now
-        if row[2] and parts > 1:
-            barrier(state, parts, 0)
-            begun, now = now, cycles()
-            ctl[WAITED] += now - begun
-        mine[BATCH_HEAD + 2 * s + 1] = now
-        mine[2] = s + 1
-        if row[2] == 2 and 0 < atomic_load(int64_at(ctl[STOP])) <= ctl[STEP] + 1:
-            return 1
-    return 0
 
 
 @device
@@ -120,13 +86,18 @@ def run_all_parts(op, ctl, parts):
             own[STEP] = batch
             own[FIRST] = batch * own[BATCH]
             own[ROWS] = min(own[BATCH], own[TOTAL] - own[FIRST])
+            if own[TRACE]:
+                open_record(own, cycles())
         for s in range(jobs[0]):
             for p in range(parts):
                 row, own = at(int64_at(op[p]), s * TABLE_ROW), int64_at(op[parts + p])
+                begun = cycles()
                 if row[1] == EVERYONE:
                     call_kernel(row[0], at(row, 3), own, jobs[3], 0, 1)
                 elif p < row[1]:
                     call_kernel(row[0], at(row, 3), own, jobs[3], p, row[1])
+                if own[TRACE]:
+                    record_turn(own, s, begun, row[1] == EVERYONE or p < row[1])
             if at(int64_at(op[0]), s * TABLE_ROW)[2] == 2 and 0 < int64_at(ctl[STOP])[0] <= batch + 1:
                 return
 

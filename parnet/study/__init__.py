@@ -21,6 +21,7 @@
 | `roofs`      | `roofline`: each kernel beside what processor and memory allow                  |
 | `peaks`      | what they allow, measured                                                       |
 | `madeup`     | samples for a model whose own are not at hand                                   |
+| `benchmarks` | files of `pytest --benchmark`, compared; `bench_tables`, `bench_plots`: shown   |
 | `machine`    | the machine's record, and the meter of other load                               |
 
 Must not know: command lines.

@@ -8,6 +8,7 @@ Must not know: command lines, models.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -21,7 +22,6 @@ from ..executors.base import Executor, Feed
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_zeros
 from ..executors.serial import native
-from ..kernels.share import TILE_ROWS, TILE_VECTORS
 from ..kernels.target import vector_bytes
 from ..layers import Dense
 from ..plan.plan import Network, Request, make_plan
@@ -129,8 +129,11 @@ class Together:
         if self.threads == 1:
             return self._timed(0)[1]
         gate, ends = threading.Barrier(self.threads), [(0.0, 0.0)] * self.threads
+        places = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
         def work(part: int) -> None:
+            if part < len(places):
+                os.sched_setaffinity(0, {places[part]})  # else new threads share a core for their few milliseconds
             gate.wait()
             begun, took = self._timed(part)
             ends[part] = (begun, begun + took)
@@ -159,6 +162,8 @@ class Peak(Together):
     DEPTH = 400_000
 
     def __init__(self, threads: int, dtype: str = "float32"):
+        from ..kernels.share import TILE_ROWS, TILE_VECTORS  # brings Numba, which nothing else here needs
+
         super().__init__("peak.tile", [self.DEPTH, APART], threads, threads * APART, dtype)
         lanes = vector_bytes() // np.dtype(dtype).itemsize
         self.flops = 2.0 * TILE_ROWS * min(3, TILE_VECTORS) * lanes * self.DEPTH * threads
