@@ -18,7 +18,6 @@ import numpy as np
 
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError
-from ..kernels import control
 from .base import Executor, waited_share
 from .link import TABLE_ROW, Program
 from .memory import aligned_zeros
@@ -111,8 +110,7 @@ class ThreadsExecutor(Executor):
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         span = steps or program.span(())
-        # a script's tables are all over the place, and a recording is of threads
-        if not program.addresses.tables or program.control[0, control.TRACE]:
+        if not program.addresses.tables:  # a script, whose shards' tables are all over the place
             self._run_threads(program, first, last, span)
             return
         pace, now = program.paces.setdefault(span, Pace()), time.perf_counter()
