@@ -3,10 +3,12 @@
     strategy="serial"                one thread
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
     strategy="parameter-server"      two worker processes; pn.strategy.ParameterServer(workers, ...)
+    strategy="cuda"                  an NVIDIA GPU; pn.strategy.CUDA(device=0)
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
     strategy="mpi"                   the ranks of an MPI job, see `parnet launch`; pn.strategy.MPI(...)
 
-All give the same bits for the same number of virtual shards, which is 1 unless asked for. Must not know: models.
+All give the same bits for the same number of virtual shards, which is 1 unless asked for; but for the GPU, which gives the
+same numbers within rounding, and its own bits again in each run. Must not know: models.
 """
 
 from __future__ import annotations
@@ -244,7 +246,38 @@ class MPI(Strategy):
         return RanksExecutor(super().open(threads), self.ranks)
 
 
-NAMES = {"mpi": MPI, "serial": Serial, "threads": Threads, "auto": Auto}
+@dataclass(frozen=True)
+class CUDA(Strategy):
+    """One NVIDIA GPU; needs the extra parnet[cuda].
+
+    Weights, gradients, data and everything between stay on it; weights come back when somebody reads them.
+
+    Args:
+        device: which one, from 0; see `pn.cuda.devices()`.
+    Raises:
+        HyperparameterError: device is no whole number of at least 0.
+        MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
+    """
+
+    device: int = 0
+
+    def __post_init__(self) -> None:
+        check_count(self.device, "CUDA(device)", low=0)
+
+    def open(self, threads: int) -> Executor:
+        from .executors.cuda import CudaExecutor
+
+        return CudaExecutor(self.device)
+
+
+NAMES = {
+    "serial": Serial,
+    "threads": Threads,
+    "parameter-server": ParameterServer,
+    "mpi": MPI,
+    "cuda": CUDA,
+    "auto": Auto,
+}
 
 
 def get(identifier) -> Strategy:

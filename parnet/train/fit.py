@@ -163,6 +163,7 @@ def _feed(model, job: Job, program: Program, epoch: int) -> Feed:
         losses=np.zeros(job.steps),
         epoch=epoch,
         seed=model.session.seed,
+        unchanged=job,
     )
 
 
@@ -218,7 +219,9 @@ def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
 def validate(model, job: Job) -> dict:
     """Loss and metrics of the validation data."""
     rows = job.validation
-    return measure(model, rows.x, rows.y, rows.weight, job.request.batch, job.strategy).results() if rows else {}
+    if rows is None:
+        return {}
+    return measure(model, rows.x, rows.y, rows.weight, job.request.batch, job.strategy, unchanged=job).results()
 
 
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:
