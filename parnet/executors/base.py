@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -141,3 +142,10 @@ def waited_share(program: Program) -> float:
     cycles = program.control[:, control.CYCLES].astype(float)
     waited = program.control[:, control.WAITED].astype(float)
     return float(np.mean(waited / cycles)) if cycles.all() else 0.0
+
+
+def close_all(executors: dict[Any, Executor]) -> None:
+    """Close them and forget them."""
+    for executor in executors.values():
+        executor.close()
+    executors.clear()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, warn
-from ..executors.base import Executor, Feed
+from ..executors.base import Executor, Feed, close_all
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
 from ..executors.recording import Recorder
@@ -64,9 +64,9 @@ class Session:
         self._executors: dict[tuple, Executor] = {}
         self._targets: dict[str, tuple[Targets | None, ...]] = {}
         self._made = 0
-        self.recorder: Recorder | None = None  # set by `fit` while a trace is wanted
+        self.recorder: Recorder | None = None  # while a trace is wanted
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
-        weakref.finalize(self, _close_all, self._executors)
+        weakref.finalize(self, close_all, self._executors)
 
     def __getstate__(self) -> dict:
         """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
@@ -161,9 +161,8 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
-        measured = text(request.loss), text(request.metrics), text(request.aims)
-        return (*shape, rule_key(request.optimizer), *measured, self._trainable())
+        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted, rule_key(request.optimizer))
+        return (*shape, text(request.loss), text(request.metrics), text(request.aims), self._trainable())
 
     def _make_room(self, plan: Plan) -> None:
         request, store, changed = plan.request, self._ready(), False
@@ -219,7 +218,7 @@ class Session:
         """End threads and processes; the next run starts them again."""
         if any(executor.fetch is not None for executor in self._executors.values()):
             self._forget_programs()  # they lie with the processes
-        _close_all(self._executors)
+        close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------
 
@@ -361,8 +360,7 @@ class Session:
 
     def zero_gradients(self) -> None:
         """The next backward pass starts from zero."""
-        self._manual.backwards = 0
-        self._manual.steps_since_zero = 0
+        self._manual.backwards = self._manual.steps_since_zero = 0
 
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
@@ -391,9 +389,3 @@ class Session:
             self.start(program, Feed(rates, 1, rates=rates))
             manual.updater = ((key[0], self._trainable()), program, rates)
         return manual.updater[1:]
-
-
-def _close_all(executors: dict[tuple, Executor]) -> None:
-    for executor in executors.values():
-        executor.close()
-    executors.clear()
