@@ -10,10 +10,11 @@ All give the same bits. Must not know: models.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from .checks import check_argument
 from .config import usable_cores
-from .errors import UnknownNameError, unknown_name
+from .errors import DataError, UnknownNameError, unknown_name
 from .executors.base import Executor
 from .executors.serial import SerialExecutor
 from .executors.threads import ThreadsExecutor, check_threads
@@ -23,7 +24,13 @@ WORTH_SHARING_US = 15.0
 
 
 class Strategy:
-    """Base of all strategies."""
+    """Base of all strategies.
+
+    Attributes:
+        streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
+    """
+
+    streams: ClassVar[bool] = False
 
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
@@ -58,6 +65,7 @@ class Serial(Strategy):
     """
 
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_shards(self.shards, "Serial")
@@ -76,6 +84,7 @@ class Threads(Strategy):
 
     n: int | None = None
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threads(self.n)
@@ -89,8 +98,19 @@ class Threads(Strategy):
 class Auto(Strategy):
     """Threads where they pay."""
 
+    streams: ClassVar[bool] = True
+
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
+
+
+def check_streams(strategy: Strategy, where: str) -> None:
+    """Raise DataError unless a strategy takes data piece by piece."""
+    if not strategy.streams:
+        raise DataError(
+            f"{where}: expected arrays with {type(strategy).__name__}, received a loader, files or an iterable; pass arrays "
+            "such as np.load(path, mmap_mode='r'), or use strategy='threads'"
+        )
 
 
 NAMES = {"serial": Serial, "threads": Threads, "auto": Auto}
