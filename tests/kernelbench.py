@@ -21,7 +21,7 @@ from parnet.executors.link import SCRATCH
 from parnet.executors.serial import KERNEL
 from parnet.initializers import Zeros
 from parnet.kernels import control, library
-from parnet.kernels.step import TABLE_ROW, number, row_stride
+from parnet.kernels.step import TABLE_ROW, number, row_stride, window_panel
 from parnet.layers.base import Weight
 from parnet.plan.builder import Placed, align
 
@@ -52,6 +52,8 @@ class Case:
         rows: of the batch.
         arrays: operands by name; rows of matrices are padded as the engine pads them.
         weights: names of arrays that lie like weights; their padding is 0 and stays so.
+        window_weights: those of them that lie in the panels of a convolution.
+        scratch: 8-byte words of scratch memory, where the kernel wants more than every part has.
         operands: op words: a name, (name, elements further), an int, or a float.
         expected: what arrays hold afterwards: numbers, or (numbers, length of sums, magnitude of their terms).
         words: control words; an array stands for its address and is guarded too.
@@ -68,6 +70,8 @@ class Case:
     expected_words: dict[int, Any] = field(default_factory=dict)
     cuts: tuple[int, ...] = PARTS
     weights: tuple[str, ...] = ()
+    window_weights: tuple[str, ...] = ()
+    scratch: int = 0
 
 
 class Memory:
@@ -89,7 +93,9 @@ class Memory:
 
     def _placed(self, name):
         """A weight as the plan places it, at the start of its own block."""
-        return Placed(name, Weight(name, self.case.arrays[name].shape, Zeros()), "parameters", 0, True)
+        shape = self.case.arrays[name].shape
+        panel = window_panel(shape[-1]) if name in self.case.window_weights else 0
+        return Placed(name, Weight(name, shape, Zeros(), panel=panel), "parameters", 0, True)
 
     def _length(self, name):
         array = self.case.arrays[name]
@@ -128,11 +134,14 @@ class Memory:
             return self.places[operand]
         return self.places[operand[0]] + operand[1] if isinstance(operand, tuple) else operand
 
+    def _scratch(self):
+        return max(SCRATCH, self.case.scratch * 8 // self.dtype.itemsize)
+
     def run(self, part, parts):
         """One part, with scratch memory full of sentinels."""
         op = np.ones(TABLE_ROW, np.int64)  # a case that lacks an operand shall fail, not hang or crash
         op[: len(self.case.operands)] = [self.word(operand) for operand in self.case.operands]
-        words, scratch = np.zeros(control.WIDTH, np.int64), _sealed(blank(SCRATCH, self.dtype))
+        words, scratch = np.zeros(control.WIDTH, np.int64), _sealed(blank(self._scratch(), self.dtype))
         words[control.ROWS] = words[control.BATCH] = words[control.TOTAL] = self.case.rows
         words[control.SCRATCH] = scratch[GUARD:].ctypes.data
         for word, value in self.case.words.items():

@@ -67,6 +67,53 @@ def depthwise_gradients(x, w, dy, steps=(1, 1), dilation=(1, 1), padding="valid"
     return dx, dw, dy.sum((0, 1, 2))
 
 
+def convolution(x, w, b, steps=(1, 1), dilation=(1, 1), padding="valid", groups=1):
+    """x (rows, H, W, C), w (kh, kw, C / groups, F), b (F,) -> y (rows, Ho, Wo, F); group g of F reads group g of C."""
+    x, w = np.asarray(x, np.float64), np.asarray(w, np.float64)
+    deep, wide = w.shape[2], w.shape[3] // groups
+    y = np.zeros((len(x), *output_size(x.shape[1:], w.shape[:2], steps, dilation, padding), w.shape[3]))
+    for (o, q), inside in windows(x.shape[1:3], w.shape[:2], steps, dilation, padding):
+        for tap, (h, c) in inside:
+            for g in range(groups):
+                f = slice(g * wide, g * wide + wide)
+                y[:, o, q, f] += x[:, h, c, g * deep : g * deep + deep] @ w[tap][:, f]
+    return y + np.asarray(b, np.float64)
+
+
+def convolution_gradients(x, w, dy, steps=(1, 1), dilation=(1, 1), padding="valid", groups=1):
+    """dx, dw, db."""
+    x, w, dy = (np.asarray(v, np.float64) for v in (x, w, dy))
+    deep, wide = w.shape[2], w.shape[3] // groups
+    dx, dw = np.zeros(x.shape), np.zeros(w.shape)
+    for (o, q), inside in windows(x.shape[1:3], w.shape[:2], steps, dilation, padding):
+        for tap, (h, c) in inside:
+            for g in range(groups):
+                d, f = slice(g * deep, g * deep + deep), slice(g * wide, g * wide + wide)
+                dx[:, h, c, d] += dy[:, o, q, f] @ w[tap][:, f].T
+                dw[tap][:, f] += x[:, h, c, d].T @ dy[:, o, q, f]
+    return dx, dw, dy.sum((0, 1, 2))
+
+
+def largest_pool(x, taps, steps, padding):
+    """The largest number of each window and which tap it is, the first of equal ones; NaN is larger than all."""
+    shape = (len(x), *output_size(x.shape[1:], taps, steps, (1, 1), padding), x.shape[3])
+    y, where = np.zeros(shape), np.zeros(shape)
+    for (o, q), inside in windows(x.shape[1:3], taps, steps, (1, 1), padding):
+        seen = np.array([x[:, h, w] for _, (h, w) in inside], np.float64)
+        first = np.where(np.isnan(seen), np.inf, seen).argmax(0)
+        y[:, o, q] = np.take_along_axis(seen, first[None], 0)[0]
+        where[:, o, q] = np.array([a * taps[1] + b for (a, b), _ in inside])[first]
+    return y, where
+
+
+def largest_pool_gradient(shape, where, dy, taps, steps, padding):
+    dx = np.zeros(shape)
+    for (o, q), inside in windows(shape[1:3], taps, steps, (1, 1), padding):
+        for (a, b), (h, w) in inside:
+            dx[:, h, w] += np.where(where[:, o, q] == a * taps[1] + b, np.asarray(dy[:, o, q], np.float64), 0)
+    return dx
+
+
 def average_pool(x, taps, steps, padding):
     """The mean of what each window has inside of the image."""
     y = np.zeros((len(x), *output_size(x.shape[1:], taps, steps, (1, 1), padding), x.shape[3]))

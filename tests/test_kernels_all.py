@@ -6,10 +6,12 @@ import pkgutil
 import kernelbench
 import numpy as np
 import pytest
+import test_kernels_conv
 import test_kernels_elementwise
 import test_kernels_image
 import test_kernels_loss
 import test_kernels_merge
+import test_kernels_pool
 import test_kernels_product
 import test_kernels_update
 from kernelbench import DTYPES, Case, blank, check
@@ -19,6 +21,8 @@ from parnet.kernels.declare import Kernel, kernel
 from parnet.kernels.library import add_user_kernel, find
 
 FILES = (
+    test_kernels_conv,
+    test_kernels_pool,
     test_kernels_product,
     test_kernels_elementwise,
     test_kernels_image,

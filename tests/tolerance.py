@@ -19,7 +19,7 @@ def allowed(dtype, length, magnitude):
 
 
 def close(actual, expected, dtype, length=1, magnitude=None, what=""):
-    """Assert that actual is expected up to rounding.
+    """Assert that actual is expected up to rounding, and NaN where NaN is expected.
 
     Args:
         dtype: of the arithmetic.
@@ -34,7 +34,7 @@ def close(actual, expected, dtype, length=1, magnitude=None, what=""):
         magnitude = np.abs(expected).max()
     underflow = np.finfo(dtype).tiny / np.finfo(dtype).eps  # below it numbers have few places left
     limit = np.broadcast_to(allowed(dtype, length, magnitude) + underflow, expected.shape)
-    bad = ~(np.abs(actual - expected) <= limit)
+    bad = ~((np.abs(actual - expected) <= limit) | (np.isnan(actual) & np.isnan(expected)))
     if bad.any():
         place = tuple(int(i) for i in np.argwhere(bad)[0])
         raise AssertionError(

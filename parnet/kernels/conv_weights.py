@@ -7,8 +7,9 @@ Must not know: layers.
 from __future__ import annotations
 
 from .control import ACCUMULATE, ROWS, SCRATCH
-from .conv import QUAD_ROWS, QUAD_VECTORS, WIDEST, lower, panel_of, tile_shape, upper
+from .conv import lower, upper
 from .declare import device, kernel
+from .gathered import QUAD_ROWS, QUAD_VECTORS, WIDEST, panel_of, tile_shape
 from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
 from .share import TILE_ROWS, cut, stride_of
 from .tile import CONTINUE

@@ -1,0 +1,121 @@
+"""A block of gathered rows times a run of panelled columns: what both products of `conv.py` run on. Stage: kernels.
+
+Chooses the tile of `window.py` by the columns that are left, and cuts the sum into blocks whose weights stay in the cache.
+Must not know: geometry, layers.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .declare import device
+from .intrinsics import at, lanes, like
+from .product import MASK_ALWAYS
+from .share import TILE_ROWS, TILE_VECTORS, stride_of
+from .step import window_panel
+from .target import vector_registers
+from .tile import CONTINUE, STORE
+from .window import PLAIN, make_gathered
+
+WIDEST = min(3, TILE_VECTORS)
+#: where there are registers for it, four vectors side by side and fewer rows: 64 columns, as most networks have them
+QUAD_ROWS = 6 if vector_registers() == 32 else TILE_ROWS
+QUAD_VECTORS = 4 if vector_registers() == 32 else TILE_VECTORS
+gathered_4, masked_4 = make_gathered(QUAD_VECTORS, False, QUAD_ROWS), make_gathered(QUAD_VECTORS, True, QUAD_ROWS)
+gathered_1, gathered_2, gathered_3 = make_gathered(1, False), make_gathered(2, False), make_gathered(WIDEST, False)
+masked_1, masked_2, masked_3 = make_gathered(1, True), make_gathered(2, True), make_gathered(WIDEST, True)
+#: rows of a panel of weights that are used by all tiles of a block before the next are fetched
+DEPTH = 768
+#: weights of more numbers do not stay in a core's own cache
+FAR = 100_000
+NO_FLOOR = -math.inf
+panel_of = device(window_panel)
+
+
+# fmt: off
+@device
+def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, ending, scale, shift,
+                other, floor, ahead):
+    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
+    width = lanes(c)
+    vectors = (wide + width - 1) // width
+    tail = wide - (vectors - 1) * width
+    if MASK_ALWAYS or tail < width:
+        if vectors == 4:
+            masked_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                     other, floor, ahead)
+        elif vectors == 3:
+            masked_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                     other, floor, ahead)
+        elif vectors == 2:
+            masked_2(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                     other, floor, ahead)
+        else:
+            masked_1(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                     other, floor, ahead)
+    elif vectors == 4:
+        gathered_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                   other, floor, ahead)
+    elif vectors == 3:
+        gathered_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                   other, floor, ahead)
+    elif vectors == 2:
+        gathered_2(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                   other, floor, ahead)
+    else:
+        gathered_1(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+                   other, floor, ahead)
+# fmt: on
+
+
+@device
+def tile_shape(b_k, run):
+    """Columns and rows of the tiles for a panel whose rows are b_k numbers apart."""
+    return (QUAD_VECTORS * run, QUAD_ROWS) if b_k % (4 * run) == 0 else (TILE_VECTORS * run, TILE_ROWS)
+
+
+@device
+def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
+    """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
+
+    far: the weights come from far away: each of the first four tiles asks for a quarter of the next block, which lies
+    right behind this one.
+    """
+    per = max(1, DEPTH // depth)
+    span, step = tile_shape(b_k, lanes(c))
+    for first in range(0, taps, per):
+        some = min(per, taps - first)
+        for k in range(0, depth, DEPTH):
+            deep, mode, end, low_end = min(DEPTH, depth - k), CONTINUE, PLAIN, like(c, NO_FLOOR)
+            if first == 0 and k == 0:
+                mode = STORE
+            if first + some == taps and k + deep == depth:
+                end, low_end = ending, floor
+            near = some * deep * b_k
+            for j in range(0, wide, span):
+                now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
+                high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
+                for i in range(0, rows, high):
+                    words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
+                    ahead = near + min(3 * lanes(c), i // high * lanes(c)) if far else 0
+                    gather_tile(
+                        some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by,
+                        plus, other_at, low_end, ahead,
+                    )  # fmt: skip
+
+
+@device
+def gather_columns(
+    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor
+):
+    """A block of rows times columns c0..c1 of weights (height, width) in panels."""
+    c, wide = c0, panel_of(width)
+    while c < c1:
+        panel = c // wide * wide
+        end = min(panel + wide, c1)
+        b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
+        gather_block(
+            rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
+            at(other, c), floor, height * width > FAR,
+        )  # fmt: skip
+        c = end
