@@ -36,7 +36,8 @@ ROWS = (
     ("strategy",),
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
-    ("diagram",),
+    ("diagram", "figures"),
+    ("mistakes",),
     ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

@@ -35,6 +35,8 @@ class Timing:
     compile_s: float = 0.0
     #: training samples in one epoch
     samples: int = 0
+    #: waiting for data from files or an iterable; 0 for arrays
+    data_s: float = 0.0
 
     @property
     def epoch_s(self) -> float:
