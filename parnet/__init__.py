@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from .model import Model
     from .seeding import set_seed
     from .sequential import Sequential
-    from .train.data import DataLoader
     from .train.gradcheck import check_gradients
+    from .train.loader import DataLoader
     from .warm import warmup
 
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
-    "DataLoader": "train.data",
+    "DataLoader": "train.loader",
     "Input": "graph",
     "Model": "model",
     "ParnetError": "errors",

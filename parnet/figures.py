@@ -10,7 +10,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import require_extra, unknown_name
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import DataError, require_extra, unknown_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,3 +61,14 @@ def plain(ax: Axes, grid: str = "both") -> None:
     ax.grid(axis=grid, color="0.9", linewidth=0.8)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def real(where: str, values: Any) -> NDArray[np.float64]:
+    """The numbers as float64."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"{where}: expected an array of real numbers, received {type(values).__name__} ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{where}: expected real numbers, received an array of type {array.dtype}")
+    return array.astype(np.float64)

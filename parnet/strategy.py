@@ -14,12 +14,12 @@ same numbers within rounding, and its own bits again in each run. Must not know:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .checks import check_argument, check_count, check_number
 from .comm.mpi import Ranks, ranks_of
 from .config import settings, usable_cores, usable_set
-from .errors import ResourceError, UnknownNameError, unknown_name
+from .errors import DataError, ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
 from .executors.crew import Limits
 from .executors.processes import Conduct, ProcessesExecutor
@@ -39,11 +39,13 @@ class Strategy:
         shards: virtual shards of each batch, see `Serial`.
         workers: processes that share them.
         apart: plans run in other processes alone.
+        streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
     """
 
     shards: int = 1
     workers: int = 1
     apart: bool = False
+    streams: ClassVar[bool] = False
     #: the ranks of an MPI job, where there is one
     ranks: Ranks | None = None
 
@@ -85,6 +87,7 @@ class Serial(Strategy):
     """
 
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_shards(self.shards, "Serial")
@@ -104,6 +107,7 @@ class Threads(Strategy):
 
     n: int | None = None
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threads(self.n)
@@ -190,8 +194,19 @@ class ParameterServer(Strategy):
 class Auto(Strategy):
     """Threads where they pay."""
 
+    streams: ClassVar[bool] = True
+
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
+
+
+def check_streams(strategy: Strategy, where: str) -> None:
+    """Raise DataError unless a strategy takes data piece by piece."""
+    if not strategy.streams:
+        raise DataError(
+            f"{where}: expected arrays with {type(strategy).__name__}, received a loader, files or an iterable; pass arrays "
+            "such as np.load(path, mmap_mode='r'), or use strategy='threads'"
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Pictures of learning curves, pixel values, filters, feature maps and models' graphs. Stage: after training.
+"""Pictures of learning curves, pixel values, filters, feature maps, mistakes and models' graphs. Stage: after training.
 
 Must not know: kernels.
 
@@ -20,10 +20,22 @@ from numpy.typing import ArrayLike, NDArray
 
 from .diagram import Diagram, draw
 from .errors import DataError, ShapeError, require_extra
-from .figures import SUFFIXES as SUFFIXES
-from .figures import check_suffix, new_figure, save
+from .figures import SUFFIXES, check_suffix, new_figure, real, save
 from .graph import Graph
-from .timeline import plot_timeline as plot_timeline
+from .mistakes import plot_confusion_matrix, show_misclassified
+from .timeline import plot_timeline
+
+__all__ = [
+    "SUFFIXES",
+    "plot_confusion_matrix",
+    "plot_history",
+    "plot_model",
+    "plot_timeline",
+    "show_feature_maps",
+    "show_filters",
+    "show_misclassified",
+    "show_pixels",
+]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,7 +175,7 @@ def show_filters(kernel: Any, channel: int | None = None, path: str | os.PathLik
     """
     check_suffix("show_filters", path)
     kernel = getattr(kernel, "kernel", kernel)
-    weights = _real("show_filters", kernel.numpy() if hasattr(kernel, "numpy") else kernel)
+    weights = real("show_filters", kernel.numpy() if hasattr(kernel, "numpy") else kernel)
     if weights.ndim != 4 or not weights.size:
         raise ShapeError(
             f"show_filters: expected a kernel (height, width, channels, filters), received {weights.shape}; pass a "
@@ -192,7 +204,7 @@ def show_feature_maps(maps: ArrayLike, path: str | os.PathLike | None = None) ->
         MissingExtraError: matplotlib is not installed.
     """
     check_suffix("show_feature_maps", path)
-    images = _real("show_feature_maps", maps)
+    images = real("show_feature_maps", maps)
     shape = images.shape
     images = images[0] if images.ndim == 4 and shape[0] == 1 else images
     if images.ndim != 3 or not images.size:
@@ -200,17 +212,6 @@ def show_feature_maps(maps: ArrayLike, path: str | os.PathLike | None = None) ->
             f"show_feature_maps: expected the maps of one image (height, width, channels), received {shape}; pass maps[0]"
         )
     return save(_sheet("show_feature_maps", images, "channel", "activation", signed=False), path)
-
-
-def _real(where: str, values: Any) -> NDArray[np.float64]:
-    """The numbers as float64."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{where}: expected an array of real numbers, received {type(values).__name__} ({error})") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: expected real numbers, received an array of type {array.dtype}")
-    return array.astype(np.float64)
 
 
 def _sheet(where: str, maps: NDArray[np.float64], one: str, what: str, signed: bool) -> Figure:

@@ -37,6 +37,7 @@ ROWS = (
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
     ("diagram", "figures", "timeline"),
+    ("mistakes",),
     ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "study", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}

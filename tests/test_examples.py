@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ranks import needs_mpi, run_ranks
+from subprocesses import STRICT
 
 FOLDER = Path(__file__).parent.parent / "examples"
 #: example -> packages that it needs beside parnet's own
@@ -32,7 +33,7 @@ def run(name: str, folder: Path, *words: str, **environment: str) -> str:
             pytest.skip(f"{package} is not installed")
     environ = {key: value for key, value in os.environ.items() if key not in ("PARNET_DATA", "DISPLAY", "MPLBACKEND")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", FOLDER / f"{name}.py", *words],
+        [sys.executable, *STRICT, FOLDER / f"{name}.py", *words],
         cwd=folder,
         env=environ | environment,
         capture_output=True,

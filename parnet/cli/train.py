@@ -16,7 +16,9 @@ import numpy as np
 
 from .. import optimizers, seeding
 from .. import strategy as how
+from ..checks import check_count, check_number
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
+from ..executors.threads import check_threads
 from ..model import Model
 from ..train.defaults import usual_loss, usual_metrics
 from .networks import RATES, build
@@ -39,6 +41,10 @@ def train(arguments: argparse.Namespace) -> int:
         KeyboardInterrupt: after saving what has been learnt, if it was to be saved.
     """
     strategy = choose_strategy(arguments.strategy, arguments.threads)
+    for option, count in (("--epochs", arguments.epochs), ("--batch-size", arguments.batch_size)):
+        check_count(count, option)
+    if arguments.lr is not None:
+        check_number(arguments.lr, "--lr", 0)
     if arguments.save is not None:
         check_folder(arguments.save, "--save")
     seeding.set_seed(arguments.seed)
@@ -89,7 +95,7 @@ def choose_strategy(name: str | None, threads: int | None) -> how.Strategy:
     if name not in (None, "threads"):
         how.get(name)
         raise HyperparameterError(f"--threads: expected it with --strategy threads, received {threads} with {name}")
-    return how.Threads(threads)
+    return how.Threads(check_threads(threads, "--threads"))
 
 
 def check_folder(path: str, option: str) -> None:

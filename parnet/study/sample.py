@@ -27,7 +27,9 @@ from ..train.callbacks import Callback
 from ..train.defaults import usual_loss, usual_metrics
 from ..train.evaluate import measure
 from ..train.fit import Job, run_fit
-from ..train.prepare import FitArguments, check_rows, prepare_fit
+from ..train.prepare import FitArguments, prepare_fit
+from ..train.sources import check_rows
+from ..train.stream import Whole
 from .design import Point
 from .peaks import Peak, shortest
 
@@ -107,7 +109,7 @@ def take(build: Callable[[], Any], compiled: dict, point: Point, data: dict, set
     run_fit(model, job, hooks, history, display)
     if not np.isfinite(history.history["loss"]).all():
         raise NonFiniteLossError(f"study: {point.name}: the loss is not finite; lower the learning rate")
-    weights, steps = digest(model), job.steps
+    weights, steps = digest(model), -(-point.rows // point.batch)
     plan = make_plan(model.session.network, replace(job.request, threads=1))
     return {
         "epochs_s": job.epochs_s[settings["warmup"] :],
@@ -137,10 +139,10 @@ def first_rows(arrays: Any, rows: int) -> Any:
 
 def accuracy_of(model: Any, data: dict, batch: int) -> Callable[[], float]:
     """A function that measures the first metric on the test samples."""
-    rows = check_rows(model, data["x_test"], data["y_test"], None, None, "study")
+    rows = Whole(check_rows(model, data["x_test"], data["y_test"], None, None, "study"), batch)
 
     def check() -> float:
-        found = measure(model, rows.x, rows.y, rows.weight, batch, how.Serial()).results()
+        found = measure(model, rows, how.Serial()).results()
         return float(next(value for name, value in found.items() if not name.endswith("loss")))
 
     return check
@@ -158,14 +160,14 @@ def update_seconds(model: Any, job: Job, strategy: how.Strategy, point: Point) -
 
     Only of strategies in one process: elsewhere the update is not a phase that can be run by itself. Changes the weights.
     """
-    session, steps = model.session, job.steps
-    if point.kind not in ("Serial", "Threads"):
+    session, piece = model.session, job.training.peek(0)
+    if point.kind not in ("Serial", "Threads") or piece is None:
         return 0.0
     program = session.fitted(job.request, strategy)
     if program.plan.span("update") == (0, 0):
         return 0.0
-    rates = model.optimizer.rates(np.arange(steps))
-    session.start(program, Feed(job.training.x, len(job.training), rates=rates))
+    steps = piece.batches
+    session.start(program, Feed(piece.rows.x, piece.total, rates=model.optimizer.rates(np.arange(steps))))
     count, spent = 0, 0.0
     while spent < UPDATE_S:
         begun = time.perf_counter()

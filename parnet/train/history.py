@@ -38,6 +38,8 @@ class Timing:
     samples: int = 0
     #: of a parameter server, where each worker's time went
     workers: tuple[WorkerTime, ...] = ()
+    #: waiting for data from files or an iterable; 0 for arrays
+    data_s: float = 0.0
 
     @property
     def limit(self) -> str:
