@@ -133,9 +133,7 @@ class Session:
         strategy = strategy or self.strategy
         if request.optimizer is not None:
             self.adopt(request.optimizer)
-        found = self._programs.pop((strategy, self._key(request)), None)
-        if found is None:
-            found = self._link(request, strategy)
+        found = self._programs.pop((strategy, self._key(request)), None) or self._link(request, strategy)
         self._programs[strategy, self._key(request)] = found
         while len(self._programs) > KEPT_PROGRAMS:
             self._programs.pop(next(iter(self._programs)))
