@@ -11,7 +11,8 @@
     ├── FileFormatError       (ValueError)   a file that is truncated, damaged or not what it claims
     ├── DatasetError          (OSError)      a data set that cannot be had
     ├── ResourceError         (RuntimeError) more threads or memory than the machine gives
-    ├── KernelError           (RuntimeError) a kernel that does not compile
+    ├── KernelError           (RuntimeError) a kernel that does not compile, or has no twin on the device
+    ├── DeviceError           (RuntimeError) a GPU that is missing, or reports an error
     ├── RankError             (RuntimeError) ranks that do not fit together, or one that failed
     ├── WorkerLostError       (RuntimeError) a worker process died, failed or hung
     └── MissingExtraError     (ImportError)  an optional package is not installed
@@ -73,7 +74,11 @@ class ResourceError(ParnetError, RuntimeError):
 
 
 class KernelError(ParnetError, RuntimeError):
-    """A kernel that does not compile."""
+    """A kernel that does not compile, or has no twin on the device."""
+
+
+class DeviceError(ParnetError, RuntimeError):
+    """A GPU that is missing, or reports an error."""
 
 
 class RankError(ParnetError, RuntimeError):

@@ -25,6 +25,7 @@ ROWS = (
     ("registry",),
     ("seeding", "initializers", "regularizers", "schedules"),
     ("kernels",),
+    ("cuda",),
     ("activations",),
     ("layers",),
     ("losses", "metrics", "optimizers"),

@@ -17,7 +17,11 @@ FOLDER = Path(__file__).parent.parent / "examples"
 NEEDS = {
     "quickstart": ("sklearn", "matplotlib"),
     "manual_loop": ("sklearn",),
+    "dense_networks": ("sklearn",),
+    "convolutional_network": ("sklearn",),
+    "pixel_picture": ("sklearn", "matplotlib"),
     "scaling_report": ("matplotlib", "scipy", "simpy"),
+    "cuda_matmul_ladder": ("numba_cuda",),
 }
 
 
@@ -44,7 +48,8 @@ def numbers(text: str) -> list[float]:
 
 
 def test_every_example_has_a_test():
-    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "mpi_train", "scaling_report"}
+    text = Path(__file__).read_text(encoding="utf-8")
+    tested = set(re.findall(r'run\("(\w+)"', text)) | {"mpi_train"}
     assert {path.stem for path in FOLDER.glob("*.py")} == tested
 
 
@@ -105,6 +110,54 @@ def test_own_layer_and_activation_learn_the_same_in_every_strategy(tmp_path):
     assert "gradients of " in out and out.endswith("agree bit for bit: True\n")
 
 
+class TestMPI:
+    pytestmark = needs_mpi
+
+    def test_mpi_training_is_the_same_on_one_rank_and_two_and_goes_on_from_its_checkpoint(self, tmp_path):
+        text = (FOLDER / "mpi_train.py").read_text(encoding="utf-8")
+        said = [run_ranks(tmp_path, text, ranks)[-40:] for ranks in (2, 1)]
+        assert re.search(r"loss: 0\.\d+, accuracy: 1\.0000$", said[0].strip())
+        assert said[0].split("loss")[1] == said[1].split("loss")[1]
+
+
+@pytest.mark.sklearn
+def test_dense_networks_learn_digits(tmp_path):
+    out = run("dense_networks", tmp_path, "--rows", "1000")
+    simple, deeper = (numbers(line)[-1] for line in out.splitlines() if line.startswith("after "))
+    assert simple > 0.75 and deeper > 0.8
+    assert "Train on 900 samples, validate on 100 samples" in out
+
+
+@pytest.mark.sklearn
+def test_convolutional_network_learns_and_shows_what_another_scale_does(tmp_path):
+    out = run("convolutional_network", tmp_path, "--rows", "800")
+    same, other = (numbers(line)[-1] for line in out.splitlines() if line.startswith("test pictures"))
+    assert same > 0.85 and same > other + 0.1
+    assert "filters by hand: vertical edges" in out and "the warning: evaluate" in out
+
+
+def test_backpropagation_by_hand_is_parnets(tmp_path):
+    out = run("backpropagation", tmp_path)
+    slope, gradient = numbers(out.split("slope of the error")[1])[:2]
+    assert slope == pytest.approx(gradient, rel=1e-4)
+    errors = [numbers(line)[-1] for line in out.splitlines() if line.startswith("step ")]
+    assert len(errors) == 3 and errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.sklearn
+@pytest.mark.plot
+def test_pixel_picture_shows_a_digit_as_numbers(tmp_path):
+    out = run("pixel_picture", tmp_path, "--number", "7")
+    assert "all pictures: (1437, 8, 8) uint8, from 0 to 16" in out and "as a row: (64,)" in out
+    assert (tmp_path / "pixels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_resnet_50_names_a_made_up_picture(tmp_path):
+    out = run("resnet50", tmp_path, "--weights", "none", "--side", "32")
+    assert "177 layers, 25,636,712 parameters, 25,583,592 of them trainable" in out
+    assert "a batch (1, 32, 32, 3)" in out and "of random weights" in out
+
+
 @pytest.mark.mnist
 @pytest.mark.plot
 @pytest.mark.study
@@ -119,11 +172,7 @@ def test_scaling_report_is_complete(tmp_path):
     assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
 
 
-class TestMPI:
-    pytestmark = needs_mpi
-
-    def test_mpi_training_is_the_same_on_one_rank_and_two_and_goes_on_from_its_checkpoint(self, tmp_path):
-        text = (FOLDER / "mpi_train.py").read_text(encoding="utf-8")
-        said = [run_ranks(tmp_path, text, ranks)[-40:] for ranks in (2, 1)]
-        assert re.search(r"loss: 0\.\d+, accuracy: 1\.0000$", said[0].strip())
-        assert said[0].split("loss")[1] == said[1].split("loss")[1]
+@pytest.mark.cuda
+def test_every_rung_of_the_ladder_is_right(tmp_path):
+    out = run("cuda_matmul_ladder", tmp_path, "8", NUMBA_ENABLE_CUDASIM="1")
+    assert out.count("largest error") == 3

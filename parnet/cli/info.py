@@ -14,6 +14,7 @@ from typing import Any
 
 from .._version import __version__
 from ..config import cgroup_quota, settings, usable_cores
+from ..errors import DeviceError, MissingExtraError
 from ..executors.threads import check_threads
 from ..kernels import library, target
 from ..study.machine import THREADING, cpu_model, version
@@ -181,4 +182,15 @@ def _extra(module: str) -> Fact:
 
 
 def _backends() -> list[Fact]:
-    return [Fact(key, label, False, "not supported yet") for key, label in (("gpu", "GPU"), ("mpi", "MPI"))]
+    return [_gpu(), Fact("mpi", "MPI", False, "not supported yet")]
+
+
+def _gpu() -> Fact:
+    from .. import cuda
+
+    try:
+        found = cuda.devices()
+    except (MissingExtraError, DeviceError) as error:
+        return Fact("gpu", "GPU", [], str(error))
+    named = [f"{d.index}: {d.name}" + (f", {d.memory / 2**30:.0f} GiB" if d.memory else "") for d in found]
+    return Fact("gpu", "GPU", named, "; ".join(named) or "none found (no NVIDIA driver, or no device)")

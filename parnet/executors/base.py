@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,8 @@ class Feed:
         total: rows of the run.
         epoch, seed: keys of the random numbers.
         accumulate: add to the gradients instead of overwriting them.
+        unchanged: what vouches that x, y and weight are what they were in the last feed with the same voucher, so that a
+            device need not be sent them again; None for nothing.
     """
 
     x: Arrays
@@ -54,6 +57,7 @@ class Feed:
     epoch: int = 0
     seed: int = 0
     accumulate: bool = False
+    unchanged: object = None
 
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
@@ -111,10 +115,12 @@ class Executor(ABC):
 
     def open(self, plan: Plan, store: Store) -> Program:
         """Make a plan runnable on a model's weights."""
+        store.bring_home()
         return link(plan, store) if plan.request.shards == 1 else link_shards(plan, store)
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed; to be called when its arrays change, before `run`."""
+        program.store.bring_home()
         program.connect(feed)
 
     @abstractmethod
@@ -136,3 +142,10 @@ def waited_share(program: Program) -> float:
     cycles = program.control[:, control.CYCLES].astype(float)
     waited = program.control[:, control.WAITED].astype(float)
     return float(np.mean(waited / cycles)) if cycles.all() else 0.0
+
+
+def close_all(executors: dict[Any, Executor]) -> None:
+    """Close them and forget them."""
+    for executor in executors.values():
+        executor.close()
+    executors.clear()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +49,35 @@ def lengthened(slots: np.ndarray, before: int, after: int) -> np.ndarray:
     return result
 
 
+#: vectors whose newest numbers lie on a device: id -> a reference to the vector, and what fetches them
+_away: dict[int, tuple[weakref.ref, Callable[[np.ndarray], None]]] = {}
+
+
+def send_away(vector: np.ndarray, fetch: Callable[[np.ndarray], None]) -> None:
+    """From now on the newest numbers of a vector lie elsewhere; `fetch(vector)` writes them into it."""
+    key = id(vector)
+    _away[key] = (weakref.ref(vector, lambda _: _away.pop(key, None)), fetch)
+
+
+def is_away(vector: np.ndarray) -> bool:
+    """Whether the newest numbers of a vector lie elsewhere."""
+    return id(vector) in _away
+
+
+def forget_away(vector: np.ndarray) -> None:
+    """What lies elsewhere is lost: the numbers in the vector count again."""
+    _away.pop(id(vector), None)
+
+
+def bring_home(vector: np.ndarray) -> np.ndarray:
+    """The vector, with its newest numbers in it; whoever has it may write to it."""
+    found = _away.get(id(vector))
+    if found is not None:
+        found[1](vector)
+        forget_away(vector)
+    return vector
+
+
 @dataclass
 class Store:
     """The flat vectors of one model; every plan of the model works on them.
@@ -89,6 +120,18 @@ class Store:
         self.dtype = vectors.pop("dtype")
         for name, vector in vectors.items():
             setattr(self, name, aligned_copy(vector))
+
+    @property
+    def vectors(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All of them, wherever their newest numbers lie."""
+        return self.parameters, self.gradients, self.state, self.slots
+
+    def bring_home(self) -> Store:
+        """The store, with the newest numbers in its vectors."""
+        if _away:
+            for vector in self.vectors:
+                bring_home(vector)
+        return self
 
     def region(self, name: str) -> np.ndarray:
         """The vector of a plan's region."""

@@ -143,14 +143,14 @@ class Recorder:
         """Have a program's runs recorded from now on. For one that is attached it does nothing.
 
         Raises:
-            HyperparameterError: it runs in virtual shards, or in other processes.
+            HyperparameterError: it runs in virtual shards, in other processes or on a GPU.
         """
         if id(program) in self._programs or self.clock is not None:
             return
-        if not getattr(program.addresses, "tables", ()):
+        if type(program) is not Program:
             raise HyperparameterError(
                 "trace: expected a strategy whose threads this process runs itself, in one shard, received one of virtual "
-                "shards or of other processes; take strategy='serial', 'threads' or 'auto', or leave the trace out"
+                "shards, of other processes or of a GPU; take strategy='serial', 'threads' or 'auto', or leave the trace out"
             )
         plan, parts = program.plan, len(program.control)
         words = BATCH_HEAD + 2 * len(plan.steps)

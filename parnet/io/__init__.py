@@ -30,12 +30,14 @@ Weights come from files of other programs, too: each reader gives the same list 
 | weights.py      | load_weights: any of these formats into a model            |
 | weights_writer.py | save_weights: the other way                              |
 
-Whole networks go to ONNX:
+Whole networks go to ONNX and come from there:
 
-| module          | does                                                       |
-|-----------------|------------------------------------------------------------|
-| onnx_layers.py  | each layer in ONNX's operators                             |
-| onnx_writer.py  | save_onnx: the graph and its file                          |
+| module            | does                                                     |
+|-------------------|----------------------------------------------------------|
+| onnx_layers.py    | each layer in ONNX's operators                           |
+| onnx_writer.py    | save_onnx: the graph and its file                        |
+| onnx_operators.py | the layer that computes each operator                    |
+| onnx_reader.py    | load_onnx: a model from a file                           |
 
 Files hold names and numbers, never code. Reading one takes memory in proportion to its size on disk, whatever
 it claims.

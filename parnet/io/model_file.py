@@ -114,7 +114,7 @@ def load_model(path: Path) -> Model:
     """The model of a file that `save_model` wrote. No code from the file is run.
 
     Args:
-        path: of the file.
+        path: of the file; one that ends in .onnx is read by `onnx_reader.load_onnx`.
     Returns:
         the model, compiled if it was; `fit(..., initial_epoch=epochs done)` goes on exactly where it stopped.
     Raises:
@@ -122,6 +122,10 @@ def load_model(path: Path) -> Model:
         UnknownNameError: it names a class or activation that is neither parnet's nor defined in this session.
         OSError: the file is not there or cannot be read.
     """
+    if os.fsdecode(path).lower().endswith(".onnx"):
+        from .onnx_reader import load_onnx
+
+        return load_onnx(path)
     with reading(path) as archive:
         lines, training = archive.parts(model=(dict, NONE), training=(dict, NONE))
         if lines is None:

@@ -68,12 +68,14 @@ def prepare_measure(model: Any, x: tuple[np.ndarray, ...], weight, batch: int, s
     return model.session.fitted(request, strategy)
 
 
-def measure(model: Any, x: tuple[np.ndarray, ...], y: tuple, weight, batch: int, strategy: Strategy) -> Measurement:
-    """Loss and metrics of checked arrays."""
+def measure(
+    model: Any, x: tuple[np.ndarray, ...], y: tuple, weight, batch: int, strategy: Strategy, unchanged: object = None
+) -> Measurement:
+    """Loss and metrics of checked arrays. unchanged: see `parnet.executors.base.Feed`."""
     program = prepare_measure(model, x, weight, batch, strategy)
     rows = len(x[0])
     steps = -(-rows // program.plan.request.batch)
-    feed = Feed(x, rows, y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps))
+    feed = Feed(x, rows, y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps), unchanged=unchanged)
     _run_all(model, program, feed, steps)
     return Measurement.of(model, feed.sums, rows, program)
 

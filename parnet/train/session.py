@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, warn
-from ..executors.base import Executor, Feed
+from ..executors.base import Executor, Feed, close_all
 from ..executors.link import Program
-from ..executors.memory import Store, aligned_copy, aligned_zeros, lengthened
+from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
 from ..executors.recording import Recorder
 from ..kernels import library
 from ..losses import Loss
@@ -64,9 +64,9 @@ class Session:
         self._executors: dict[tuple, Executor] = {}
         self._targets: dict[str, tuple[Targets | None, ...]] = {}
         self._made = 0
-        self.recorder: Recorder | None = None  # set by `fit` while a trace is wanted
+        self.recorder: Recorder | None = None  # while a trace is wanted
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
-        weakref.finalize(self, _close_all, self._executors)
+        weakref.finalize(self, close_all, self._executors)
 
     def __getstate__(self) -> dict:
         """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
@@ -75,7 +75,8 @@ class Session:
         for name in ("_programs", "_executors", "_targets", "_made", "recorder"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
-        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": dict(self._slots)}
+        slots = {rule: bring_home(vector) for rule, vector in self._slots.items()}
+        return state | {"_store": store and store.without_weights(), "_manual": manual, "_slots": slots}
 
     def __setstate__(self, state: dict) -> None:
         slots = state.pop("_slots")
@@ -84,18 +85,20 @@ class Session:
         if self._store is not None:
             vars(self._store).update(self.weights.vectors())
 
-    # -- weights --------------------------------------------------------------------------------
-
     @property
     def store(self) -> Store:
-        """The weights, made and initialised at the first use, with this model's gradients and slots."""
+        """The weights, made and initialised at the first use, with this model's gradients and slots; home from a device."""
+        return self._ready().bring_home()
+
+    def _ready(self) -> Store:
+        """The store, wherever the newest numbers of its vectors lie."""
         vectors, old = self.weights.vectors(), self._store
         if old is not None and old.parameters is vectors["parameters"]:
             return old
-        self._store = new = Store.of_vectors(vectors, old)
+        self._store = new = Store.of_vectors(vectors, old and old.bring_home())
         if old is not None:
             lengths = len(old.parameters), len(new.parameters)
-            self._slots.update({rule: lengthened(slots, *lengths) for rule, slots in self._slots.items()})
+            self._slots.update({rule: lengthened(bring_home(slots), *lengths) for rule, slots in self._slots.items()})
         self._manual.program, self._manual.backwards = None, 0
         self.network = replace(self.network, sizes=dict(self.weights.sizes))
         self._forget_programs()
@@ -125,8 +128,6 @@ class Session:
             self.network = self.network.again()
             self._forget_programs()
 
-    # -- plans ----------------------------------------------------------------------------------
-
     def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
         """The linked plan of a request, on as many threads as the strategy gives it; kept for the next time."""
         strategy = strategy or self.strategy
@@ -147,7 +148,7 @@ class Session:
         if threads != request.threads:
             plan = make_plan(self.network, replace(request, threads=threads))
         self._make_room(plan)
-        program = self._executor((strategy, threads)).open(plan, self.store)
+        program = self._executor((strategy, threads)).open(plan, self._ready())
         program.runs_on = (strategy, threads)
         return program
 
@@ -160,19 +161,16 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
-        measured = text(request.loss), text(request.metrics), text(request.aims)
-        return (*shape, rule_key(request.optimizer), *measured, self._trainable())
+        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted, rule_key(request.optimizer))
+        return (*shape, text(request.loss), text(request.metrics), text(request.aims), self._trainable())
 
     def _make_room(self, plan: Plan) -> None:
-        request = plan.request
-        changed = False
-        if request.purpose in ("train", "manual", "update") and not len(self.store.gradients):
-            self.store.need_gradients()
+        request, store, changed = plan.request, self._ready(), False
+        if request.purpose in ("train", "manual", "update") and not len(store.gradients):
+            store.need_gradients()
             changed = True
-        if request.optimizer is not None and len(self.store.slots) != plan.slot_size:
-            start = getattr(request.optimizer, "initial_accumulator_value", 0.0)
-            self.store.need_slots(plan.slot_size, start)
+        if request.optimizer is not None and len(store.slots) != plan.slot_size:
+            store.need_slots(plan.slot_size, getattr(request.optimizer, "initial_accumulator_value", 0.0))
             changed = True
         if changed:
             self._forget_programs()
@@ -199,13 +197,10 @@ class Session:
         self._programs.clear()
         self._made += 1
 
-    # -- running --------------------------------------------------------------------------------
-
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
         if found is None:
-            strategy, threads = runs_on
-            found = self._executors[runs_on] = strategy.open(threads)
+            found = self._executors[runs_on] = runs_on[0].open(runs_on[1])
         return found
 
     def start(self, program: Program, feed: Feed) -> None:
@@ -216,16 +211,14 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        executor.run(program, first, last, program.span(phases))
-        if executor.fetch is not None:
-            self.weights.fetch = executor.fetch
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
         if any(executor.fetch is not None for executor in self._executors.values()):
             self._forget_programs()  # they lie with the processes
-        _close_all(self._executors)
+        close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------
 
@@ -275,8 +268,7 @@ class Session:
         manual, capacity, data, rows = self._manual, 0, kinds(arrays), len(arrays[0])
         old, loss = manual.program, manual.loss or guess_loss(self.network)
         if old is not None and manual.key == self._trainable():
-            request = old.plan.request
-            capacity = request.batch
+            request, capacity = old.plan.request, old.plan.request.batch
             if rows <= capacity and request.data == data and request.loss is loss:
                 return old
         manual.key = self._trainable()
@@ -285,7 +277,7 @@ class Session:
 
     def _trainable(self) -> tuple:
         """What an open program depends on besides its request."""
-        self.store  # noqa: B018  forgets the programs where the weights have moved
+        self._ready()  # forgets the programs where the weights have moved
         flags = tuple(layer.trainable for layer in self.network.layers)
         if flags != self._flags:
             self._flags = flags
@@ -313,18 +305,18 @@ class Session:
 
     def loss(self, loss: Loss, ticket: int, target, sample_weight) -> float:
         """The loss of the last forward pass."""
-        manual, store = self._manual, self.store
+        manual = self._manual
         if ticket != manual.ticket or manual.program is None or manual.feed is None:
             raise StateError(
                 "loss: expected the output of the model's last forward pass in training mode, received an older one; "
                 "call the loss before the next model(x), and net.train() after net.eval()"
             )
         if manual.loss is None or text(manual.loss) != text(loss):
-            state = store.state.copy()  # moving averages must not move twice for one batch
+            state = self.store.state.copy()  # moving averages must not move twice for one batch
             manual.loss, x = loss, manual.feed.inputs
             if text(loss) != text(manual.program.plan.request.loss):
                 self._run_forward(x)
-                store.state[:] = state
+                self.store.state[:] = state
         return self._run_loss(loss, target, sample_weight)
 
     def _run_loss(self, loss: Loss, target, sample_weight) -> float:
@@ -354,7 +346,7 @@ class Session:
     def backward(self, ticket: int) -> None:
         """Gradients of the last loss, added to those there are since `zero_gradients`."""
         manual = self._manual
-        if ticket != manual.ticket or not len(self.store.gradients) or manual.program is None or manual.feed is None:
+        if ticket != manual.ticket or not len(self._ready().gradients) or manual.program is None or manual.feed is None:
             raise StateError("backward: expected the loss of the model's last forward pass, received an older one")
         if not any(p.trainable for p in self.network.placed.values()):
             raise StateError("backward: the model has no trainable weights")
@@ -368,13 +360,12 @@ class Session:
 
     def zero_gradients(self) -> None:
         """The next backward pass starts from zero."""
-        self._manual.backwards = 0
-        self._manual.steps_since_zero = 0
+        self._manual.backwards = self._manual.steps_since_zero = 0
 
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
         manual = self._manual
-        if not self.has_gradients or not len(self.store.gradients):
+        if not self.has_gradients or not len(self._ready().gradients):
             raise StateError("step: no gradients; call loss.backward() after zero_grad()")
         manual.steps_since_zero += 1
         if manual.steps_since_zero == 2 and not manual.warned:
@@ -398,9 +389,3 @@ class Session:
             self.start(program, Feed(rates, 1, rates=rates))
             manual.updater = ((key[0], self._trainable()), program, rates)
         return manual.updater[1:]
-
-
-def _close_all(executors: dict[tuple, Executor]) -> None:
-    for executor in executors.values():
-        executor.close()
-    executors.clear()

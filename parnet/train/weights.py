@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import seeding
 from ..errors import ResourceError
-from ..executors.memory import aligned_copy, aligned_zeros
+from ..executors.memory import aligned_copy, aligned_zeros, bring_home
 from ..plan.builder import Placed
 
 
@@ -95,6 +95,6 @@ class Weights:
             if old is None or len(old) < size:
                 self._vectors[region] = aligned_zeros(size, self.dtype)
                 if old is not None:
-                    self._vectors[region][: len(old)] = old
+                    self._vectors[region][: len(old)] = bring_home(old)
         if initialized:
             self._initialized = len(self._placed)

@@ -1,0 +1,334 @@
+"""Losses and their gradients, a warp a row, and the tally that adds them up; as `parnet/kernels/loss.py`. Stage: cuda."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+
+import numpy as np
+
+from ..kernels.control import ROWS, STEP, STOP
+from ..kernels.step import row_stride
+from .launch import Context, Fed, Launch, float_of
+from .maths import functions
+from .runtime import THREADS, WARP, cuda
+from .sums import block_sum, warp_fold
+
+#: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
+EPSILON = 1e-7
+POINTWISE = ("mean_squared", "mean_absolute", "huber", "hinge", "binary", "sigmoid_binary")
+NAMES = (*POINTWISE, "softmax_sparse", "softmax_dense", "sparse", "categorical")
+
+
+@cache
+def limited(T):
+    """A probability cut to the range of logarithms."""
+
+    @cuda.jit(device=True)
+    def run(p):
+        p = T(EPSILON) if p < T(EPSILON) else p
+        return T(1 - EPSILON) if p > T(1 - EPSILON) else p
+
+    return run
+
+
+@cache
+def pointwise(T) -> dict:
+    """Losses that are means of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
+    f, cut = functions(T), limited(T)
+    log, log1p, exp, sigmoid = f.log, f.log1p, f.exp, f.sigmoid
+
+    @cuda.jit(device=True)
+    def sign(x):
+        one = T(1) if x > T(0) else T(-1)
+        return T(0) if x == T(0) else one
+
+    def mean_squared(p, t, parameter):
+        return (p - t) * (p - t), T(2) * (p - t), p
+
+    def mean_absolute(p, t, parameter):
+        return abs(p - t), sign(p - t), p
+
+    def huber(p, t, delta):
+        e = p - t
+        if abs(e) <= delta:
+            return T(0.5) * e * e, e, p
+        return delta * (abs(e) - T(0.5) * delta), delta * sign(e), p
+
+    def hinge(p, t, parameter):
+        margin = T(1) - t * p
+        return T(0) if margin < T(0) else margin, -t if margin > T(0) else T(0), p
+
+    def binary(p, t, parameter):
+        q = cut(p)
+        slope = (T(1) - t) / (T(1) - q) - t / q
+        return -(t * log(q) + (T(1) - t) * log(T(1) - q)), slope if q == p else T(0), p
+
+    def sigmoid_binary(z, t, parameter):
+        # max(z, 0) - z t + log(1 + e**-|z|) overflows nowhere
+        term = (z if z > T(0) or z != z else T(0)) - z * t + log1p(exp(-abs(z)))
+        return term, sigmoid(z) - t, sigmoid(z)
+
+    found = dict(locals())
+    return {name: cuda.jit(device=True)(found[name]) for name in POINTWISE}
+
+
+@cache
+def pointwise_kernel(T, name: str):
+    """The kernel around one of them."""
+    formula, fold, writes = pointwise(T)[name], warp_fold(T, False), name == "sigmoid_binary"
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, row_loss, d, weight):
+        width, stride, t_stride, weighted, wanted = geo
+        lane, rows = cuda.threadIdx.x, ctl[ROWS]
+        for i in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, rows, cuda.gridsize(2)[1]):
+            w = weight[i] if weighted else T(1)
+            share, loss = w / T(rows) / T(width), T(0)
+            for j in range(lane, width, WARP):
+                term, slope, new = formula(p[i * stride + j], t[i * t_stride + j], par[0])
+                loss += term
+                if writes:
+                    p[i * stride + j] = new
+                if wanted:
+                    d[i * stride + j] = slope * share
+            loss = fold(loss)
+            if lane == 0:
+                row_loss[i] = w * (loss / T(width))
+
+    return run
+
+
+@cache
+def softmax_of(T):
+    """(z, first, width, lane) -> log of the sum of e**z; z becomes softmax(z). Stable: the largest is taken off first."""
+    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
+    exp, log = f.exp, f.log
+
+    @cuda.jit(device=True)
+    def run(z, y, first, width, lane):
+        top = T(-math.inf)
+        for j in range(lane, width, WARP):
+            value = z[first + j]
+            top = value if value > top else top
+        top = largest(top)
+        total = T(0)
+        for j in range(lane, width, WARP):
+            e = exp(z[first + j] - top)
+            y[first + j] = e
+            total += e
+        total = fold(total)
+        for j in range(lane, width, WARP):
+            y[first + j] /= total
+        return top + log(total)
+
+    return run
+
+
+@cache
+def softmax_kernel(T, sparse: bool):
+    """Cross-entropy of softmax(z), which takes the place of z; targets are class numbers or probabilities."""
+    softmax, fold = softmax_of(T), warp_fold(T, False)
+
+    @cuda.jit
+    def run(ctl, geo, par, z, t, row_loss, d, weight):
+        width, stride, t_stride, weighted, wanted = geo
+        lane, rows = cuda.threadIdx.x, ctl[ROWS]
+        for i in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, rows, cuda.gridsize(2)[1]):
+            w, label = weight[i] if weighted else T(1), 0
+            scale, chosen, mass = w / T(rows), T(0), T(0)
+            if sparse:
+                label = int(t[i * t_stride])
+                for j in range(lane, width, WARP):
+                    chosen += z[i * stride + j] if j == label else T(0)
+                mass = T(1)
+            else:
+                for j in range(lane, width, WARP):
+                    chosen += t[i * t_stride + j] * z[i * stride + j]
+                    mass += t[i * t_stride + j]
+                mass = fold(mass)
+            chosen = fold(chosen)
+            loss = mass * softmax(z, z, i * stride, width, lane) - chosen
+            if wanted:
+                for j in range(lane, width, WARP):
+                    if sparse:
+                        aim = T(1) if j == label else T(0)
+                    else:
+                        aim = t[i * t_stride + j]
+                    d[i * stride + j] = (mass * z[i * stride + j] - aim) * scale
+            if lane == 0:
+                row_loss[i] = w * loss
+
+    return run
+
+
+@cache
+def probability_kernel(T, sparse: bool):
+    """Cross-entropy of probabilities p, divided by their sum first; targets are class numbers or probabilities."""
+    cut, fold, log = limited(T), warp_fold(T, False), functions(T).log
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, row_loss, d, weight):
+        width, stride, t_stride, weighted, wanted = geo
+        lane, rows = cuda.threadIdx.x, ctl[ROWS]
+        for i in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, rows, cuda.gridsize(2)[1]):
+            w, label, first = weight[i] if weighted else T(1), 0, i * stride
+            scale, total, loss, mass = w / T(rows), T(0), T(0), T(0)
+            if sparse:
+                label = int(t[i * t_stride])
+            for j in range(lane, width, WARP):
+                total += p[first + j]
+            total = fold(total)
+            for j in range(lane, width, WARP):
+                q = p[first + j] / total
+                if sparse:
+                    aim = T(1) if j == label else T(0)
+                else:
+                    aim = t[i * t_stride + j]
+                if aim != T(0):
+                    loss -= aim * log(cut(q))
+                mass += aim if q == cut(q) else T(0)
+            loss, mass = fold(loss), fold(mass)
+            if wanted:
+                for j in range(lane, width, WARP):
+                    q = p[first + j] / total
+                    if sparse:
+                        aim = T(1) if j == label else T(0)
+                    else:
+                        aim = t[i * t_stride + j]
+                    own = aim / q if aim != T(0) and q == cut(q) else T(0)
+                    d[first + j] = (mass - own) * scale / total
+            if lane == 0:
+                row_loss[i] = w * loss
+
+    return run
+
+
+@cache
+def softmax_rows(T):
+    """y = softmax(x), each run of `group` numbers by itself."""
+    softmax = softmax_of(T)
+
+    @cuda.jit
+    def run(ctl, geo, par, x, y):
+        runs, stride, group = geo
+        lane = cuda.threadIdx.x
+        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
+            softmax(x, y, m // runs * stride + m % runs * group, group, lane)
+
+    return run
+
+
+@cache
+def softmax_gradient(T):
+    """dy = y (dy - sum dy y), each run of `group` numbers by itself."""
+    fold = warp_fold(T, False)
+
+    @cuda.jit
+    def run(ctl, geo, par, y, dy):
+        runs, stride, group = geo
+        lane = cuda.threadIdx.x
+        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
+            first, total = m // runs * stride + m % runs * group, T(0)
+            for j in range(lane, group, WARP):
+                total += dy[first + j] * y[first + j]
+            total = fold(total)
+            for j in range(lane, group, WARP):
+                dy[first + j] = y[first + j] * (dy[first + j] - total)
+
+    return run
+
+
+@cache
+def weigh(T):
+    """total = weight loss, or += it."""
+
+    @cuda.jit
+    def run(ctl, geo, par, loss, total):
+        for i in range(cuda.grid(1), ctl[ROWS], cuda.gridsize(1)):
+            before = total[i] if geo[0] else T(0)
+            total[i] = before + par[0] * loss[i]
+
+    return run
+
+
+@cache
+def add_values(T):
+    """sums[slot] += the sum of values (rows,), by one block."""
+    total = block_sum(np.float64)
+
+    @cuda.jit
+    def run(ctl, geo, par, values, sums):
+        mine = 0.0
+        for i in range(cuda.threadIdx.x, ctl[ROWS], THREADS):
+            mine += values[i]
+        mine = total(mine)
+        if cuda.threadIdx.x == 0:
+            sums[geo[0]] += mine
+
+    return run
+
+
+@cache
+def tally_kernel(T):
+    """The batch's loss to SUMS[0] and LOSSES[step]; one that is not finite stops the run, which has no rows from then on."""
+    total = block_sum(np.float64)
+
+    @cuda.jit
+    def run(ctl, geo, par, row_loss, penalties, sums, losses):
+        rows, mine = ctl[ROWS], 0.0
+        for i in range(cuda.threadIdx.x, rows, THREADS):
+            mine += row_loss[i]
+        for q in range(cuda.threadIdx.x, geo[0], THREADS):
+            mine += penalties[q] * rows
+        mine = total(mine)
+        if cuda.threadIdx.x == 0 and rows > 0:
+            sums[0] += mine
+            losses[ctl[STEP]] = mine / rows
+            if not math.isfinite(mine):
+                ctl[STOP] = ctl[STEP] + 1
+                ctl[ROWS] = 0
+
+    return run
+
+
+def _row_loss(name: str, c: Context, op: tuple) -> list[Launch]:
+    p, t, row_loss, d, width, weight, weighted, wanted, parameter, t_width = op
+    geo = (width, row_stride(width), row_stride(t_width), weighted, wanted)
+    kernels = {"softmax_sparse": (softmax_kernel, True), "softmax_dense": (softmax_kernel, False)}
+    kernels |= {"sparse": (probability_kernel, True), "categorical": (probability_kernel, False)}
+    make, what = kernels.get(name, (pointwise_kernel, name))
+    return [c.warps(make(c.T, what), c.batch, geo, (float_of(parameter),), *c.arrays(p, t, row_loss, d, weight))]
+
+
+def _softmax(make, c: Context, op: tuple) -> list[Launch]:
+    x, y, width, group = op
+    runs = width // group
+    return [c.warps(make(c.T), c.batch * runs, (runs, row_stride(width), group), (), *c.arrays(x, y))]
+
+
+def _weigh(c: Context, op: tuple) -> list[Launch]:
+    loss, total, weight, add = op
+    return [c.flat(weigh(c.T), c.batch, (add,), (float_of(weight),), *c.arrays(loss, total))]
+
+
+def _add_up(c: Context, op: tuple) -> list[Launch]:
+    pairs = zip(op[1::2], op[2::2], strict=True)
+    return [c.block(add_values(c.T), 1, (slot,), (), c.array(values), Fed("sums")) for values, slot in pairs]
+
+
+def _tally(c: Context, op: tuple) -> list[Launch]:
+    row_loss, penalties, count, *values = op
+    metrics = _add_up(c, tuple(values))  # first: they count the step that stops a run
+    arrays = c.arrays(row_loss, penalties)
+    return [*metrics, c.block(tally_kernel(c.T), 1, (count,), (), *arrays, Fed("sums"), Fed("losses"))]
+
+
+LAUNCHERS = {
+    **{f"loss.{name}": partial(_row_loss, name) for name in NAMES},
+    "loss.softmax": partial(_softmax, softmax_rows),
+    "loss.softmax_grad": partial(_softmax, softmax_gradient),
+    "loss.weigh": _weigh,
+    "loss.add_up": _add_up,
+    "loss.tally": _tally,
+}

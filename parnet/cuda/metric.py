@@ -1,0 +1,126 @@
+"""Metrics: a thread a row, or counts of classes; as `parnet/kernels/metric.py`. Stage: cuda."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+
+from ..kernels.control import ROWS
+from ..kernels.step import row_stride
+from .launch import Context, Fed, Launch, float_of
+from .runtime import cuda
+
+NAMES = ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
+
+
+@cuda.jit(device=True)
+def largest(p, first, width):
+    """The first place of the largest number."""
+    best = 0
+    for j in range(1, width):
+        if p[first + j] > p[first + best]:
+            best = j
+    return best
+
+
+@cache
+def formulas(T) -> dict:
+    """name -> (p, its first, width, t, its first, width, parameter) -> value of one row."""
+
+    def sparse_accuracy(p, a, width, t, b, targets, parameter):
+        return T(1) if largest(p, a, width) == int(t[b]) else T(0)
+
+    def categorical_accuracy(p, a, width, t, b, targets, parameter):
+        return T(1) if largest(p, a, width) == largest(t, b, width) else T(0)
+
+    def binary_accuracy(p, a, width, t, b, targets, threshold):
+        right = 0
+        for j in range(width):
+            right += 1 if (p[a + j] > threshold) == (t[b + j] > T(0.5)) else 0
+        return T(right) / T(width)
+
+    def top_k(p, a, width, t, b, targets, k):
+        label = int(t[b]) if targets == 1 else largest(t, b, width)
+        above = 0
+        for j in range(width):
+            above += 1 if p[a + j] > p[a + label] or (p[a + j] == p[a + label] and j < label) else 0
+        return T(1) if T(above) < k else T(0)
+
+    def squared(p, a, width, t, b, targets, parameter):
+        total = T(0)
+        for j in range(width):
+            total += (p[a + j] - t[b + j]) * (p[a + j] - t[b + j])
+        return total / T(width)
+
+    def absolute(p, a, width, t, b, targets, parameter):
+        total = T(0)
+        for j in range(width):
+            total += abs(p[a + j] - t[b + j])
+        return total / T(width)
+
+    found = dict(locals())
+    return {name: cuda.jit(device=True)(found[name]) for name in NAMES}
+
+
+@cache
+def row_metric(T, name: str):
+    """The kernel around a formula."""
+    formula = formulas(T)[name]
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, values):
+        width, stride, targets, t_stride = geo
+        for i in range(cuda.grid(1), ctl[ROWS], cuda.gridsize(1)):
+            values[i] = formula(p, i * stride, width, t, i * t_stride, targets, par[0])
+
+    return run
+
+
+@cache
+def classes_of(T):
+    """cells[i] = true class * classes + predicted class."""
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, cells):
+        width, stride, targets, t_stride = geo
+        for i in range(cuda.grid(1), ctl[ROWS], cuda.gridsize(1)):
+            if width > 1:
+                predicted = largest(p, i * stride, width)
+                true = int(t[i * t_stride]) if targets == 1 else largest(t, i * t_stride, width)
+                cells[i] = T(true * width + predicted)
+            else:
+                predicted = 1 if p[i * stride] > par[0] else 0
+                true = 1 if t[i * t_stride] > T(0.5) else 0
+                cells[i] = T(true * 2 + predicted)
+
+    return run
+
+
+@cache
+def count_cells(T):
+    """sums[slot + cell] += how many rows are in the cell, a thread a cell."""
+
+    @cuda.jit
+    def run(ctl, geo, par, cells, sums):
+        for cell in range(cuda.grid(1), geo[0], cuda.gridsize(1)):
+            found = 0
+            for i in range(ctl[ROWS]):
+                found += 1 if int(cells[i]) == cell else 0
+            sums[geo[1] + cell] += found
+
+    return run
+
+
+def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
+    p, t, values, width, targets, parameter = op
+    geo = (width, row_stride(width), targets, row_stride(targets))
+    return [c.flat(row_metric(c.T, name), c.batch, geo, (float_of(parameter),), *c.arrays(p, t, values))]
+
+
+def _confusion(c: Context, op: tuple) -> list[Launch]:
+    p, t, width, targets, slot, threshold = op
+    geo, cells, count = (width, row_stride(width), targets, row_stride(targets)), c.scratch(c.batch), max(width, 2) ** 2
+    first = c.flat(classes_of(c.T), c.batch, geo, (float_of(threshold),), *c.arrays(p, t), cells)
+    return [first, c.flat(count_cells(c.T), count, (count, slot), (), cells, Fed("sums"))]
+
+
+LAUNCHERS = {**{f"metric.{name}": partial(_row_metric, name) for name in NAMES}, "metric.confusion": _confusion}
