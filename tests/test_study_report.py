@@ -233,7 +233,9 @@ def test_what_the_machine_spoils_is_said(change, words, monkeypatch):
 
 def test_noise_load_drift_and_short_epochs_are_said():
     noisy = studies.study(lambda p: 1.0, studies.threads(2), noise=0.3)
-    assert "% of the time wide" in doubted(noisy) and "cannot be told from these runs" in doubted(noisy)
+    assert "is wider than 20 % of the time for 2 of 2" in doubted(
+        noisy
+    ) and "cannot be told from these runs: mlp, threads 2" in doubted(noisy)
     loaded = studies.study(lambda p: 1.0, studies.threads(2))
     loaded.runs[0]["other_cores"] = 1.5
     assert "Other processes used up to 1.5 cores during 1 of 10 runs" in doubted(loaded)

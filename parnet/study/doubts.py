@@ -92,20 +92,20 @@ def _runs(study: Study) -> Iterator[str]:
 
 
 def _intervals(study: Study) -> Iterator[str]:
-    for result in study.results:
-        if result.epoch.width > WIDE:
-            yield (
-                f"{result.point.name}: the 95 % interval of its time is {percent(result.epoch.width)} of the time wide; "
-                "more "
-                "repeats, or a quieter machine, would narrow it."
-            )
-        gain = result.speedup
-        if result.point.kind != "Serial" and gain.known and gain.low < 1 < gain.high and result.point.workers > 1:
-            yield (
-                f"{result.point.name}: the interval of its speedup, {number(gain.low)} to {number(gain.high)}, holds 1: "
-                "whether it "
-                "is faster than serial cannot be told from these runs."
-            )
+    wide = [r for r in study.results if r.epoch.width > WIDE]
+    if wide:
+        worst = max(wide, key=lambda r: r.epoch.width)
+        yield (
+            f"The 95 % interval of the time is wider than {percent(WIDE)} of the time for {len(wide)} of "
+            f"{len(study.results)} "
+            f"configurations, most for {worst.point.name} ({percent(worst.epoch.width)}); more repeats, or a quieter "
+            "machine, "
+            "would narrow it."
+        )
+    parallel = [r for r in study.results if r.point.workers > 1 and r.speedup.known]
+    unsure = [r.point.name for r in parallel if r.speedup.low < 1 < r.speedup.high]
+    if unsure:
+        yield f"Whether they are faster than serial cannot be told from these runs: {'; '.join(unsure)}."
 
 
 def _drift(study: Study) -> Iterator[str]:

@@ -35,6 +35,7 @@ def grouped(study: Study) -> dict[str, list[str]]:
             lines += _overhead(where, strategy, curve, members)
             lines += _curve(study, where, strategy, curve)
             lines += _laws(where, strategy, study.fits(network, batch).get(strategy, {}), curve)
+        lines += _refusals(where, study.fits(network, batch))
         lines += _accuracy(study, where, measured)
         lines += _same_bits(where, measured)
     across = list(_crossovers(study))
@@ -60,9 +61,10 @@ def _fastest(study: Study, where: str, measured: list[Result]) -> Iterator[str]:
     if best.point.kind == "Serial":
         yield f"{where}: serial is the fastest, with {seconds(best.epoch.value)} an epoch: here parallel work does not pay."
         return
+    doubt = ", though its interval holds 1: it may be no faster" if best.speedup.known and best.speedup.low < 1 else ""
     yield (
         f"{where}: {_named(best)} is the fastest, with {seconds(best.epoch.value)} an epoch, {interval(best.speedup)} times "
-        f"the speed of the best serial run."
+        f"the speed of the best serial run{doubt}."
     )
 
 
@@ -143,9 +145,17 @@ def _laws(where: str, strategy: str, fits: dict, curve: list[Result]) -> Iterato
     for made in fits.values():
         if isinstance(made, Fit):
             yield f"{where}, {strategy}: {_law(made, curve)}"
-    refused = [made for made in fits.values() if isinstance(made, str)]
-    if refused:
-        yield f"{where}, {strategy}: no fit. {'. '.join(refused)}."
+
+
+def _refusals(where: str, fits: dict[str, dict]) -> Iterator[str]:
+    """Why laws were not fitted, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for strategy, made in fits.items():
+        for reason in made.values():
+            if isinstance(reason, str):
+                reasons.setdefault(reason, []).append(strategy)
+    for reason, strategies in reasons.items():
+        yield f"{where}, {', '.join(strategies)}: no fit of the {reason}."
 
 
 def _law(made: Fit, curve: list[Result]) -> str:
