@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from nets import around, examples
+from nets import around, examples, sharing
 from tolerance import close
 
 import parnet as pn
@@ -175,6 +175,18 @@ def test_penalties_and_frozen_layers():
         return pn.Sequential(layers, dtype="float64", seed=3)
 
     same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
+
+
+def test_shared_layers_and_frozen_normalisation():
+    """Gradients of one tensor that several readers give are added up; moving averages of a frozen layer are used."""
+    x, y = data("float64", "numbers", width=6)
+    same(lambda: sharing(L.Dense(4), (4,), dtype="float64"), x, y, "float64")
+
+    def make():
+        layers = [L.Dense(4, input_shape=(6,)), L.BatchNormalization(trainable=False), L.Dense(3)]
+        return pn.Sequential(layers, dtype="float64", seed=3)
+
+    same(make, x, y, "float64")
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_change():
