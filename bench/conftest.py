@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from parnet.study import bench_tables
+from parnet.study.machine import Meter
+
 from . import results as files
-from . import tables
 from .data import load
 from .fingerprint import fingerprint, slug
-from .timing import Meter
 
 HERE = Path(__file__).parent
 #: seconds a measurement may take before it is given up
@@ -76,4 +77,4 @@ def pytest_terminal_summary(terminalreporter, config):
     written = config.stash.get(_results, None)
     if written is not None and written.path.exists():
         terminalreporter.section(f"measured: {written.path.name}")
-        terminalreporter.write_line(tables.report(files.read(written.path)))
+        terminalreporter.write_line(bench_tables.report(files.read(written.path)))

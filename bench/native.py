@@ -1,13 +1,11 @@
-"""A kernel run in a native loop, and the peak of the processor. Python is entered once a sample.
+"""A kernel run in a native loop. Python is entered once a sample.
 
-A product or convolution is a step of a small plan, run for many batches by the executor; the peak is parnet's own
-register tile on operands that never leave the first-level cache. Must not know: what a product is compared with.
+A product or convolution is a step of a small plan, run for many batches by the executor. Must not know: what it is
+compared with.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from dataclasses import dataclass
 
@@ -16,80 +14,10 @@ import numpy as np
 import parnet as pn
 from parnet import layers as L
 from parnet.executors.base import Feed
-from parnet.executors.memory import aligned_zeros
-from parnet.executors.serial import KERNEL, SerialExecutor
+from parnet.executors.serial import SerialExecutor
 from parnet.executors.threads import ThreadsExecutor
-from parnet.kernels import library
-from parnet.kernels.declare import kernel
-from parnet.kernels.intrinsics import at, like
-from parnet.kernels.product import three
-from parnet.kernels.share import TILE_ROWS, TILE_VECTORS
-from parnet.kernels.target import vector_bytes
-from parnet.kernels.tile import STORE
 from parnet.losses import MeanSquaredError
 from parnet.plan.plan import Request, make_plan
-
-from .workers import cores
-
-#: numbers between the operands of two threads: pages apart
-APART = 8192
-LANES = vector_bytes() // 4
-
-
-@kernel
-def resident_tile(op, ctl, mem, part, parts):
-    """The widest tile over and over on a handful of cache lines; FLOPs 2 rows columns depth.
-
-    op: depth, numbers from one part's operands to the next part's.
-    """
-    mine = at(mem, part * op[1])
-    three(op[0], mine, 1, 0, at(mine, 64), 0, at(mine, 256), 256, TILE_ROWS, 0, STORE, like(mem, 0), 0)
-
-
-class Peak:
-    """The most multiply-adds the processor does, measured.
-
-    Args:
-        threads: that run the tile at once.
-    """
-
-    DEPTH = 400_000
-
-    def __init__(self, threads: int):
-        library.add_user_kernel(resident_tile)
-        self.threads, self._run = threads, KERNEL(library.address(resident_tile.name, "float32"))
-        self._memory = aligned_zeros(threads * APART, np.float32)
-        self._memory[:] = 1e-6
-        self._words = np.zeros(64, np.int64)
-        self._op = np.array([self.DEPTH, APART], np.int64)
-        self.flops = 2.0 * TILE_ROWS * min(3, TILE_VECTORS) * LANES * self.DEPTH * threads
-
-    def seconds(self) -> float:
-        """One run: from the start of the last thread to the end of the last."""
-        if self.threads == 1:
-            return self._timed(0)[1]
-        gate, ends = threading.Barrier(self.threads), [(0.0, 0.0)] * self.threads
-        places = cores(self.threads)
-
-        def work(part: int) -> None:
-            if part < len(places):
-                os.sched_setaffinity(0, {places[part]})  # else new threads share a core for their few milliseconds
-            gate.wait()
-            begun, took = self._timed(part)
-            ends[part] = (begun, begun + took)
-
-        crowd = [threading.Thread(target=work, args=(part,)) for part in range(self.threads)]
-        for one in crowd:
-            one.start()
-        for one in crowd:
-            one.join()
-        return max(end for _, end in ends) - min(begun for begun, _ in ends)
-
-    def _timed(self, part: int) -> tuple[float, float]:
-        begun = time.perf_counter()
-        op, words, memory = (array.ctypes.data for array in (self._op, self._words, self._memory))
-        self._run(op, words, memory, part, self.threads)
-        return begun, time.perf_counter() - begun
 
 
 class Product:

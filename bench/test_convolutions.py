@@ -12,9 +12,10 @@ import pytest
 
 from parnet.applications.resnet50 import STAGES
 from parnet.config import usable_cores
+from parnet.study.peaks import Peak
 
 from . import timing
-from .native import Convolution, Peak, Shape
+from .native import Convolution, Shape
 
 ROUNDS = 15
 #: arithmetic a sample, FLOPs: some ten milliseconds on a thread

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from parnet.config import usable_cores
+from parnet.study.peaks import Peak
 
 from . import timing
-from .native import Peak, Product
+from .native import Product
 
 #: name -> kernel, rows, depth, width, threads (0: all), batches a sample, rounds, target
 CASES = {

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         schedules,
         sklearn,
         strategy,
+        study,
         viz,
     )
     from .cli.info import info
@@ -34,13 +35,13 @@ if TYPE_CHECKING:
     from .model import Model
     from .seeding import set_seed
     from .sequential import Sequential
-    from .train.data import DataLoader
     from .train.gradcheck import check_gradients
+    from .train.loader import DataLoader
     from .warm import warmup
 
 #: public name -> the module it lives in; "" for a module of that name
 _HOMES = {
-    "DataLoader": "train.data",
+    "DataLoader": "train.loader",
     "Input": "graph",
     "Model": "model",
     "ParnetError": "errors",
@@ -66,6 +67,7 @@ _HOMES = {
     "set_seed": "seeding",
     "sklearn": "",
     "strategy": "",
+    "study": "",
     "viz": "",
     "warmup": "warm",
 }
@@ -98,6 +100,7 @@ __all__ = [
     "set_seed",
     "sklearn",
     "strategy",
+    "study",
     "viz",
     "warmup",
 ]

@@ -2,6 +2,7 @@
 
 from .train.callbacks import Callback, LambdaCallback
 from .train.history import History
+from .train.log_callbacks import JSONLogger, TensorBoard
 from .train.rate_callbacks import LearningRateScheduler, ReduceLROnPlateau
 from .train.stock_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, TerminateOnNaN
 
@@ -10,9 +11,11 @@ __all__ = [
     "Callback",
     "EarlyStopping",
     "History",
+    "JSONLogger",
     "LambdaCallback",
     "LearningRateScheduler",
     "ModelCheckpoint",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

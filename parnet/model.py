@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from . import metrics, optimizers, seeding
 from . import strategy as how
-from .checks import check_count
 from .errors import ShapeError, StateError, unknown_name
-from .graph import Graph, sample_shape, trace
+from .graph import Graph, sample_shape
+from .graph import trace as graph_of
+from .io.trace_file import recorded
 from .layers.base import Layer
 from .layers.tensor import Tensor
 from .plan.objective import Aim
@@ -27,10 +29,12 @@ from .train.evaluate import measure, predict
 from .train.fit import run_fit
 from .train.history import History
 from .train.parameters import Parameter, Parameters
-from .train.prepare import FitArguments, check_rows, prepare_fit
+from .train.prepare import FitArguments, prepare_fit
 from .train.progress import progress
 from .train.session import Session
 from .train.single import train_on_rows
+from .train.sources import as_inputs, as_source, check_rows
+from .train.stream import Source
 from .train.watch import InputRange
 from .wiring import home_of, open_session
 
@@ -60,7 +64,7 @@ class Model:
     """
 
     def __init__(self, inputs, outputs, *, name: str = "model", dtype: str | None = None, seed: int | None = None):
-        graph = trace(inputs, outputs, name)
+        graph = graph_of(inputs, outputs, name)
         home = home_of(graph, name)
         if home is not None and dtype not in (None, home.dtype):
             raise StateError(f"{name}: expected dtype {home.dtype!r}, as the layers' weights have it, received {dtype!r}")
@@ -341,24 +345,31 @@ class Model:
         sample_weight=None,
         initial_epoch: int = 0,
         steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
         strategy: Any = "auto",
+        trace: Any = None,
     ) -> History:
         """Train for some epochs.
 
         Args:
             x: inputs (rows, *input shape); uint8 stays uint8, float64 is converted once. For several inputs a list, or a
-                dict by the inputs' names, of arrays with equally many rows.
+                dict by the inputs' names, of arrays with equally many rows. Or what `pn.DataLoader` takes, for data that do
+                not fit into memory: a loader, paths of .npy or .npz files, an iterable of batches (x, y). An `np.memmap`
+                of uint8 or floats is read in place.
             y: targets, as the loss wants them; for several outputs a list, or a dict by the outputs' names.
             batch_size: rows an update; the last batch of an epoch may be smaller.
             epochs, initial_epoch: epochs initial_epoch + 1 .. epochs are run.
             verbose: 0 nothing, 1 a bar, 2 a line an epoch, "auto" a bar on a terminal or in a notebook, else lines.
             callbacks: see `parnet.callbacks`.
             validation_split: share of the rows, taken from the end before shuffling.
-            validation_data: (x, y) or (x, y, sample_weight) instead.
-            shuffle: a new order in each epoch.
+            validation_data: (x, y), (x, y, sample_weight), a loader or an iterable instead.
+            shuffle: a new order in each epoch, of arrays and files; a loader has an order of its own.
             class_weight: {class: weight}; sample_weight: (rows,).
-            steps_per_epoch: batches of an epoch, if not all.
+            steps_per_epoch: batches of an epoch, if not all; of an iterable, an epoch then begins where the last one ended.
+            validation_steps: batches of a validation, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
+            trace: path of a JSON file that says when each thread did which step of the plan and when it waited, for the last
+                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it.
         Returns:
             the History.
         Raises:
@@ -384,49 +395,68 @@ class Model:
                 initial_epoch,
                 steps_per_epoch,
                 how.get(strategy),
+                validation_steps,
             ),
         )
         self.stop_training, self.history = False, history
-        run_fit(self, job, hooks, history, display)
+        with recorded(self.session, trace, "fit"):
+            run_fit(self, job, hooks, history, display)
         return history
 
     def evaluate(
-        self, x, y=None, batch_size: int = 32, *, sample_weight=None, return_dict=False, verbose=0, strategy="auto"
+        self,
+        x,
+        y=None,
+        batch_size: int = 32,
+        *,
+        sample_weight=None,
+        steps=None,
+        return_dict=False,
+        verbose=0,
+        strategy="auto",
     ):
         """Loss and metrics of a data set, in inference mode.
 
+        Args:
+            x, y, sample_weight: as `fit` takes them. steps: batches, if not all.
         Returns:
             [loss, metric, ...], the loss alone without metrics, or a dict; for several outputs [loss, loss of each
             output, metric, ...].
         """
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
-        rows = check_rows(self, x, y, sample_weight, None, "evaluate")
-        batch_size = check_count(batch_size, "evaluate: batch_size")
-        self._compare_ranges(rows.x, "evaluate")
-        display = progress(verbose if chosen.leads else 0, len(rows), training=False)
+        source = as_source(self, x, y, sample_weight, batch_size, steps, chosen, "evaluate")
+        display = progress(verbose if chosen.leads else 0, source.samples, training=False, steps=source.steps)
         begun = time.perf_counter()
-        with display:
+        with closing(self.session), closing(source), display:
+            self._compare_ranges(source, "evaluate")
             display.begin()
             display.epoch_begin(0)
-            logs = measure(self, rows.x, rows.y, rows.weight, batch_size, chosen).results()
+            measured = measure(self, source, chosen, lambda rows: display.update(rows, {}))
+            logs = measured.results()
+            display.learn_samples(measured.rows)
             display.epoch_end(0, time.perf_counter() - begun, logs)
-        self.session.close()
         if return_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
-    def _compare_ranges(self, x: tuple[np.ndarray, ...], where: str) -> None:
-        for seen, one in zip(self.input_ranges, x, strict=True):
+    def _compare_ranges(self, source: Source, where: str) -> None:
+        """Warn of inputs of another scale."""
+        first = source.peek(0)
+        for seen, one in zip(self.input_ranges, first.rows.x if first else (), strict=False):
             seen.compare(one, where)
 
-    def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto") -> Any:
-        """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs."""
+    def predict(self, x, batch_size: int = 32, *, steps=None, verbose=0, strategy="auto") -> Any:
+        """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs.
+
+        Args:
+            x: as `fit` takes it; targets that a loader or an iterable gives are left aside. steps: batches, if not all.
+        """
         chosen = how.get(strategy)
-        inputs = data.as_many_inputs(x, self.session.network, "predict: x", self.dtype, rows=0)
-        self._compare_ranges(inputs, "predict")
-        result = predict(self, inputs, check_count(batch_size, "predict: batch_size"), chosen)
-        self.session.close()
+        source = as_inputs(self, x, batch_size, steps, chosen)
+        with closing(self.session), closing(source):
+            self._compare_ranges(source, "predict")
+            result = predict(self, source, chosen)
         return result[0] if len(result) == 1 else result
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):

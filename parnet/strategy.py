@@ -14,12 +14,12 @@ same numbers within rounding, and its own bits again in each run. Must not know:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from .checks import check_argument, check_count, check_number
 from .comm.mpi import Ranks, ranks_of
 from .config import settings, usable_cores, usable_set
-from .errors import ResourceError, UnknownNameError, unknown_name
+from .errors import DataError, ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
 from .executors.crew import Limits
 from .executors.processes import Conduct, ProcessesExecutor
@@ -39,11 +39,13 @@ class Strategy:
         shards: virtual shards of each batch, see `Serial`.
         workers: processes that share them.
         apart: plans run in other processes alone.
+        streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
     """
 
     shards: int = 1
     workers: int = 1
     apart: bool = False
+    streams: ClassVar[bool] = False
     #: the ranks of an MPI job, where there is one
     ranks: Ranks | None = None
 
@@ -85,6 +87,7 @@ class Serial(Strategy):
     """
 
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_shards(self.shards, "Serial")
@@ -104,6 +107,7 @@ class Threads(Strategy):
 
     n: int | None = None
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threads(self.n)
@@ -190,8 +194,19 @@ class ParameterServer(Strategy):
 class Auto(Strategy):
     """Threads where they pay."""
 
+    streams: ClassVar[bool] = True
+
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
+
+
+def check_streams(strategy: Strategy, where: str) -> None:
+    """Raise DataError unless a strategy takes data piece by piece."""
+    if not strategy.streams:
+        raise DataError(
+            f"{where}: expected arrays with {type(strategy).__name__}, received a loader, files or an iterable; pass arrays "
+            "such as np.load(path, mmap_mode='r'), or use strategy='threads'"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,19 +221,30 @@ class MPI(Strategy):
         comm: a communicator of mpi4py; that of the whole job for None.
         shards: parts that each batch is cut into, see `Serial`, at least as many as ranks; as many as ranks for None.
             With as many shards any number of ranks gives the bits of `Serial(shards=...)`.
+        on_failure: what follows when a rank dies. "abort": the job ends. "shrink": the others take over its shards and go on
+            where they are, with the bits of an undisturbed run; this needs Open MPI told `--with-ft ulfm`, as by
+            `parnet launch --ulfm`, and the death of rank 0, or one between two runs of batches, ends the job all the same.
         threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
     Raises:
         MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks.
-        ResourceError: more threads than cores; or the launcher and mpi4py belong to different MPI libraries.
+        ResourceError: more threads than cores; "shrink" without ULFM; the launcher and mpi4py belong to different libraries.
     """
 
     comm: Any = None
     shards: int | None = None  # type: ignore[assignment]
+    on_failure: str = "abort"
     threads: int | None = None
     ranks: Ranks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.on_failure not in ("abort", "shrink"):
+            raise unknown_name("MPI(on_failure)", self.on_failure, ("abort", "shrink"))
         ranks = ranks_of(self.comm)
+        if self.on_failure == "shrink" and ranks.size > 1 and not ranks.can_shrink:
+            raise ResourceError(
+                "MPI(on_failure='shrink'): expected an MPI that tells of deaths, received none; start with parnet launch "
+                "--ulfm and Open MPI (mpirun --with-ft ulfm --mca coll ^han,cuda), or take on_failure='abort'"
+            )
         shards = ranks.size if self.shards is None else self.shards
         check_shards(shards, "MPI")
         check_argument(
@@ -243,7 +269,7 @@ class MPI(Strategy):
         return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1
 
     def open(self, threads: int) -> Executor:
-        return RanksExecutor(super().open(threads), self.ranks)
+        return RanksExecutor(super().open(threads), self.ranks, self.on_failure == "shrink")
 
 
 @dataclass(frozen=True)

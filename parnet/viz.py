@@ -1,4 +1,4 @@
-"""Pictures of learning curves, pixel values, filters, feature maps and models' graphs. Stage: after training.
+"""Pictures of learning curves, pixel values, filters, feature maps, mistakes and models' graphs. Stage: after training.
 
 Must not know: kernels.
 
@@ -19,14 +19,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .diagram import Diagram, draw
-from .errors import DataError, ShapeError, require_extra, unknown_name
+from .errors import DataError, ShapeError, require_extra
+from .figures import SUFFIXES, check_suffix, new_figure, real, save
 from .graph import Graph
+from .mistakes import plot_confusion_matrix, show_misclassified
+from .timeline import plot_timeline
+
+__all__ = [
+    "SUFFIXES",
+    "plot_confusion_matrix",
+    "plot_history",
+    "plot_model",
+    "plot_timeline",
+    "show_feature_maps",
+    "show_filters",
+    "show_misclassified",
+    "show_pixels",
+]
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SUFFIXES = (".pdf", ".png", ".svg")
 #: kind of curve -> how it is drawn
 STYLES: dict[str, dict[str, Any]] = {
     "training": {"color": "#0072B2", "linestyle": "-", "marker": "o"},
@@ -39,7 +53,6 @@ CELL_INCHES = 0.42
 #: pictures in a sheet of many, at most, and how large each of them is drawn
 MAX_MAPS = 256
 MAP_INCHES = 0.95
-PNG_DPI = 150
 DIAGRAM_DPI = 100
 
 
@@ -78,7 +91,7 @@ def plot_history(
         UnknownNameError: a suffix that is not one of the three.
         MissingExtraError: matplotlib is not installed.
     """
-    _check_suffix("plot_history", path)
+    check_suffix("plot_history", path)
     curves = _curves(history)
     first = (getattr(history, "epoch", None) or [0])[0] + 1
     epochs = np.arange(first, first + len(next(iter(curves.values()))))
@@ -91,7 +104,7 @@ def plot_history(
         )
     for name, panel in zip(panels, axes, strict=True):
         _draw_panel(panel, name, epochs, curves)
-    return _save(axes[0].figure, path)
+    return save(axes[0].figure, path)
 
 
 def show_pixels(img: ArrayLike, ax: Axes | None = None, path: str | os.PathLike | None = None) -> Figure:
@@ -109,14 +122,14 @@ def show_pixels(img: ArrayLike, ax: Axes | None = None, path: str | os.PathLike 
         UnknownNameError: a suffix that is not one of the three.
         MissingExtraError: matplotlib is not installed.
     """
-    _check_suffix("show_pixels", path)
+    check_suffix("show_pixels", path)
     pixels = _grey(img)
     if ax is None:
         h, w = pixels.shape
-        figure = _new_figure("show_pixels", max(w * CELL_INCHES, 1) + 0.7, max(h * CELL_INCHES, 0.6) + 0.6)
+        figure = new_figure("pn.viz.show_pixels", max(w * CELL_INCHES, 1) + 0.7, max(h * CELL_INCHES, 0.6) + 0.6)
         ax = figure.add_subplot()
     _draw_pixels(ax, pixels)
-    return _save(ax.figure, path)
+    return save(ax.figure, path)
 
 
 def plot_model(model: HasGraph, path: str | os.PathLike | None = None) -> Diagram:
@@ -135,7 +148,7 @@ def plot_model(model: HasGraph, path: str | os.PathLike | None = None) -> Diagra
         UnknownNameError: a suffix that is not one of the three.
         MissingExtraError: matplotlib is needed and not installed.
     """
-    _check_suffix("plot_model", path)
+    check_suffix("plot_model", path)
     diagram = draw(model.graph, model.name)
     if path is not None and Path(path).suffix.lower() == ".svg":
         Path(path).write_text(diagram.svg(), encoding="utf-8")
@@ -160,9 +173,9 @@ def show_filters(kernel: Any, channel: int | None = None, path: str | os.PathLik
         UnknownNameError: a suffix that is not one of the three.
         MissingExtraError: matplotlib is not installed.
     """
-    _check_suffix("show_filters", path)
+    check_suffix("show_filters", path)
     kernel = getattr(kernel, "kernel", kernel)
-    weights = _real("show_filters", kernel.numpy() if hasattr(kernel, "numpy") else kernel)
+    weights = real("show_filters", kernel.numpy() if hasattr(kernel, "numpy") else kernel)
     if weights.ndim != 4 or not weights.size:
         raise ShapeError(
             f"show_filters: expected a kernel (height, width, channels, filters), received {weights.shape}; pass a "
@@ -173,7 +186,7 @@ def show_filters(kernel: Any, channel: int | None = None, path: str | os.PathLik
         raise ShapeError(f"show_filters: expected a channel of {count}, from 0, received {channel!r}")
     maps = weights.mean(2) if channel is None else weights[:, :, int(channel)]
     what = "weight" if count == 1 else "mean weight" if channel is None else f"weight of channel {channel}"
-    return _save(_sheet("show_filters", maps, "filter", what, signed=True), path)
+    return save(_sheet("show_filters", maps, "filter", what, signed=True), path)
 
 
 def show_feature_maps(maps: ArrayLike, path: str | os.PathLike | None = None) -> Figure:
@@ -190,26 +203,15 @@ def show_feature_maps(maps: ArrayLike, path: str | os.PathLike | None = None) ->
         UnknownNameError: a suffix that is not one of the three.
         MissingExtraError: matplotlib is not installed.
     """
-    _check_suffix("show_feature_maps", path)
-    images = _real("show_feature_maps", maps)
+    check_suffix("show_feature_maps", path)
+    images = real("show_feature_maps", maps)
     shape = images.shape
     images = images[0] if images.ndim == 4 and shape[0] == 1 else images
     if images.ndim != 3 or not images.size:
         raise ShapeError(
             f"show_feature_maps: expected the maps of one image (height, width, channels), received {shape}; pass maps[0]"
         )
-    return _save(_sheet("show_feature_maps", images, "channel", "activation", signed=False), path)
-
-
-def _real(where: str, values: Any) -> NDArray[np.float64]:
-    """The numbers as float64."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise DataError(f"{where}: expected an array of real numbers, received {type(values).__name__} ({error})") from error
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"{where}: expected real numbers, received an array of type {array.dtype}")
-    return array.astype(np.float64)
+    return save(_sheet("show_feature_maps", images, "channel", "activation", signed=False), path)
 
 
 def _sheet(where: str, maps: NDArray[np.float64], one: str, what: str, signed: bool) -> Figure:
@@ -227,7 +229,7 @@ def _sheet(where: str, maps: NDArray[np.float64], one: str, what: str, signed: b
     rows = -(-n // columns)
     scale = MAP_INCHES / max(h, w)
     width, height = max(w * scale, 0.3), max(h * scale, 0.3)
-    figure = _new_figure(where, max(columns * (width + 0.1) + 0.9, 2.2), max(rows * (height + 0.24) + 0.3, 1.6))
+    figure = new_figure(f"pn.viz.{where}", max(columns * (width + 0.1) + 0.9, 2.2), max(rows * (height + 0.24) + 0.3, 1.6))
     axes = [figure.add_subplot(rows, columns, place + 1) for place in range(n)]
     for number, ax in enumerate(axes):
         picture = ax.imshow(maps[:, :, number], cmap=_signed_colours() if signed else "cividis", vmin=low, vmax=high)
@@ -246,29 +248,6 @@ def _signed_colours() -> Any:
 
     # an odd number of colours, so that one of them is white
     return LinearSegmentedColormap.from_list("signed", ["#003B5C", "#0072B2", "#FFFFFF", "#D55E00", "#6B2F00"], N=257)
-
-
-def _check_suffix(where: str, path: str | os.PathLike | None) -> None:
-    """Refuse a file type before any work is done."""
-    if path is not None and Path(path).suffix.lower() not in SUFFIXES:
-        raise unknown_name(f"{where}: suffix of path", Path(path).suffix, SUFFIXES)
-
-
-def _new_figure(where: str, width: float, height: float) -> Figure:
-    """An empty figure, in inches, that pyplot does not know of."""
-    figure = require_extra("matplotlib.figure", "plot", f"pn.viz.{where}").Figure(
-        figsize=(width, height), layout="constrained"
-    )
-    require_extra("matplotlib.backends.backend_agg", "plot", f"pn.viz.{where}").FigureCanvasAgg(figure)
-    return figure
-
-
-def _save(figure: Any, path: str | os.PathLike | None) -> Figure:
-    """The whole figure, of which `figure` may be a part, saved if there is a path."""
-    figure = figure.figure
-    if path is not None:
-        figure.savefig(path, dpi=PNG_DPI)
-    return figure
 
 
 def _curves(history: HasHistory | Mapping[str, Sequence[float]]) -> dict[str, NDArray[np.float64]]:
@@ -298,7 +277,7 @@ def _new_axes(count: int) -> list[Axes]:
     """That many axes in a new figure, at most three side by side."""
     columns = min(count, 3)
     rows = -(-count // columns)
-    figure = _new_figure("plot_history", columns * PANEL_INCHES[0], rows * PANEL_INCHES[1])
+    figure = new_figure("pn.viz.plot_history", columns * PANEL_INCHES[0], rows * PANEL_INCHES[1])
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12)
     return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
 

@@ -36,8 +36,9 @@ ROWS = (
     ("strategy",),
     ("train",),
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
-    ("diagram",),
-    ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "cli", "__init__", "__main__"),
+    ("diagram", "figures", "timeline"),
+    ("mistakes",),
+    ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "study", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import results, tables, timing, workers
+from bench import results, timing, workers
 from bench.fingerprint import KEYS, fingerprint, slug
 from bench.results import Record, Results
 from bench.targets import TARGETS, meets
+from parnet.cli import main
+from parnet.errors import DataError, DatasetError, FileFormatError
+from parnet.study import bench_plots, benchmarks
+from parnet.study import bench_tables as tables
 
 ROOT = Path(__file__).parent.parent
 MACHINE = {
@@ -129,11 +133,11 @@ def test_missing_values_are_null_in_the_file_and_nan_in_memory(tmp_path):
 
 
 def test_newest_file_is_that_of_the_latest_date(tmp_path):
-    with pytest.raises(FileNotFoundError, match="pytest --benchmark"):
-        results.newest(tmp_path)
+    with pytest.raises(DatasetError, match="pytest --benchmark"):
+        benchmarks.newest(tmp_path)
     for name, day in (("z", "2026-01-01"), ("a", "2026-02-01")):
         Results(MACHINE | {"date": day}, tmp_path / f"{name}.json").write()
-    assert results.newest(tmp_path).name == "a.json"
+    assert benchmarks.newest(tmp_path).name == "a.json"
 
 
 # -- tables -----------------------------------------------------------------------------------------
@@ -151,7 +155,7 @@ def test_report_shows_values_targets_notes_and_peers(filled):
 def test_readme_gets_the_figures_between_its_markers(filled, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- figures -->\nold\n<!-- /figures -->\nafter\n")
-    assert results.main(["--file", str(filled.path), "--readme", str(readme)]) == 0
+    assert main(["report", str(filled.path), "--readme", str(readme)]) == 0
     text = readme.read_text()
     assert text.startswith("before\n<!-- figures -->\n| |") and text.endswith("<!-- /figures -->\nafter\n")
     assert "old" not in text and "Imaginary(R) CPU" in text and "2026-01-02" in text
@@ -178,7 +182,7 @@ def test_details_are_a_matrix_of_ratios_by_row_and_column(filled, tmp_path):
 def test_readme_without_markers_is_left_alone_and_said_so(filled, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("no place")
-    assert results.main(["--file", str(filled.path), "--readme", str(readme)]) == 1
+    assert main(["report", str(filled.path), "--readme", str(readme)]) == 2
     assert "<!-- figures -->" in capsys.readouterr().err and readme.read_text() == "no place"
 
 
@@ -219,6 +223,101 @@ def test_missing_peer_is_named_and_not_fatal(monkeypatch, tmp_path):
         assert ready == []
     assert "cannot be started" in peers[0].failure and "PARNET_PEER_TORCH" in peers[1].failure
     assert math.isnan(peers[0].ask()) and peers[1].name == "torch v, 1 thread"
+
+
+# -- damaged files, and two runs beside each other -------------------------------------------------------
+
+DAMAGED = {
+    "cut": lambda text: text[:-40],
+    "empty": lambda text: "",
+    "a list": lambda text: "[]",
+    "no records": lambda text: text.replace('"records"', '"rows"'),
+    "no machine": lambda text: text.replace('"machine": {', '"machine": [], "other": {'),
+    "text for a number": lambda text: text.replace('"value": 400.0', '"value": "400"'),
+    "no name": lambda text: text.replace('"name"', '"label"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_damaged_results_are_refused_by_their_name(filled, damage):
+    text = filled.path.read_text()
+    assert DAMAGED[damage](text) != text
+    filled.path.write_text(DAMAGED[damage](text))
+    with pytest.raises(FileFormatError, match=r"2026-01-02-imaginary\.json: expected results"):
+        benchmarks.read(filled.path)
+
+
+def test_results_that_are_not_there_are_refused(tmp_path):
+    with pytest.raises(DatasetError, match=r"none\.json"):
+        benchmarks.read(tmp_path / "none.json")
+
+
+def run_of(path, seconds, gflops, spread=0.0, machine=MACHINE, **more):
+    made = Results(machine, path)
+    repeats = timing.Summary(seconds, seconds, spread, 9)
+    made.add(Record.of("an epoch", "epochs", repeats, "s"))
+    made.add(Record.of("a product", "products", gflops, "GFLOP/s"))
+    made.add(Record.of("a share", "products", 0.5, ""))
+    for name, value in more.items():
+        made.add(Record.of(name, "epochs", value, "s"))
+    return benchmarks.read(path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "gflops", "spread", "verdicts"),
+    [
+        (1.0, 100.0, 0.0, ("same", "same")),
+        (1.2, 100.0, 0.0, ("worse", "same")),
+        (0.8, 80.0, 0.0, ("better", "worse")),
+        (1.0, 120.0, 0.0, ("same", "better")),
+        (1.04, 96.0, 0.0, ("same", "same")),  # within the threshold
+        (1.2, 100.0, 0.5, ("same", "same")),  # within the doubt: 2 * 0.929 * 0.5 / 3 = 0.31
+    ],
+)
+def test_a_value_is_worse_beyond_threshold_and_doubt_in_the_direction_of_its_unit(
+    tmp_path, seconds, gflops, spread, verdicts
+):
+    old = run_of(tmp_path / "old.json", 1.0, 100.0)
+    new = run_of(tmp_path / "new.json", seconds, gflops, spread)
+    found = benchmarks.compare(old, new)
+    assert tuple(change.verdict for change in found.changes) == (*verdicts, "")
+    assert len(found.regressions) == verdicts.count("worse")
+
+
+def test_compare_on_the_shell_lists_changes_and_fails_on_a_regression(tmp_path, capsys):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    run_of(old, 1.0, 100.0, gone=1.0)
+    run_of(new, 2.0, 100.0, machine=MACHINE | {"parnet": "0.2.0"}, added=1.0)
+    assert main(["report", "--compare", str(old), str(new)]) == 1
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("an epoch"))
+    assert "+100.0 %" in line and "worse" in line
+    assert "only in the old file: gone" in text and "only in the new file: added" in text
+    assert "parnet: 0.1.0 -> 0.2.0" in text and "1 worse, 0 better, of 3 values in both" in text
+    assert main(["report", "--compare", str(old), str(old)]) == 0
+
+
+def test_results_of_two_machines_are_not_compared(tmp_path, capsys):
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    run_of(old, 1.0, 100.0)
+    run_of(new, 1.0, 100.0, machine=MACHINE | {"cores_usable": 8})
+    with pytest.raises(DataError, match="cores_usable: 2 and 8"):
+        benchmarks.compare(benchmarks.read(old), benchmarks.read(new))
+    assert main(["report", "--compare", str(old), str(new)]) == 2
+    assert "one machine" in capsys.readouterr().err
+
+
+@pytest.mark.plot
+def test_plots_show_each_group_and_unit_once(filled, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    filled.add(Record.of("N1, jax scan, 1 thread", "epochs", timing.summarize([4.0, 5.0]), "us/sample"))
+    assert main(["report", str(filled.path), "--plots", str(tmp_path / "pictures")]) == 0
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["epochs-us-sample.svg"]
+    assert "epochs-us-sample.svg" in capsys.readouterr().out
+    records = [r for r in benchmarks.read(filled.path)["records"] if r.unit == "us/sample"]
+    (ax,) = bench_plots.bars("epochs", "us/sample", records).axes
+    assert [bar.get_width() for bar in ax.patches] == [3.0, 4.5]
+    assert [bench_plots.is_ours(record) for record in records] == [True, False]
 
 
 @pytest.mark.parametrize("flag", [True, False])

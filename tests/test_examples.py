@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ranks import needs_mpi, run_ranks
+from subprocesses import STRICT
 
 FOLDER = Path(__file__).parent.parent / "examples"
 #: example -> packages that it needs beside parnet's own
@@ -20,6 +21,7 @@ NEEDS = {
     "dense_networks": ("sklearn",),
     "convolutional_network": ("sklearn",),
     "pixel_picture": ("sklearn", "matplotlib"),
+    "scaling_report": ("matplotlib", "scipy", "simpy"),
     "cuda_matmul_ladder": ("numba_cuda",),
 }
 
@@ -31,7 +33,7 @@ def run(name: str, folder: Path, *words: str, **environment: str) -> str:
             pytest.skip(f"{package} is not installed")
     environ = {key: value for key, value in os.environ.items() if key not in ("PARNET_DATA", "DISPLAY", "MPLBACKEND")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", FOLDER / f"{name}.py", *words],
+        [sys.executable, *STRICT, FOLDER / f"{name}.py", *words],
         cwd=folder,
         env=environ | environment,
         capture_output=True,
@@ -155,6 +157,20 @@ def test_resnet_50_names_a_made_up_picture(tmp_path):
     out = run("resnet50", tmp_path, "--weights", "none", "--side", "32")
     assert "177 layers, 25,636,712 parameters, 25,583,592 of them trainable" in out
     assert "a batch (1, 32, 32, 3)" in out and "of random weights" in out
+
+
+@pytest.mark.mnist
+@pytest.mark.plot
+@pytest.mark.study
+@pytest.mark.slow
+def test_scaling_report_is_complete(tmp_path):
+    folder = os.environ.get("PARNET_DATA")
+    if not folder:
+        pytest.skip("PARNET_DATA is not set")
+    out = run("scaling_report", tmp_path, "--rows", "600", "--repeats", "1", PARNET_DATA=folder)
+    assert all(f"{name}: " in out for name in ("mlp", "selu", "cnn")) and "Report: " in out
+    names = {path.name for path in (tmp_path / "scaling_report").iterdir()}
+    assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
 
 
 @pytest.mark.cuda

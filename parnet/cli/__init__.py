@@ -1,17 +1,20 @@
-"""The command line: `parnet demo`, `parnet train`, `parnet launch`, `parnet info`. Stage: outermost, on top of everything.
+"""The command line: `parnet demo`, `train`, `launch`, `study`, `profile`, `report`, `info`. Stage: outermost.
 
 | module       | what it does                                                        |
 |--------------|---------------------------------------------------------------------|
 | `demo`       | trains on digits or MNIST, then times one epoch serially and shared |
 | `train`      | trains a built-in network or a user's own on arrays from a file     |
+| `study`      | measures how training scales and writes a report                    |
+| `profile`    | what each layer of a model costs, and its roofline                  |
+| `report`     | saved measurements as tables, pictures and README figures, compared |
 | `networks`   | the built-in networks, and how a user's own is read from its file   |
 | `launch`     | starts a script on several MPI ranks                                |
 | `launchers`  | the programs that start ranks, and how each is told what we want    |
 | `rank`       | one rank of a launched script                                       |
 | `info`       | the machine, the versions and the settings                          |
-| `measure`    | what `info` measures: products, copies, barriers                    |
 
-Exit codes: 0 done; 1 the demo's weights differ; 2 wrong use, said in one line; 130 Ctrl-C; `launch` gives that of the job.
+Exit codes: 0 done; 1 the demo's weights differ, or `report --compare` finds something worse; 2 wrong use, said in one line;
+130 Ctrl-C; `launch` gives that of the job.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from collections.abc import Sequence
 
 from .._version import __version__
 from ..errors import ParnetError, ParnetWarning
+from .options import add_study
 
 WRONG_USE, INTERRUPTED = 2, 130
 
@@ -68,6 +72,18 @@ def _run(arguments: argparse.Namespace) -> int:
         from .train import train
 
         code = train(arguments)
+    elif arguments.command == "study":
+        from .study import study
+
+        code = study(arguments)
+    elif arguments.command == "profile":
+        from .profile import profile
+
+        code = profile(arguments)
+    elif arguments.command == "report":
+        from .report import report
+
+        code = report(arguments)
     elif arguments.command == "launch":
         from .launch import launch
 
@@ -87,6 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(_command(commands, "demo", "train a small network on handwritten digits, and compare threads with serial"))
     _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
+    add_study(_command(commands, "study", "measure how training scales with threads and workers, and write a report"))
+    _add_profile(_command(commands, "profile", "measure what each layer of a model costs, forward and backward"))
+    _add_report(_command(commands, "report", "show saved measurements as tables and pictures, or compare two of them"))
     _add_launch(_command(commands, "launch", "run a script on several MPI ranks"))
     info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")
     info.add_argument("--json", action="store_true", help="print JSON for programs")
@@ -150,6 +169,33 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "0", "1", "2"),
         help="0 nothing, 1 a bar, 2 a line an epoch",
     )
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="mlp, mlp-selu, path/to/file.py:function, or a saved model.parnet")
+    add("--data", metavar="FILE", help="npz file with x and y, as of `parnet train` (default: made-up samples)")
+    add("--batch-size", type=int, default=32, metavar="N")
+    add("--strategy", metavar="NAME", help="serial (the default), threads or auto")
+    add("--threads", type=int, metavar="N", help="threads to use; means --strategy threads")
+    add("--purpose", choices=("train", "evaluate", "predict"), help="what is run (default: train)")
+    add("--roofline", metavar="FILE", help="draw each kernel under the roofs of processor and memory: .svg, .png or .pdf")
+    parser.set_defaults(optimizer=None, lr=None, loss=None)  # as `compile_model` reads them
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "file",
+        nargs="?",
+        metavar="RESULTS",
+        help="a file that `pytest --benchmark` wrote (default: the newest of bench/results)",
+    )
+    add("--readme", metavar="FILE", help="put the figures between the markers of that README")
+    add("--plots", metavar="FOLDER", help="draw each group of values; needs matplotlib")
+    add("--format", default="svg", choices=("svg", "png", "pdf"), help="of the plots (default: svg)")
+    add("--compare", nargs=2, metavar=("OLD", "NEW"), help="show what has changed; exit code 1 where something is worse")
+    add("--threshold", type=float, default=0.05, metavar="SHARE", help="changes that count, with --compare (default: 0.05)")
 
 
 def _add_launch(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,7 @@ def demo(data: str, epochs: int | None, output: str, threads: int | None) -> int
     strategy, threads = choose_strategy(None, threads), check_threads(threads, "--threads")
     check_folder(output, "--output")
     if Path(output).suffix.lower() not in viz.SUFFIXES:
-        raise unknown_name("--output: suffix", Path(output).suffix, viz.SUFFIXES)
+        raise unknown_name("ending of --output", Path(output).suffix, viz.SUFFIXES)
     task = _digits() if data == "digits" else _mnist()
     epochs = task.epochs if epochs is None else check_count(epochs, "--epochs")
     print(task.text)

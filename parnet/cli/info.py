@@ -9,10 +9,7 @@ import importlib.util
 import json
 import os
 import platform
-import re
 from dataclasses import dataclass
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from .._version import __version__
@@ -20,6 +17,7 @@ from ..config import cgroup_quota, settings, usable_cores
 from ..errors import DeviceError, MissingExtraError
 from ..executors.threads import check_threads
 from ..kernels import library, target
+from ..study.machine import THREADING, cpu_model, version
 
 #: module -> (extra that brings it, what for)
 EXTRAS = {
@@ -31,7 +29,6 @@ EXTRAS = {
 }
 #: module -> the package that has it, where the names differ
 PACKAGES = {"sklearn": "scikit-learn", "numba_cuda": "numba-cuda"}
-THREADS_KIND = "own thread pool (native loop, spin barrier)"
 THREADS_WHY = "starts work in under 1 us; OpenMP takes 2.5 and may be missing, Numba's workqueue 20"
 
 
@@ -91,23 +88,6 @@ def _sections() -> dict[str, list[Fact]]:
     }
 
 
-def cpu_model() -> str:
-    """The processor's name, as its maker writes it; LLVM's name where the system does not tell."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or target.cpu_name()
-
-
-def version(package: str) -> str | None:
-    """Of an installed package; it is not imported."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def _versions() -> list[Fact]:
     packages = [Fact(name, name, version(name)) for name in ("numpy", "numba", "llvmlite")]
     python = f"{platform.python_implementation()} {platform.python_version()}"
@@ -153,7 +133,7 @@ def _threading() -> list[Fact]:
     threads = check_threads(None)
     text = f"{threads}" + (" (PARNET_THREADS)" if settings().threads else ", all usable cores")
     return [
-        Fact("kind", "threads are", THREADS_KIND),
+        Fact("kind", "threads are", THREADING),
         Fact("why", "because", THREADS_WHY),
         Fact("threads", "strategy threads", threads, text),
     ]
@@ -175,7 +155,7 @@ def _folders() -> list[Fact]:
 
 
 def _measured() -> list[Fact]:
-    from . import measure
+    from ..study import peaks as measure
 
     threads = check_threads(None)
     one = measure.product_gflops(1)

@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,18 +69,43 @@ def build(name: str, x: np.ndarray, y: np.ndarray) -> Model:
         StateError: the function wants arguments, or returns something else.
         DataError: a built-in network for targets that are no classes.
     """
+    return builder(name, x, y)()
+
+
+@dataclass(frozen=True)
+class Builder:
+    """A function that makes a network, and that other processes can be handed.
+
+    Attributes:
+        name: as `build` takes it.
+        shape: of one sample. classes, scale: of a built-in network.
+    """
+
+    name: str
+    shape: Shape
+    classes: int = 0
+    scale: float = 1.0
+
+    def __call__(self) -> Model:
+        """A fresh network; raises as `build`."""
+        if self.name in RATES:
+            return (mlp if self.name == "mlp" else mlp_selu)(self.shape, self.classes, self.scale)
+        if self.name.endswith(SAVED):
+            return load_model(self.name)
+        path, colon, function = self.name.rpartition(":")
+        if not colon or not path.endswith(".py"):
+            raise unknown_name("model", self.name, [*RATES, FROM_FILE, f"path/to/model{SAVED}"])
+        model = _call(self.name, _function(Path(path), function))
+        if isinstance(model, Sequential) and model.input_shape is None:
+            model.build(self.shape)
+        return model
+
+
+def builder(name: str, x: np.ndarray, y: np.ndarray) -> Builder:
+    """What makes the network of that name; arguments and errors as of `build`."""
     if name in RATES:
-        maker = mlp if name == "mlp" else mlp_selu
-        return maker(x.shape[1:], _classes(name, y), _scale(x))
-    if name.endswith(SAVED):
-        return load_model(name)
-    path, colon, function = name.rpartition(":")
-    if not colon or not path.endswith(".py"):
-        raise unknown_name("model", name, [*RATES, FROM_FILE, f"path/to/model{SAVED}"])
-    model = _call(name, _function(Path(path), function))
-    if isinstance(model, Sequential) and model.input_shape is None:
-        model.build(x.shape[1:])
-    return model
+        return Builder(name, x.shape[1:], _classes(name, y), _scale(x))
+    return Builder(name, x.shape[1:])
 
 
 def _classes(name: str, y: np.ndarray) -> int:

@@ -16,8 +16,11 @@ import numpy as np
 
 from .. import optimizers, seeding
 from .. import strategy as how
+from ..checks import check_count, check_number
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
+from ..executors.threads import check_threads
 from ..model import Model
+from ..train.defaults import usual_loss, usual_metrics
 from .networks import RATES, build
 
 
@@ -38,6 +41,10 @@ def train(arguments: argparse.Namespace) -> int:
         KeyboardInterrupt: after saving what has been learnt, if it was to be saved.
     """
     strategy = choose_strategy(arguments.strategy, arguments.threads)
+    for option, count in (("--epochs", arguments.epochs), ("--batch-size", arguments.batch_size)):
+        check_count(count, option)
+    if arguments.lr is not None:
+        check_number(arguments.lr, "--lr", 0)
     if arguments.save is not None:
         check_folder(arguments.save, "--save")
     seeding.set_seed(arguments.seed)
@@ -88,7 +95,7 @@ def choose_strategy(name: str | None, threads: int | None) -> how.Strategy:
     if name not in (None, "threads"):
         how.get(name)
         raise HyperparameterError(f"--threads: expected it with --strategy threads, received {threads} with {name}")
-    return how.Threads(threads)
+    return how.Threads(check_threads(threads, "--threads"))
 
 
 def check_folder(path: str, option: str) -> None:
@@ -107,8 +114,8 @@ def compile_model(model: Model, arguments: argparse.Namespace, y: np.ndarray) ->
     if model.optimizer is not None and model.loss is not None and given == (None, None, None):
         return
     rule = _optimizer(model, arguments)
-    loss = arguments.loss or model.loss or _loss_for(model, y)
-    metrics = model.metrics or (("accuracy",) if "crossentropy" in str(loss).lower() else ())
+    loss = arguments.loss or model.loss or usual_loss(model, y)
+    metrics = model.metrics or usual_metrics(loss)
     model.compile(rule, loss, metrics)
 
 
@@ -121,14 +128,6 @@ def _optimizer(model: Model, arguments: argparse.Namespace) -> optimizers.Optimi
     if arguments.optimizer is None and rate is None:
         rate = RATES.get(arguments.model)
     return optimizers.registry.find(arguments.optimizer or "sgd")(lr=rate)
-
-
-def _loss_for(model: Model, y: np.ndarray) -> str:
-    """The usual loss for what the model's last activation gives."""
-    last = model.session.network.activation(0)
-    if last == "softmax":
-        return "categorical_crossentropy" if y.ndim == 2 and y.shape[1] > 1 else "sparse_categorical_crossentropy"
-    return "binary_crossentropy" if last == "sigmoid" else "mse"
 
 
 def read_arrays(path: str) -> Arrays:

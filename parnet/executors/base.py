@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -42,6 +43,10 @@ class Feed:
         accumulate: add to the gradients instead of overwriting them.
         unchanged: what vouches that x, y and weight are what they were in the last feed with the same voucher, so that a
             device need not be sent them again; None for nothing.
+        first_row: number in the data set of the row that x, y and weight begin with.
+        first_place: position in the run that order and out begin with; a whole number of full batches.
+        first_batch: number in the run of the batch that rates and losses begin with. These three are 0 but for the
+            executors of strategies with `streams`.
     """
 
     x: Arrays
@@ -57,6 +62,9 @@ class Feed:
     seed: int = 0
     accumulate: bool = False
     unchanged: object = None
+    first_row: int = 0
+    first_place: int = 0
+    first_batch: int = 0
 
     @property
     def inputs(self) -> tuple[np.ndarray, ...]:
@@ -67,15 +75,15 @@ class Feed:
         """The control words from FEED to FEED_END, in their order."""
         return (
             *(0, 0),
-            address(listed(self.x)[0]),
+            address(listed(self.x)[0], self.first_row),
             self.total,
-            address(listed(self.y)[0]),
-            address(self.weight),
-            address(self.order),
-            address(listed(self.out)[0]),
-            address(self.rates),
+            address(listed(self.y)[0], self.first_row),
+            address(self.weight, self.first_row),
+            address(self.order, self.first_place),
+            address(listed(self.out)[0], self.first_place),
+            address(self.rates, self.first_batch),
             address(self.sums),
-            address(self.losses),
+            address(self.losses, self.first_batch),
             self.epoch,
             self.seed,
             int(self.accumulate),
@@ -83,8 +91,9 @@ class Feed:
 
     def more_words(self) -> dict[int, int]:
         """Control words of the inputs, targets and predictions behind the first."""
-        kinds = ((control.MORE_X, self.x), (control.MORE_Y, self.y), (control.MORE_OUT, self.out))
-        return {first + k: address(a) for first, arrays in kinds for k, a in enumerate(listed(arrays)[1:])}
+        row, place = self.first_row, self.first_place
+        kinds = ((control.MORE_X, self.x, row), (control.MORE_Y, self.y, row), (control.MORE_OUT, self.out, place))
+        return {first + k: address(a, before) for first, arrays, before in kinds for k, a in enumerate(listed(arrays)[1:])}
 
 
 def listed(arrays: Arrays) -> Sequence[np.ndarray | None]:
@@ -92,9 +101,14 @@ def listed(arrays: Arrays) -> Sequence[np.ndarray | None]:
     return arrays if isinstance(arrays, tuple) else (arrays,)
 
 
-def address(array: np.ndarray | None) -> int:
-    """Where an array's numbers start, 0 for none. Three times as fast as `array.ctypes.data`."""
-    return 0 if array is None or not array.size else array.__array_interface__["data"][0]
+def address(array: np.ndarray | None, before: int = 0) -> int:
+    """Where a C-contiguous array would start if so many rows came before it, 0 for none.
+
+    Three times as fast as `array.ctypes.data`.
+    """
+    if array is None or not array.size:
+        return 0
+    return array.__array_interface__["data"][0] - (before * (array.nbytes // len(array)) if before else 0)
 
 
 class Executor(ABC):
@@ -140,4 +154,12 @@ def waited_share(program: Program) -> float:
     """The share of the run that parts spent waiting for each other, the mean over the parts; 0 where not measured."""
     cycles = program.control[:, control.CYCLES].astype(float)
     waited = program.control[:, control.WAITED].astype(float)
-    return float(np.mean(waited / cycles)) if cycles.all() else 0.0
+    # a helper may not have counted its last stretch yet, while its waiting has been counted as it went
+    return float(np.mean(np.minimum(1.0, waited / cycles))) if cycles.all() else 0.0
+
+
+def close_all(executors: dict[Any, Executor]) -> None:
+    """Close them and forget them."""
+    for executor in executors.values():
+        executor.close()
+    executors.clear()

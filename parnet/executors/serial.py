@@ -16,9 +16,9 @@ DONE_WORD, ENDED = 6, 2
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
 
 
-def native(name: str):
+def native(name: str, dtype: str = "float32"):
     """A kernel as a Python callable (op, ctl, mem, part, parts) of addresses."""
-    return KERNEL(library.address(name, "float32"))
+    return KERNEL(library.address(name, dtype))
 
 
 class SerialExecutor(Executor):

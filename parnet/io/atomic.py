@@ -36,7 +36,7 @@ def replacing(path: str | os.PathLike[str], where: str) -> Iterator[BinaryIO]:
     Raises:
         OSError: the place is no file, its folder is not there, the disk is full, ...
     """
-    folder, name = os.path.split(_destination(path, where))
+    folder, name = os.path.split(destination(path, where))
     target, part = os.path.join(folder, name), ""
     _remove_leftovers(folder, name)
     try:
@@ -60,8 +60,12 @@ def replacing(path: str | os.PathLike[str], where: str) -> Iterator[BinaryIO]:
     _sync_folder(folder)
 
 
-def _destination(path: str | os.PathLike[str], where: str) -> str:
-    """The path without links, if a file can be there."""
+def destination(path: str | os.PathLike[str], where: str) -> str:
+    """The path without links.
+
+    Raises:
+        OSError: no file can be there.
+    """
     target = os.path.realpath(os.fsdecode(path))
     if os.path.isdir(target):
         message = f"{where}: expected the path of a file, received that of a folder; add a file's name"

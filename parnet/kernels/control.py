@@ -62,5 +62,9 @@ MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 WHOLE, SHARD, SHARDS = 41, 42, 43
 #: cycles this part spent folding gradients and updating weights, where that is measured
 APPLIED = 44
+#: address of this part's ring of time stamps, int64, where a recording runs, else 0; see `tracing.py`
+TRACE = 45
+#: words before the stamps in a ring, and before those of each of its batches
+RING_HEAD, BATCH_HEAD = 8, 4
 
 RATES_PER_STEP = 4

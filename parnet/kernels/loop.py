@@ -13,7 +13,7 @@ a sample without that and 4 with it. Must not know: what the kernels compute.
 from __future__ import annotations
 
 from .barrier import barrier
-from .control import BATCH, CYCLES, FIRST, ROWS, STEP, STOP, TOTAL, WAITED
+from .control import BATCH, CYCLES, FIRST, ROWS, STEP, STOP, TOTAL, TRACE, WAITED
 from .declare import device, kernel
 from .intrinsics import (
     at,
@@ -29,6 +29,7 @@ from .intrinsics import (
 )
 from .script import run_script, run_steps
 from .step import EVERYONE, TABLE_ROW
+from .tracing import open_record, record_turn, traced_steps
 
 #: bits of x86's control word: denormal results become 0 (flush to zero), denormal operands are read as 0
 FLUSH = 1 << 15 | 1 << 6
@@ -52,7 +53,10 @@ def run_table(op, ctl, part, parts):
         ctl[STEP] = batch
         ctl[FIRST] = batch * ctl[BATCH]
         ctl[ROWS] = min(ctl[BATCH], ctl[TOTAL] - ctl[FIRST])
-        if run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0):
+        if ctl[TRACE]:
+            if traced_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts):
+                break
+        elif run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0):
             break
     if parts > 1:
         waiting = cycles()
@@ -82,13 +86,18 @@ def run_all_parts(op, ctl, parts):
             own[STEP] = batch
             own[FIRST] = batch * own[BATCH]
             own[ROWS] = min(own[BATCH], own[TOTAL] - own[FIRST])
+            if own[TRACE]:
+                open_record(own, cycles())
         for s in range(jobs[0]):
             for p in range(parts):
                 row, own = at(int64_at(op[p]), s * TABLE_ROW), int64_at(op[parts + p])
+                begun = cycles()
                 if row[1] == EVERYONE:
                     call_kernel(row[0], at(row, 3), own, jobs[3], 0, 1)
                 elif p < row[1]:
                     call_kernel(row[0], at(row, 3), own, jobs[3], p, row[1])
+                if own[TRACE]:
+                    record_turn(own, s, begun, row[1] == EVERYONE or p < row[1])
             if at(int64_at(op[0]), s * TABLE_ROW)[2] == 2 and 0 < int64_at(ctl[STOP])[0] <= batch + 1:
                 return
 
@@ -104,6 +113,12 @@ def run_alone(op, ctl, mem, part, parts):
     set_float_mode(mode | FLUSH)
     run_all_parts(op, ctl, parts)
     set_float_mode(mode)
+
+
+@kernel
+def now(op, ctl, mem, part, parts):
+    """The cycle counter.   op: it is written here."""
+    op[0] = cycles()
 
 
 @kernel

@@ -6,12 +6,9 @@ become T.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from .. import seeding
-from ..checks import check_count, check_number
+from ..checks import check_number
 from ..errors import DataError, DTypeError, ShapeError, unknown_name
 from ..losses import Hinge, Loss
 from ..plan.network import Network
@@ -24,7 +21,9 @@ CHUNK = 1 << 22
 SMALL = 1 << 14
 
 
-def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", rows: int = 1) -> np.ndarray:
+def as_inputs(
+    x, shape: tuple[int, ...], where: str, dtype: str = "float32", rows: int = 1, checked: bool = False
+) -> np.ndarray:
     """Inputs (rows, *shape) as the gather step reads them.
 
     Args:
@@ -33,6 +32,7 @@ def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", row
         where: for messages, "fit: x".
         dtype: of the model's arithmetic.
         rows: rows that there must be at least.
+        checked: these numbers have been found finite before.
     Raises:
         DTypeError: not numbers. ShapeError: samples of another shape. DataError: no rows, or NaN or infinity.
     """
@@ -42,8 +42,12 @@ def as_inputs(x, shape: tuple[int, ...], where: str, dtype: str = "float32", row
         raise ShapeError(f"{where}: expected ({wanted}), received {array.shape}{_cure(array.shape, shape)}")
     if len(array) < rows:
         raise DataError(f"{where}: expected at least {rows} rows, received {len(array)}")
-    if array.dtype != np.uint8:
-        array = _converted(array, "float64" if dtype == "float64" and array.dtype != np.float32 else "float32", where)
+    if isinstance(x, np.memmap) and array.dtype == np.float64 and array.flags.c_contiguous:
+        check_finite(array, where, array, dtype)  # read in place: a copy might not fit into memory
+    elif array.dtype != np.uint8:
+        array = _converted(
+            array, "float64" if dtype == "float64" and array.dtype != np.float32 else "float32", where, checked
+        )
     return np.ascontiguousarray(array)
 
 
@@ -58,17 +62,20 @@ def as_numbers(x, where: str) -> np.ndarray:
     return array
 
 
-def _converted(array: np.ndarray, dtype: str, where: str) -> np.ndarray:
+def _converted(array: np.ndarray, dtype: str, where: str, checked: bool = False) -> np.ndarray:
     """The array in a model's dtype, its numbers finite there."""
     result = array
     if array.dtype != dtype:
         with np.errstate(over="ignore"):
             result = array.astype(dtype)
-    check_finite(result, where, array)
+    if not checked:
+        check_finite(result, where, array)
     return result
 
 
-def as_many_inputs(x, network: Network, where: str, dtype: str = "float32", rows: int = 1) -> tuple[np.ndarray, ...]:
+def as_many_inputs(
+    x, network: Network, where: str, dtype: str = "float32", rows: int = 1, checked: bool = False
+) -> tuple[np.ndarray, ...]:
     """The arrays of all of a model's inputs, as `as_inputs` makes them.
 
     Args:
@@ -81,7 +88,7 @@ def as_many_inputs(x, network: Network, where: str, dtype: str = "float32", rows
     if isinstance(x, dict):
         x = _by_name(x, names, where)
     elif len(shapes) == 1:
-        return (as_inputs(x, shapes[0], where, dtype, rows),)
+        return (as_inputs(x, shapes[0], where, dtype, rows, checked),)
     if not isinstance(x, list | tuple) or len(x) != len(shapes):
         received = f"{len(x)}" if isinstance(x, list | tuple) else f"one {type(x).__name__}"
         raise DataError(f"{where}: expected a list of {len(shapes)} arrays, for {', '.join(names)}, received {received}")
@@ -147,13 +154,21 @@ def _cure(received: tuple[int, ...], shape: tuple[int, ...]) -> str:
     return ""
 
 
-def check_finite(array: np.ndarray, where: str, given: np.ndarray) -> None:
-    """Raise DataError where an array holds NaN or infinity; says how many, where the first is, and what was given there."""
-    if array.size <= SMALL and np.isfinite(array).all():
+def check_finite(array: np.ndarray, where: str, given: np.ndarray, dtype: str | None = None) -> None:
+    """Raise DataError where an array holds NaN or infinity; says how many, where the first is, and what was given there.
+
+    Args:
+        given: what the array was made of.
+        dtype: in which the numbers must be finite, if not that of the array.
+    """
+    if array.size <= SMALL and dtype is None and np.isfinite(array).all():
         return
     flat = array.reshape(-1)
     for first in range(0, flat.size, CHUNK):
         part = flat[first : first + CHUNK]
+        if dtype not in (None, array.dtype.name):
+            with np.errstate(over="ignore"):
+                part = part.astype(dtype)
         with np.errstate(all="ignore"):
             total = part.sum()
         if np.isfinite(total):
@@ -163,7 +178,7 @@ def check_finite(array: np.ndarray, where: str, given: np.ndarray) -> None:
             place = np.unravel_index(first + int(bad[0]), array.shape)
             value, cure = given[place], "clean the data first"
             if np.isfinite(value):
-                cure = f"it is too large for {array.dtype}: scale the data, or make the model with dtype='float64'"
+                cure = f"it is too large for {part.dtype}: scale the data, or make the model with dtype='float64'"
             raise DataError(
                 f"{where}: expected finite numbers, received {value} at {tuple(int(i) for i in place)}"
                 f"{f' and {bad.size - 1} more nearby' if bad.size > 1 else ''}; {cure}"
@@ -273,45 +288,3 @@ def _class_numbers(y: np.ndarray, targets: Targets, where: str) -> np.ndarray:
             "for other targets give sample_weight"
         )
     return (y[:, 0] > 0.5).astype(np.int64) if y.shape[1] == 1 else y.argmax(axis=1)
-
-
-class DataLoader:
-    """Batches of arrays for a manual loop.
-
-    Args:
-        x, y: arrays of equal length; y may be left out.
-        batch_size: rows of a batch; the last one may be smaller.
-        shuffle: a new order in each pass, from the seed and the number of the pass.
-        seed: of the shuffling.
-        drop_last: leave out a smaller last batch.
-    Raises:
-        DataError: lengths that differ, or no rows.
-
-    >>> import numpy as np
-    >>> [len(x) for x, y in DataLoader(np.zeros((10, 3)), np.zeros(10), batch_size=4)]
-    [4, 4, 2]
-    """
-
-    def __init__(self, x, y=None, batch_size: int = 32, *, shuffle=False, seed: int | None = None, drop_last=False):
-        self.x = np.asarray(x)
-        self.y = None if y is None else np.asarray(y)
-        self.batch_size = check_count(batch_size, "DataLoader: batch_size")
-        if self.x.ndim == 0 or not len(self.x):
-            raise DataError(f"DataLoader: expected x with at least one row, received shape {self.x.shape}")
-        if self.y is not None and (self.y.ndim == 0 or len(self.y) != len(self.x)):
-            raise DataError(f"DataLoader: expected y of {len(self.x)} rows like x, received shape {self.y.shape}")
-        self.shuffle, self.drop_last, self.passes = bool(shuffle), bool(drop_last), 0
-        self.seed = seeding.next_seed() if seed is None else seeding.check_seed(seed)
-
-    def __len__(self) -> int:
-        """Batches of a pass."""
-        full, rest = divmod(len(self.x), self.batch_size)
-        return full + (1 if rest and not self.drop_last else 0)
-
-    def __iter__(self) -> Iterator:
-        order = seeding.shuffled(self.seed, self.passes, len(self.x)) if self.shuffle else None
-        self.passes += 1
-        for batch in range(len(self)):
-            rows: slice | np.ndarray = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            rows = rows if order is None else order[rows]
-            yield self.x[rows] if self.y is None else (self.x[rows], self.y[rows])

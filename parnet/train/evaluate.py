@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..errors import StateError
+from ..errors import DataError, StateError
 from ..executors.base import Feed
 from ..executors.link import Program
 from ..plan.objective import Aim
 from ..plan.plan import Request
 from ..strategy import Strategy
 from .aims import log_names
-from .data import kinds
+from .stream import Piece, Source
 
 #: batches between two looks at Python: Ctrl-C is heard about ten times a second
 STRETCH_ROWS = 1 << 14
@@ -53,49 +54,62 @@ class Measurement:
         return dict(zip(log_names(self.aims, self.names), values, strict=True))
 
 
-def prepare_measure(model: Any, x: tuple[np.ndarray, ...], weight, batch: int, strategy: Strategy) -> Program:
-    """The program that measures such arrays; its kernels compile here."""
+def prepare_measure(model: Any, piece: Piece, strategy: Strategy) -> Program:
+    """The program that measures such a piece; its kernels compile here."""
     if model.loss is None:
         raise StateError("evaluate: the model has no loss; call compile(optimizer, loss) first")
-    request = Request(
-        "evaluate",
-        min(batch, len(x[0])),
-        kinds(x),
-        model.session.dtype,
-        weighted=weight is not None,
-        aims=model.aims,
-    )
+    data, weighted = piece.kind
+    request = Request("evaluate", piece.batch, data, model.session.dtype, weighted=weighted, aims=model.aims)
     return model.session.fitted(request, strategy)
 
 
-def measure(
-    model: Any, x: tuple[np.ndarray, ...], y: tuple, weight, batch: int, strategy: Strategy, unchanged: object = None
-) -> Measurement:
-    """Loss and metrics of checked arrays. unchanged: see `parnet.executors.base.Feed`."""
-    program = prepare_measure(model, x, weight, batch, strategy)
-    rows = len(x[0])
-    steps = -(-rows // program.plan.request.batch)
-    feed = Feed(x, rows, y=y, weight=weight, sums=np.zeros(program.plan.sums), losses=np.zeros(steps), unchanged=unchanged)
-    _run_all(model, program, feed, steps)
-    return Measurement.of(model, feed.sums, rows, program)
+def measure(model: Any, data: Source, strategy: Strategy, show: Callable[[int], None] | None = None) -> Measurement:
+    """Loss and metrics of checked data.
+
+    Args:
+        show: called with the rows done, after each piece.
+    Raises:
+        DataError: there is no row.
+    """
+    sums, rows, program = np.zeros(0), 0, None
+    for piece in data.pieces(0):
+        program = prepare_measure(model, piece, strategy)
+        if not len(sums):
+            sums = np.zeros(program.plan.sums)
+        feed = Feed(**piece.words(program.plan.request.batch), sums=sums, losses=np.zeros(piece.batches))
+        rows += piece.total
+        if not _run_all(model, program, feed, piece):
+            break
+        if show is not None:
+            show(rows)
+    if program is None:
+        raise DataError("evaluate: expected at least one batch, received an iterable that gives none")
+    return Measurement.of(model, sums, rows, program)
 
 
-def predict(model: Any, x: tuple[np.ndarray, ...], batch: int, strategy: Strategy) -> list[np.ndarray]:
+def predict(model: Any, data: Source, strategy: Strategy) -> list[np.ndarray]:
     """Outputs (rows, *output shape) of checked inputs, one array for each output."""
-    session, rows = model.session, len(x[0])
-    out = session.room(rows)
-    if rows:
-        request = Request("predict", min(batch, rows), kinds(x), session.dtype)
-        program = session.fitted(request, strategy)
-        _run_all(model, program, Feed(x, rows, out=out), -(-rows // request.batch))
-    return list(out)
+    session, parts = model.session, []
+    for piece in data.pieces(0):
+        out = session.room(piece.total)
+        if piece.total:
+            words = piece.words(piece.batch) | {"y": None, "weight": None}
+            program = session.fitted(Request("predict", piece.batch, piece.kind[0], session.dtype), strategy)
+            _run_all(model, program, Feed(**words, out=out), piece)
+        parts.append(out)
+    if len(parts) == 1:
+        return list(parts[0])
+    return [np.concatenate(some) for some in zip(*parts, strict=True)] if parts else list(session.room(0))
 
 
-def _run_all(model, program, feed: Feed, steps: int) -> None:
+def _run_all(model, program, feed: Feed, piece: Piece) -> bool:
+    """All batches of a piece. Returns False, with the loss's sum NaN, where a loss is not finite."""
     stretch = max(1, STRETCH_ROWS // program.plan.request.batch)
+    first_batch, last = piece.first_batch, piece.first_batch + piece.batches
     model.session.start(program, feed)
-    for first in range(0, steps, stretch):
-        model.session.run(program, first, min(steps, first + stretch))
+    for first in range(first_batch, last, stretch):
+        model.session.run(program, first, min(last, first + stretch))
         if program.stopped():
             feed.sums[0] = np.nan  # the loss is not finite, so its mean is not either
-            break
+            return False
+    return True

@@ -7,13 +7,12 @@ Must not know: files, layers' insides.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from .. import seeding
-from ..errors import NonFiniteLossError, WorkerLostError, warn
+from ..errors import DataError, NonFiniteLossError, WorkerLostError, warn
 from ..executors.base import Feed, waited_share
 from ..executors.link import Program
 from ..kernels import library
@@ -26,27 +25,11 @@ from .evaluate import Measurement, measure, prepare_measure
 from .history import History, Timing
 from .progress import Display
 from .session import Session
+from .stream import Piece, Source, ran_out
+from .worker_times import WorkerTimes
 
 #: seconds of one stretch of batches
 STRETCH_S = 0.1
-
-
-@dataclass
-class Rows:
-    """A checked set of samples: inputs, targets (rows, width) of T (None for an output without a loss), sample weights."""
-
-    x: tuple[np.ndarray, ...]
-    y: tuple[np.ndarray | None, ...]
-    weight: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.x[0])
-
-    def part(self, first: int, last: int) -> Rows:
-        """Rows first..last, as views."""
-        x = tuple(one[first:last] for one in self.x)
-        y = tuple(None if one is None else one[first:last] for one in self.y)
-        return Rows(x, y, None if self.weight is None else self.weight[first:last])
 
 
 @dataclass
@@ -54,125 +37,204 @@ class Job:
     """Everything `fit` was asked to do, checked.
 
     Attributes:
-        request: of the training plan.
+        request: of the training plan; batch and data are those of the first piece.
         strategy: how it runs.
         training, validation: the samples.
-        epochs, initial_epoch, steps: as given; steps are batches of an epoch.
-        shuffle: a new order in each epoch.
+        epochs, initial_epoch: as given.
     """
 
     request: Request
     strategy: Strategy
-    training: Rows
-    validation: Rows | None
+    training: Source
+    validation: Source | None
     epochs: int
     initial_epoch: int
-    steps: int
-    shuffle: bool
     compute_s: float = 0.0
     wait_s: float = 0.0
+    samples: int = 0
     epochs_s: list[float] = field(default_factory=list)
+    workers: WorkerTimes = field(default_factory=WorkerTimes)
 
 
 def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, display: Display) -> None:
     """Train; see `Model.fit`. Leaves the history's timing filled in, also when interrupted."""
     session: Session = model.session
-    compiled = library.compile_seconds
-    program = session.fitted(job.request, job.strategy)
-    if job.validation is not None:
-        prepare_measure(model, job.validation.x, job.validation.weight, job.request.batch, job.strategy)
-    compile_s = library.compile_seconds - compiled
-    epoch, done = job.initial_epoch, _Progress()
+    epoch, done, compile_s, begun = job.initial_epoch, _Progress(), 0.0, False
     try:
+        compile_s = _compile(model, job)
         with display:
+            begun = True
             callbacks.on_train_begin()
             display.begin()
             for epoch in range(job.initial_epoch, job.epochs):
+                if job.training.peek(epoch) is None:
+                    ran_out("fit", epoch, 0, None)
+                    break
                 done = _Progress()
-                _run_epoch(model, job, program, callbacks, display, epoch, done)
+                _run_epoch(model, job, callbacks, display, epoch, done)
                 if model.stop_training:
                     break
     except KeyboardInterrupt:
         display.interrupted(epoch, done.rows)
         raise
     finally:
+        job.training.close()
+        if job.validation is not None:
+            job.validation.close()
         wait_s, comm_s = job.strategy.seconds()
+        workers = job.workers.result()
+        comm_s += sum(worker.comm_s for worker in workers) / max(1, len(workers))
         compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
-        samples = min(len(job.training), done.total)
-        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples)
+        history.timing = Timing(
+            tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, workers, job.training.waited_s
+        )
         session.close()
-        callbacks.on_train_end()
+        if begun:
+            callbacks.on_train_end()
+
+
+def _compile(model: Any, job: Job) -> float:
+    """Bring the first rows, and make what runs them. Returns the seconds that kernels took to compile."""
+    compiled = library.compile_seconds
+    first = job.training.peek(job.initial_epoch)
+    if first is None:
+        raise DataError("fit: expected at least one batch, received an iterable that gives none")
+    for seen, x in zip(model.input_ranges, first.rows.x, strict=True):
+        seen.learn(x)
+    _program(model, job, first)
+    if job.validation is not None and (first := job.validation.peek(0)) is not None:
+        prepare_measure(model, first, job.strategy)
+    return library.compile_seconds - compiled
+
+
+def _program(model: Any, job: Job, piece: Piece) -> Program:
+    """What runs a piece; batches of an iterable may grow."""
+    data, weighted = piece.kind
+    request = job.request
+    if piece.batch > request.batch or (data, weighted) != (request.data, request.weighted):
+        job.request = replace(request, batch=max(piece.batch, request.batch), data=data, weighted=weighted)
+    return model.session.fitted(job.request, job.strategy)
 
 
 @dataclass
 class _Progress:
-    """How far an epoch has got."""
+    """How far an epoch has got, and the sums of losses and metrics so far."""
 
     batches: int = 0
     rows: int = 0
-    total: int = 0
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
-    def advance(self, batches: int, batch: int, rule: Optimizer) -> None:
-        """So many batches of the epoch are done, each with its update."""
+    def advance(self, batches: int, rows: int, rule: Optimizer) -> None:
+        """So many batches of the epoch, so many rows, are done, each batch with its update."""
         rule.iterations += batches - self.batches
-        self.batches, self.rows = batches, min(self.total, batches * batch)
+        self.batches, self.rows = batches, rows
 
 
-def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int, done: _Progress) -> None:
+def _run_epoch(model, job: Job, callbacks, display, epoch: int, done: _Progress) -> None:
     begun = time.perf_counter()
     callbacks.on_epoch_begin(epoch)
     display.epoch_begin(epoch)
-    feed = _feed(model, job, program, epoch)
-    done.total = feed.total
-    session: Session = model.session
-    session.start(program, feed)
-    before_s = job.compute_s
-    logs = _run_batches(model, job, program, feed, callbacks, display, done)
-    job.wait_s += waited_share(program) * (job.compute_s - before_s)
-    if program.stopped():
-        _report_non_finite(model, program, feed, callbacks, epoch, done)
+    logs, stopped = _run_pieces(model, job, callbacks, display, epoch, done)
+    if stopped:
         logs["loss"] = float("nan")
     elif job.validation is not None:
-        logs |= {f"val_{k}": v for k, v in validate(model, job).items()}
+        measured = time.perf_counter()
+        logs |= {f"val_{k}": v for k, v in measure(model, job.validation, job.strategy).results().items()}
+        _mark(model.session, "validation", measured)
+    _mark(model.session, f"epoch {epoch + 1}", begun)
     job.epochs_s.append(time.perf_counter() - begun)
+    job.samples = max(job.samples, done.rows)
+    if job.training.samples is None:
+        display.learn_samples(done.rows)
     callbacks.on_epoch_end(epoch, logs)
     display.epoch_end(epoch, job.epochs_s[-1], logs)
 
 
-def _feed(model, job: Job, program: Program, epoch: int) -> Feed:
-    """The arrays of one epoch."""
-    rows, batch, rule = len(job.training), job.request.batch, model.optimizer
-    order = seeding.shuffled(model.session.seed, epoch, rows) if job.shuffle else None
+def _mark(session: Session, name: str, begun: float) -> None:
+    """Put a stretch of time that ends now into the trace, if there is one."""
+    if session.recorder is not None:
+        session.recorder.marks.append((name, begun, time.perf_counter() - begun))
+
+
+def _run_pieces(model, job: Job, callbacks, display, epoch: int, done: _Progress) -> tuple[dict, bool]:
+    """All batches of an epoch. Returns the logs, and whether the loss was not finite."""
+    logs: dict = {}
+    for piece in job.training.pieces(epoch):
+        program = _program(model, job, piece)
+        feed = _feed(model, program, piece, epoch, done)
+        model.session.start(program, feed)
+        before_s = job.compute_s
+        logs = _run_batches(model, job, program, feed, callbacks, display, _Part(done, piece, done.rows))
+        job.wait_s += waited_share(program) * (job.compute_s - before_s)
+        if job.strategy.apart:
+            job.workers.add(program, job.compute_s - before_s)
+        if program.stopped():
+            _report_non_finite(model, program, feed, callbacks, epoch, done)
+            return logs, True
+        if callbacks.wants_batches and model.stop_training:
+            return logs, False
+    if job.training.steps is not None and done.batches < job.training.steps:
+        ran_out("fit", epoch, done.batches, job.training.steps)
+        model.stop_training = True
+    return logs, False
+
+
+def _feed(model, program: Program, piece: Piece, epoch: int, done: _Progress) -> Feed:
+    """The arrays of one piece of an epoch."""
+    rule, batches = model.optimizer, piece.batches
+    if len(done.sums) != program.plan.sums:
+        done.sums = np.zeros(program.plan.sums)
     return Feed(
-        job.training.x,
-        min(rows, job.steps * batch),
-        y=job.training.y,
-        weight=job.training.weight,
-        order=order,
-        rates=rule.rates(np.arange(rule.iterations, rule.iterations + job.steps)),
-        sums=np.zeros(program.plan.sums),
-        losses=np.zeros(job.steps),
+        **piece.words(program.plan.request.batch),
+        rates=rule.rates(np.arange(rule.iterations, rule.iterations + batches)),
+        sums=done.sums,
+        losses=np.zeros(batches),
         epoch=epoch,
         seed=model.session.seed,
-        unchanged=job,
     )
 
 
-def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, display, done: _Progress) -> dict:
-    """All batches of an epoch, stretch by stretch. Returns the logs."""
-    stretch, batch = (1 if callbacks.wants_batches else 4), job.request.batch
+@dataclass
+class _Part:
+    """How far an epoch has got within one piece.
+
+    Attributes:
+        done: of the epoch; before: rows of the epoch before the piece.
+    """
+
+    done: _Progress
+    piece: Piece
+    before: int
+
+    @property
+    def last(self) -> int:
+        """The batch behind the piece's last."""
+        return self.piece.first_batch + self.piece.batches
+
+    def rows_at(self, batches: int) -> int:
+        """Rows of the epoch that so many of its batches are."""
+        return self.before + min(self.piece.total, (batches - self.piece.first_batch) * self.piece.batch)
+
+    def advance(self, batches: int, rule: Optimizer) -> None:
+        """So many batches of the epoch are done."""
+        self.done.advance(batches, self.rows_at(batches), rule)
+
+
+def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, display, part: _Part) -> dict:
+    """All batches of a piece, stretch by stretch. Returns the logs."""
+    stretch, done, first_batch = (1 if callbacks.wants_batches else 4), part.done, part.piece.first_batch
     rates, rule = feed.rates, model.optimizer
-    while done.batches < job.steps and not (callbacks.wants_batches and model.stop_training):
-        last = min(job.steps, done.batches + stretch)
+    while done.batches < part.last and not (callbacks.wants_batches and model.stop_training):
+        last = min(part.last, done.batches + stretch)
         if callbacks.wants_batches:
             callbacks.on_train_batch_begin(done.batches)
             if rates is not None:  # a callback may have set the rate
-                rates[done.batches : last] = rule.rates(np.array([rule.iterations]))
+                rates[done.batches - first_batch : last - first_batch] = rule.rates(np.array([rule.iterations]))
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
         except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
-            done.advance(max(done.batches, program.batches_done()), batch, rule)
+            part.advance(max(done.batches, program.batches_done()), rule)
             rule.iterations -= program.undone
             raise
         except WorkerLostError:
@@ -183,7 +245,7 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if program.stopped():
             break
         first = done.batches
-        done.advance(last, batch, rule)
+        part.advance(last, rule)
         if callbacks.wants_batches:
             callbacks.on_train_batch_end(first, _logs(model, program, feed, done.rows))
         else:
@@ -191,14 +253,14 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         display.update(done.rows, _logs(model, program, feed, done.rows))
     if program.stopped():
         step = _failed_step(feed, done)
-        done.advance(step, batch, rule)
-        return _logs(model, program, feed, min(feed.total, (step + 1) * batch))  # metrics count the failed step too
+        part.advance(step, rule)
+        return _logs(model, program, feed, part.rows_at(step + 1))  # metrics count the failed step too
     return _logs(model, program, feed, max(1, done.rows))
 
 
 def _failed_step(feed: Feed, done: _Progress) -> int:
     """The step whose loss is not finite."""
-    bad = np.flatnonzero(~np.isfinite(feed.losses[done.batches :]))
+    bad = np.flatnonzero(~np.isfinite(feed.losses[done.batches - feed.first_batch :]))
     return done.batches + (int(bad[0]) if bad.size else 0)
 
 
@@ -207,19 +269,11 @@ def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
     return Measurement.of(model, feed.sums, rows, program).results()
 
 
-def validate(model, job: Job) -> dict:
-    """Loss and metrics of the validation data."""
-    rows = job.validation
-    if rows is None:
-        return {}
-    return measure(model, rows.x, rows.y, rows.weight, job.request.batch, job.strategy, unchanged=job).results()
-
-
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:
     """The loss is not finite: say where, and stop. The weights are those from before that step."""
     step = done.batches
     message = (
-        f"fit: the loss became {feed.losses[step]} in epoch {epoch + 1}, step {step + 1} "
+        f"fit: the loss became {feed.losses[step - feed.first_batch]} in epoch {epoch + 1}, step {step + 1} "
         f"(update {model.optimizer.iterations + 1}); {first_non_finite(program)}. The weights are those before that step. "
         f"Lower the learning rate (now {model.optimizer.learning_rate:g}), clip gradients (clipnorm=1.0), or check the data"
     )

@@ -9,16 +9,17 @@ import numpy as np
 
 from ..checks import check_count
 from ..errors import DataError, HyperparameterError, warn
-from ..plan.objective import Targets
 from ..plan.plan import Request
 from ..strategy import Strategy
-from . import data
 from .aims import log_names
 from .callbacks import CallbackList
-from .fit import Job, Rows
+from .fit import Job
 from .history import History
+from .loader import DataLoader, Window, is_iterable
 from .progress import Display, progress
 from .ranks import led
+from .sources import as_loader, as_source, check_rows, stream_of
+from .stream import Rows, Source, Stream, Whole
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class FitArguments:
     initial_epoch: int
     steps_per_epoch: int | None
     strategy: Strategy
+    validation_steps: int | None = None
 
 
 def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, CallbackList, History]:
@@ -44,83 +46,113 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     batch_size = check_count(given.batch_size, "fit: batch_size")
     epochs = check_count(given.epochs, "fit: epochs")
     initial_epoch = check_count(given.initial_epoch, "fit: initial_epoch", low=0)
-    rows = check_rows(model, x, y, given.sample_weight, given.class_weight, "fit")
-    validation = _validation(model, rows, given, x)
-    if validation is not None and given.validation_data is None:
-        rows = rows.part(0, len(rows) - len(validation))
-    steps = _steps(len(rows), batch_size, given.steps_per_epoch)
-    for seen, x in zip(model.input_ranges, rows.x, strict=True):
-        seen.learn(x)
-    request = Request(
-        "train",
-        min(batch_size, len(rows)),
-        data.kinds(rows.x),
-        model.dtype,
-        optimizer=model.optimizer,
-        weighted=rows.weight is not None,
-        aims=model.aims,
-    )
-    job = Job(request, given.strategy, rows, validation, epochs, initial_epoch, steps, given.shuffle)
-    trained = min(len(rows), steps * batch_size)
-    display = progress(
-        given.verbose if given.strategy.leads else 0, trained, 0 if validation is None else len(validation), epochs
-    )
+    training, validation = _data(model, x, y, batch_size, epochs - initial_epoch, given)
+    request = Request("train", 1, dtype=model.dtype, optimizer=model.optimizer, aims=model.aims)
+    job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
+    verbose: Any = given.verbose if given.strategy.leads else 0
+    held = 0 if validation is None else validation.samples or 0
+    display = progress(verbose, training.samples, held, epochs, steps=training.steps)
     history = History()
     given = given if given.strategy.leads else replace(given, callbacks=())
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
-    params = {"epochs": epochs, "steps": steps, "batch_size": batch_size, "samples": trained, "verbose": given.verbose}
+    params: dict[str, Any] = {
+        "epochs": epochs,
+        "steps": training.steps,
+        "batch_size": training.batch,
+        "samples": training.samples,
+    }
     names = log_names(model.aims, model.output_names)
     params["metrics"] = names + ([] if validation is None else [f"val_{name}" for name in names])
+    params["verbose"] = given.verbose
     callbacks = CallbackList([*hooks, history], model, params)
     return job, display, led(callbacks, model, job), history
 
 
-def check_rows(model: Any, x, y, sample_weight, class_weight, where: str) -> Rows:
-    """Checked samples of a compiled model."""
-    if y is None:
-        raise DataError(f"{where}: expected targets y, received None")
-    dtype = model.dtype
-    inputs = data.as_many_inputs(x, model.session.network, f"{where}: x", dtype)
-    targets, count = _targets(model), len(inputs[0])
-    losses = tuple(aim.loss for aim in model.aims)
-    labels = data.as_many_targets(y, count, targets, losses, model.output_names, f"{where}: y", dtype)
-    weight = None
-    if sample_weight is not None:
-        weight = data.as_weights(sample_weight, count, f"{where}: sample_weight", dtype)
-    if class_weight is not None:
-        if len(targets) > 1 or targets[0] is None or labels[0] is None:
-            raise DataError(f"{where}: class_weight is for models of one output; use sample_weight")
-        table = data.class_weights(class_weight, labels[0], targets[0], f"{where}: class_weight")
-        table = data.as_weights(table, count, f"{where}: class_weight", dtype)
-        weight = table if weight is None else weight * table
-    return Rows(inputs, labels, weight)
+def _data(model: Any, x, y, batch: int, epochs: int, given: FitArguments) -> tuple[Source, Source | None]:
+    """What is trained and validated on."""
+    loader = as_loader(x, y, given.sample_weight, "fit", batch_size=batch, shuffle=given.shuffle, seed=model.session.seed)
+    if loader is not None and loader.rows == 0:
+        raise DataError(f"fit: expected at least one batch, received {loader!r} with drop_last; take a smaller batch_size")
+    if loader is not None and not loader.in_memory:
+        if given.validation_split:
+            raise HyperparameterError(
+                "fit: expected arrays with validation_split, received a loader, files or an iterable; give validation_data"
+            )
+        if loader.one_pass and epochs > 1 and given.steps_per_epoch is None:
+            raise DataError(
+                f"fit: expected an iterable that can be gone through {epochs} times, received an iterator; give a function "
+                "that returns a new one, or steps_per_epoch"
+            )
+        steps = None if given.steps_per_epoch is None else check_count(given.steps_per_epoch, "fit: steps_per_epoch")
+        if loader.rows is not None:
+            steps = _steps(loader.rows, loader.batch_size, steps)
+        stream = stream_of(model, loader, given.class_weight, steps, given.strategy, "fit")
+        return stream, _validation(model, None, given, batch, epochs)
+    seed: int | None = model.session.seed if given.shuffle else None
+    if loader is not None and loader.columns is not None:  # arrays, which shuffle and run as those of fit do
+        batch, seed = loader.batch_size, loader.seed if loader.shuffle else None
+        x, y, weight = loader.arrays(Window(0, len(loader.columns[0])))
+        given = replace(given, sample_weight=weight)
+    rows = check_rows(model, x, y, given.sample_weight, given.class_weight, "fit")
+    if given.validation_data is not None:
+        _warn_of_same(given.validation_data, x)
+    held = _held_back(len(rows), given)
+    steps = _steps(len(rows) - held, batch, given.steps_per_epoch)
+    if loader is not None and loader.drop_last:
+        steps = max(1, min(steps, (len(rows) - held) // batch))
+    validation = _validation(model, rows.part(len(rows) - held, len(rows)) if held else None, given, batch, epochs)
+    return Whole(rows.part(0, len(rows) - held), batch, steps, seed), validation
 
 
-def _targets(model: Any) -> tuple[Targets | None, ...]:
-    """What the targets must look like; also finds metrics and losses that do not fit the model."""
-    return model.session.targets(model.aims)
+def _validation(model: Any, held: Rows | None, given: FitArguments, batch: int, epochs: int) -> Source | None:
+    """What is validated on: the rows held back, or the validation data."""
+    found, where = given.validation_data, "fit: validation_data"
+    if found is None:
+        return None if held is None else Whole(held, batch)
+    x, y, weight = (found, None, None) if is_source(found) else _pair(found)
+    source = as_source(model, x, y, weight, batch, given.validation_steps, given.strategy, where)
+    if isinstance(source, Stream) and source.loader.one_pass and given.validation_steps is None and epochs > 1:
+        raise DataError(
+            f"{where}: expected an iterable that can be gone through in each epoch, received an iterator; give a function "
+            "that returns a new one, or validation_steps"
+        )
+    return source
 
 
-def _validation(model: Any, rows: Rows, given: FitArguments, x) -> Rows | None:
-    pair, split = given.validation_data, given.validation_split
-    if pair is not None:
-        if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
-            raise DataError(f"fit: expected validation_data (x, y) or (x, y, sample_weight), received {type(pair)}")
-        if isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray) and np.shares_memory(pair[0][:1], x[:1]):
+def is_source(x: Any) -> bool:
+    """Whether x alone can be validation data: a loader, a .npz file, or an iterable of batches."""
+    return isinstance(x, DataLoader) or isinstance(x, str) or (not isinstance(x, tuple | list) and is_iterable(x))
+
+
+def _pair(pair: Any) -> tuple[Any, Any, Any]:
+    if not isinstance(pair, tuple | list) or len(pair) not in (2, 3):
+        raise DataError(f"fit: expected validation_data (x, y) or (x, y, sample_weight), received {type(pair)}")
+    return pair[0], pair[1], pair[2] if len(pair) == 3 else None
+
+
+def _warn_of_same(pair: Any, x: Any) -> None:
+    """Where the validation data are the training data."""
+    if isinstance(pair, tuple | list) and pair and isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray):
+        if np.shares_memory(pair[0][:1], x[:1]):
             warn("fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead")
-        weight = pair[2] if len(pair) == 3 else None
-        return check_rows(model, pair[0], pair[1], weight, None, "fit: validation_data")
+
+
+def _held_back(rows: int, given: FitArguments) -> int:
+    """Rows at the end that are not trained on."""
+    split = given.validation_split
+    if given.validation_data is not None:
+        return 0
     if not (isinstance(split, int | float) and 0 <= split < 1):
         raise HyperparameterError(f"fit: expected validation_split of at least 0 and below 1, received {split!r}")
     if not split:
-        return None
-    held = len(rows) - int(len(rows) * (1 - split))
-    if not 0 < held < len(rows):
+        return 0
+    held = rows - int(rows * (1 - split))
+    if not 0 < held < rows:
         raise DataError(
-            f"fit: validation_split={split} of {len(rows)} rows leaves {len(rows) - held} to train on and {held} to "
-            "validate on; give more rows or another share"
+            f"fit: validation_split={split} of {rows} rows leaves {rows - held} to train on and {held} to validate on; give "
+            "more rows or another share"
         )
-    return rows.part(len(rows) - held, len(rows))
+    return held
 
 
 def _steps(rows: int, batch: int, wanted) -> int:

@@ -25,6 +25,9 @@ import numpy as np
 from ..errors import HyperparameterError
 
 Verbose = Literal["auto", 0, 1, 2]
+#: what the bar looks like, and what stands in its place where nobody knows how many samples will come
+BAR = "{desc} {n}/{total} [{bar}] ETA {remaining}{statistics}"
+COUNTER = "{desc} {n} samples{statistics}"
 
 
 class Display:
@@ -42,6 +45,9 @@ class Display:
     def epoch_end(self, epoch: int, seconds: float, logs: Mapping[str, float]) -> None:
         """The epoch's wall clock in seconds (validation included), loss and metrics."""
 
+    def learn_samples(self, samples: int) -> None:
+        """How many samples an epoch has, where that was not known before."""
+
     def interrupted(self, epoch: int, samples_done: int) -> None:
         """Ctrl-C came in this epoch, after so many of its samples."""
 
@@ -58,8 +64,11 @@ class Display:
 class LineDisplay(Display):
     """`verbose=2`: what will be done, then one line for each epoch. Arguments as of `progress`."""
 
-    def __init__(self, samples: int, validation_samples: int, epochs: int, stream: TextIO, training: bool):
+    def __init__(
+        self, samples: int | None, validation_samples: int, epochs: int, stream: TextIO, training: bool, steps: int | None
+    ):
         self.samples = samples
+        self.steps = steps
         self.validation_samples = validation_samples
         self.epochs = epochs
         self.stream = stream
@@ -67,15 +76,21 @@ class LineDisplay(Display):
 
     def begin(self) -> None:
         validation = f", validate on {self.validation_samples} samples" if self.validation_samples else ""
-        if self.training:
+        if self.training and self.samples is None:
+            self.print(f"Train on {f'{self.steps} batches an epoch' if self.steps else 'batches as they come'}{validation}")
+        elif self.training:
             self.print(f"Train on {self.samples} samples{validation}")
 
+    def learn_samples(self, samples: int) -> None:
+        self.samples = samples
+
     def epoch_end(self, epoch: int, seconds: float, logs: Mapping[str, float]) -> None:
-        cost = [f"{seconds:.2f}s", cost_text(self.samples, seconds)]
+        cost = [seconds_text(seconds), cost_text(self.samples or 0, seconds)]
         self.print(" - ".join([self.title(epoch), *cost, *metric_texts(logs)]))
 
     def interrupted(self, epoch: int, samples_done: int) -> None:
-        where = f"{self.title(epoch)}, at {samples_done}/{self.samples} samples"
+        total = "" if self.samples is None else f"/{self.samples}"
+        where = f"{self.title(epoch)}, at {samples_done}{total} samples"
         kept = "; the model keeps what it has learnt" if self.training else ""
         self.print(f"Interrupted: {where}{kept}")
 
@@ -105,7 +120,7 @@ class BarDisplay(Display):
             total=self._lines.samples,
             desc=self._lines.title(epoch),
             # no dashes, and the cost last: in 80 columns the loss and one metric must still be readable
-            bar_format="{desc} {n}/{total} [{bar}] ETA {remaining}{statistics}",
+            bar_format=COUNTER if self._lines.samples is None else BAR,
             ascii=".>=",
             dynamic_ncols=True,
             leave=False,
@@ -118,6 +133,9 @@ class BarDisplay(Display):
             self._bar.n = samples_done
             self._bar.statistics = " ".join(["", *metric_texts(logs), cost_text(samples_done, elapsed_s)])
             self._bar.refresh()
+
+    def learn_samples(self, samples: int) -> None:
+        self._lines.learn_samples(samples)
 
     def epoch_end(self, epoch: int, seconds: float, logs: Mapping[str, float]) -> None:
         self.end()
@@ -135,23 +153,25 @@ class BarDisplay(Display):
 
 def progress(
     verbose: Verbose,
-    samples: int,
+    samples: int | None,
     validation_samples: int = 0,
     epochs: int = 1,
     stream: TextIO | None = None,
     *,
     training: bool = True,
+    steps: int | None = None,
 ) -> Display:
     """The display for one `fit` or `evaluate`.
 
     Args:
         verbose: 0 nothing; 1 a bar; 2 a line for each epoch; "auto" a bar on a terminal or in a notebook,
             else lines.
-        samples: samples in an epoch.
+        samples: samples in an epoch, None where not known.
         validation_samples: samples of the validation after it, 0 for none.
         epochs: number of the last epoch.
         stream: where to write; stdout by default.
         training: False for `evaluate`, whose one line starts with "Evaluate" and which says nothing before.
+        steps: batches in an epoch, where that alone is known.
     Raises:
         HyperparameterError: another `verbose`.
     """
@@ -165,8 +185,13 @@ def progress(
         verbose = 1 if stream.isatty() or in_notebook() else 2
     if verbose == 0:
         return Display()
-    lines = LineDisplay(samples, validation_samples, epochs, stream, training)
+    lines = LineDisplay(samples, validation_samples, epochs, stream, training, steps)
     return BarDisplay(lines) if verbose == 1 else lines
+
+
+def seconds_text(seconds: float) -> str:
+    """`3.14s`, or `23ms` of less than a tenth of a second."""
+    return f"{seconds:.2f}s" if seconds >= 0.1 else f"{1e3 * seconds:.0f}ms" if seconds >= 0.01 else f"{1e3 * seconds:.1f}ms"
 
 
 def cost_text(samples: int, seconds: float) -> str:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..comm.mpi import Ranks, said
-from ..errors import NonFiniteLossError, RankError
+from ..errors import DataError, NonFiniteLossError, RankError
 from .callbacks import CallbackList, Logs
+from .stream import Rows, Whole
 
 if TYPE_CHECKING:
     from .fit import Job
@@ -35,24 +36,28 @@ def led(callbacks: CallbackList, model: Any, job: Job) -> Any:
     ranks = job.strategy.ranks
     if ranks is None or ranks.size == 1:
         return callbacks
-    _check(ranks, model, job)
+    training = job.training
+    if not isinstance(training, Whole):
+        raise DataError("fit: expected arrays with MPI, received data that come piece by piece")
+    _check(ranks, model, job, training.rows)
     _adopt(ranks, model)
+    training.seed = ranks.from_lead(training.seed)
     ranks.reset_clocks()
     return LedCallbacks(callbacks, model, ranks)
 
 
-def _check(ranks: Ranks, model: Any, job: Job) -> None:
+def _check(ranks: Ranks, model: Any, job: Job, rows: Rows) -> None:
     """All ranks must be about to do the same."""
     placed = model.session.network.placed.values()
     ranks.check_alike(
         {
             "model": [(p.key, p.weight.shape, p.trainable) for p in placed],
             "optimizer": type(model.optimizer).__name__,
-            "number of rows": len(job.training),
-            "kind of data": [(x.dtype.str, x.shape[1:]) for x in job.training.x],
-            "number of validation rows": len(job.validation or ()),
-            "batch size": job.request.batch,
-            "epochs": (job.initial_epoch, job.epochs, job.steps),
+            "number of rows": len(rows),
+            "kind of data": [(x.dtype.str, x.shape[1:]) for x in rows.x],
+            "number of validation rows": 0 if job.validation is None else job.validation.samples,
+            "batch size": job.training.batch,
+            "epochs": (job.initial_epoch, job.epochs, job.training.steps),
             "number of shards": job.strategy.shards,
         },
         "fit",

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import StateError, warn
-from ..executors.base import Executor, Feed
+from ..executors.base import Executor, Feed, close_all
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
+from ..executors.recording import Recorder
 from ..kernels import library
 from ..losses import Loss
 from ..optimizers import Optimizer
@@ -63,14 +64,15 @@ class Session:
         self._executors: dict[tuple, Executor] = {}
         self._targets: dict[str, tuple[Targets | None, ...]] = {}
         self._made = 0
+        self.recorder: Recorder | None = None  # while a trace is wanted
         self._slots = weakref.WeakKeyDictionary(slots)  # of optimizers other than the current one
-        weakref.finalize(self, _close_all, self._executors)
+        weakref.finalize(self, close_all, self._executors)
 
     def __getstate__(self) -> dict:
         """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
         store = None if self._store is None else self.store
         state = self.__dict__.copy()
-        for name in ("_programs", "_executors", "_targets", "_made"):
+        for name in ("_programs", "_executors", "_targets", "_made", "recorder"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
         slots = {rule: bring_home(vector) for rule, vector in self._slots.items()}
@@ -159,10 +161,8 @@ class Session:
 
     def _key(self, request: Request) -> tuple:
         """Everything a plan depends on; the learning rate is not among it."""
-        trainable = self._trainable()
-        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted)
-        measured = text(request.loss), text(request.metrics), text(request.aims)
-        return (*shape, rule_key(request.optimizer), *measured, trainable)
+        shape = (request.purpose, request.batch, request.data, request.dtype, request.weighted, rule_key(request.optimizer))
+        return (*shape, text(request.loss), text(request.metrics), text(request.aims), self._trainable())
 
     def _make_room(self, plan: Plan) -> None:
         request, store, changed = plan.request, self._ready(), False
@@ -200,26 +200,25 @@ class Session:
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
         if found is None:
-            strategy, threads = runs_on
-            found = self._executors[runs_on] = strategy.open(threads)
+            found = self._executors[runs_on] = runs_on[0].open(runs_on[1])
         return found
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed to a program."""
+        if self.recorder is not None:
+            self.recorder.attach(program)
         self._executor(program.runs_on).start(program, feed)
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        executor.run(program, first, last, program.span(phases))
-        if executor.fetch is not None:
-            self.weights.fetch = executor.fetch
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
         if any(executor.fetch is not None for executor in self._executors.values()):
             self._forget_programs()  # they lie with the processes
-        _close_all(self._executors)
+        close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------
 
@@ -326,12 +325,11 @@ class Session:
         targets: Targets | None = program.plan.targets[0] if program is not None and program.plan.targets else None
         if program is None or feed is None or targets is None:
             raise StateError("session: no forward pass to measure")
-        y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
+        feed.y = as_targets(target, manual.rows, targets, loss, "loss: target", self.dtype)
         if sample_weight is not None:
             feed.weight = as_weights(sample_weight, manual.rows, "loss: sample_weight", self.dtype)
         else:
             feed.weight = ones(manual.rows, self.dtype)
-        feed.y = y
         feed.sums[:] = 0
         self.start(program, feed)
         self.run(program, 0, 1, "loss")
@@ -362,8 +360,7 @@ class Session:
 
     def zero_gradients(self) -> None:
         """The next backward pass starts from zero."""
-        self._manual.backwards = 0
-        self._manual.steps_since_zero = 0
+        self._manual.backwards = self._manual.steps_since_zero = 0
 
     def update(self, optimizer: Optimizer) -> None:
         """One step of an optimizer on the gradients there are."""
@@ -392,9 +389,3 @@ class Session:
             self.start(program, Feed(rates, 1, rates=rates))
             manual.updater = ((key[0], self._trainable()), program, rates)
         return manual.updater[1:]
-
-
-def _close_all(executors: dict[tuple, Executor]) -> None:
-    for executor in executors.values():
-        executor.close()
-    executors.clear()

@@ -12,7 +12,7 @@ from ..plan.plan import Request
 from . import data
 from .diagnose import first_non_finite
 from .evaluate import Measurement
-from .fit import Rows
+from .stream import Rows
 
 
 def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""A results file as tables: for a terminal, and for the README. Pure but for `write_figures`."""
+"""A results file as tables: for a terminal, and for the README. Stage: study. Pure but for `write_figures`.
+
+Must not know: how anything is measured.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .results import Record
+from ..errors import FileFormatError
+from ..io.atomic import replacing
+from .benchmarks import Record
 
-GROUPS = ("epochs", "resnet", "products", "convolutions", "accuracy", "startup")
+GROUPS = ("epochs", "resnet", "products", "convolutions", "layers", "strategies", "trace", "accuracy", "startup")
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
@@ -46,8 +49,12 @@ def text_table(records: Iterable[Record]) -> str:
         others = "" if r.other_cpu is None else f"{r.other_cpu:.2f}"
         spread = "" if r.spread is None else number(r.spread)
         rows.append((r.name, number(r.value), r.unit, spread, count, *beside, r.target, verdict(r), others))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = {0, 2, 6, 7, 8}
+    return columns(rows, {0, 2, 6, 7, 8})
+
+
+def columns(rows: Sequence[tuple[str, ...]], left: set[int]) -> str:
+    """Rows of cells as lines; the columns of these numbers stand flush left."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
         cells = [t.ljust(w) if i in left else t.rjust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))]
@@ -130,10 +137,12 @@ def write_figures(readme: Path, table: str) -> None:
     """Put a table between the markers of a README.
 
     Raises:
-        ValueError: the markers are not there, once each and in order.
+        FileFormatError: the markers are not there, once each and in order.
     """
-    text = readme.read_text()
+    text = readme.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise ValueError(f"{readme.name}: expected {BEGIN} and {END}, once each; add them where the figures belong")
-    readme.write_text(pattern.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text))
+        raise FileFormatError(f"{readme.name}: expected {BEGIN} and {END}, once each; add them where the figures belong")
+    new = pattern.sub(lambda _: f"{BEGIN}\n{table}\n{END}", text)
+    with replacing(readme, "report: --readme") as file:
+        file.write(new.encode())

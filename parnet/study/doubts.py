@@ -1,0 +1,134 @@
+"""What may have spoilt a study, in words. Stage: study. Must not know: how runs are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .markup import number, percent
+from .result import Study
+from .statistics import Result
+
+#: cores that others may use, and the share by which a frequency may move, before it is said
+OTHER_CORES, DRIFT = 0.15, 0.1
+#: an interval wider than this is a noisy measurement
+WIDE = 0.2
+#: shortest timed epoch that is trusted, seconds
+SHORT_S = 0.01
+
+
+def doubts(study: Study) -> list[str]:
+    """Sentences; empty where nothing was seen."""
+    found = [*_machine(study), *_load(study), *_runs(study), *_intervals(study), *_drift(study)]
+    return list(dict.fromkeys(found))
+
+
+def _machine(study: Study) -> Iterator[str]:
+    machine, points = study.machine, study.design.points
+    most = max(p.workers for p in points)
+    physical, usable = machine.get("cores_physical"), machine.get("cores_usable")
+    if usable and most > usable:
+        yield (
+            f"Up to {most} workers shared {usable} usable cores: beyond {usable} the curves show what sharing a core "
+            "costs, not "
+            "what another core would gain."
+        )
+    elif physical and most > physical:
+        yield (
+            f"Up to {most} workers ran on {physical} physical cores: beyond {physical} two of them share the units of one "
+            "core, "
+            "which gains less than a core."
+        )
+    quota = machine.get("quota")
+    if quota and most > quota:
+        yield (
+            f"The process may use {quota:g} cores' worth of time (cgroup quota): more workers than that are stopped in turn."
+        )
+    if machine.get("governor") not in (None, "performance"):
+        yield (
+            f"The processor's frequency follows the load (governor {machine['governor']!r}): serial runs may have run at "
+            "a higher "
+            "frequency than parallel ones."
+        )
+    elif machine.get("boost"):
+        yield (
+            "The processor may raise its frequency when few cores work (boost): serial runs gain more from it than "
+            "parallel ones."
+        )
+
+
+def _load(study: Study) -> Iterator[str]:
+    busy = [run["other_cores"] for run in study.runs if run.get("other_cores") is not None]
+    if busy and max(busy) > OTHER_CORES:
+        count = sum(value > OTHER_CORES for value in busy)
+        yield (
+            f"Other processes used up to {number(max(busy), 2)} cores during {count} of {len(busy)} runs; measure on a "
+            "quiet "
+            "machine."
+        )
+    elif not busy:
+        load = (study.machine.get("load") or [0.0])[0]
+        cores = study.machine.get("cores_usable") or 1
+        if load > 0.5 * cores:
+            yield f"The load average was {load:.1f} on {cores} cores when the study began; measure on a quiet machine."
+
+
+def _runs(study: Study) -> Iterator[str]:
+    for result in study.results:
+        if result.failures:
+            yield f"{result.point.name}: {len(result.failures)} runs failed; the last: {result.failures[-1]}."
+        if result.epoch.value < SHORT_S:
+            yield (
+                f"{result.point.name}: an epoch lasts {1e3 * result.epoch.value:.2g} ms, too short to be timed well; give "
+                "more "
+                "samples or epochs."
+            )
+        if result.runs == 1:
+            yield f"{result.point.name}: one run says nothing of its spread; use repeats of 5 or more."
+        if result.point.kind in ("Serial", "Threads") and len(result.weights) > 1:
+            yield f"{result.point.name}: its runs ended in different weights, which they should not."
+
+
+def _intervals(study: Study) -> Iterator[str]:
+    for result in study.results:
+        if result.epoch.width > WIDE:
+            yield (
+                f"{result.point.name}: the 95 % interval of its time is {percent(result.epoch.width)} of the time wide; "
+                "more "
+                "repeats, or a quieter machine, would narrow it."
+            )
+        gain = result.speedup
+        if result.point.kind != "Serial" and gain.known and gain.low < 1 < gain.high and result.point.workers > 1:
+            yield (
+                f"{result.point.name}: the interval of its speedup, {number(gain.low)} to {number(gain.high)}, holds 1: "
+                "whether it "
+                "is faster than serial cannot be told from these runs."
+            )
+
+
+def _drift(study: Study) -> Iterator[str]:
+    """Whether the machine became slower or faster from round to round, by the same runs."""
+    rounds: dict[int, list[float]] = {}
+    for result, runs in _by_result(study):
+        middle = result.epoch.value
+        for run in runs:
+            rounds.setdefault(run["round"], []).append(float(np.median(run["epochs_s"])) / middle)
+    if len(rounds) < 3:
+        return
+    levels = [float(np.median(values)) for _, values in sorted(rounds.items())]
+    slope = float(np.polyfit(range(len(levels)), levels, 1)[0]) * (len(levels) - 1)
+    if math.isfinite(slope) and abs(slope) > DRIFT:
+        word = "slower" if slope > 0 else "faster"
+        yield (
+            f"The machine became {percent(abs(slope))} {word} from the first round to the last; the order of the runs is "
+            "shuffled, "
+            "so all configurations met this alike."
+        )
+
+
+def _by_result(study: Study) -> Iterator[tuple[Result, list[dict]]]:
+    for result in study.results:
+        config = result.point.config()
+        yield result, [run for run in study.runs if run["point"] == config and "failure" not in run]

@@ -1,0 +1,442 @@
+"""Pictures of a study: speedup, efficiency, where the time went, accuracy against time, batches. Stage: study.
+
+Measured points have bars of their 95 % intervals; laws are lines through them. Strategies differ in colour, marker and dash,
+so that black-and-white print and all eyes can tell them apart. Must not know: how runs are made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import DataError, unknown_name
+from ..figures import BLUE, GREEN, ORANGE, PINK, RED, SKY, check_suffix, new_figure, plain, save
+from .laws import Fit
+from .statistics import Estimate, Result
+from .ways import SERIAL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from .result import Study
+    from .simulation import Prediction
+
+PANEL = (5.0, 3.7)
+MOST_COLUMNS = 3
+GREY = "0.45"
+#: how the strategies are drawn, in the order in which they come
+LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": BLUE, "marker": "o", "linestyle": "-"},
+    {"color": RED, "marker": "s", "linestyle": "--"},
+    {"color": GREEN, "marker": "^", "linestyle": "-."},
+    {"color": PINK, "marker": "D", "linestyle": ":"},
+    {"color": ORANGE, "marker": "v", "linestyle": "-"},
+    {"color": SKY, "marker": "P", "linestyle": "--"},
+)
+#: share of the time -> colour and hatch
+SHARES = {
+    "compute": (BLUE, ""),
+    "optimizer": (SKY, "////"),
+    "wait": (ORANGE, "...."),
+    "communication": (PINK, "xxxx"),
+    "rest": ("0.75", ""),
+}
+#: up to so many workers the axis is linear
+LINEAR_WORKERS = 16
+Draw = Callable[["Axes", "Study", str, int], None]
+
+
+def plot(
+    study: Study,
+    path: str | os.PathLike | None = None,
+    kind: str | None = None,
+    *,
+    network: str | None = None,
+    batch: int | None = None,
+) -> Figure:
+    """One picture, with a panel for each network and batch.
+
+    Args:
+        study: what was measured.
+        path: where to save it as well: `.svg`, `.png` or `.pdf`.
+        kind: "speedup", with the ideal line and the laws; "efficiency"; "time", an epoch stacked by what it was spent on;
+            "strategies", side by side; "weak", the time as the work grows with the workers; "accuracy", against seconds of
+            training; "batch", a sweep of batch sizes; "residuals", of the laws. Left out, speedup where there are several
+            numbers of workers, else strategies.
+        network, batch: one of several.
+    Raises:
+        UnknownNameError: no such kind, network or suffix. DataError: the study has not what the picture needs.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check_suffix("study.plot", path)
+    kind = default_kind(study) if kind is None else kind
+    if kind not in KINDS:
+        raise unknown_name("study.plot: kind", kind, KINDS)
+    reason = missing(study, kind)
+    if reason:
+        raise DataError(f"study.plot: {kind!r}: {reason}")
+    keys = [key for key in study.groups if network in (None, key[0]) and batch in (None, key[1])]
+    if not keys:
+        raise unknown_name("study.plot: network and batch", (network, batch), [f"{n}, {b}" for n, b in study.groups])
+    if kind == "batch":
+        keys = list(dict.fromkeys((name, 0) for name, _ in keys))
+    axes = panels(f"study.plot of {kind}", len(keys))
+    for ax, key in zip(axes, keys, strict=True):
+        KINDS[kind](ax, study, *key)
+    return save(axes[0], path)
+
+
+def default_kind(study: Study) -> str:
+    """What a study is drawn as where nobody says."""
+    return "speedup" if missing(study, "speedup") == "" else "strategies"
+
+
+def missing(study: Study, kind: str) -> str:
+    """Why a study has no such picture; empty where it has."""
+    counts = {p.workers for p in study.design.points}
+    if kind in ("speedup", "efficiency", "weak") and len(counts) < 2:
+        return "expected several numbers of workers, received one; measure more"
+    if kind == "weak" and study.design.kind != "weak":
+        return "expected a weak study, received a strong one; measure with kind='weak'"
+    if kind == "accuracy" and not any(r.curves for r in study.results):
+        return "expected accuracies, received none; measure with test_data="
+    if kind == "batch" and len({p.base for p in study.design.points}) < 2:
+        return "expected several batch sizes, received one; measure with batch_size=[32, 256, ...]"
+    if kind == "residuals" and not any(_fits(study, *key) for key in study.groups):
+        return "expected a law that could be fitted, received none; measure more numbers of workers"
+    return ""
+
+
+def panels(where: str, count: int) -> list[Axes]:
+    """That many axes in a new figure, at most three side by side."""
+    columns = min(count, MOST_COLUMNS)
+    rows = -(-count // columns)
+    figure = new_figure(where, columns * PANEL[0], rows * PANEL[1])
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
+
+
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A look for each strategy; the same for a strategy wherever it is drawn."""
+    return {name: LOOKS[k % len(LOOKS)] for k, name in enumerate(names)}
+
+
+def _strategies(study: Study) -> dict[str, dict[str, Any]]:
+    return looks(list(dict.fromkeys(p.strategy for p in study.design.points if p.strategy != SERIAL)))
+
+
+def error_bars(ax: Axes, x: Sequence[float], values: Sequence[Estimate], label: str, look: dict[str, Any]) -> None:
+    """Points with the bars of their intervals."""
+    y = np.array([v.value for v in values])
+    below = [v.value - v.low if v.known else 0.0 for v in values]
+    above = [v.high - v.value if v.known else 0.0 for v in values]
+    ax.errorbar(x, y, yerr=np.maximum([below, above], 0), label=label, capsize=3, markersize=5, linewidth=1.6, **look)
+
+
+def worker_axis(ax: Axes, counts: Sequence[int], noun: str = "workers") -> None:
+    """Ticks at the numbers of workers; logarithmic where they are many."""
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    places = sorted(set(counts))
+    if places[-1] > LINEAR_WORKERS:
+        ax.set_xscale("log", base=2)
+        kept = [p for p in places if p & (p - 1) == 0] or places
+    else:
+        kept = places
+    ax.xaxis.set_major_locator(FixedLocator(kept))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.set_xlabel(noun)
+
+
+def _finish(ax: Axes, study: Study, network: str, batch: int, ylabel: str, grid: str = "both") -> None:
+    per = " a worker" if study.design.kind == "weak" else ""
+    ax.set_title(f"{network}, batch {batch}{per}" if batch else network, fontsize=10)
+    ax.set_ylabel(ylabel)
+    plain(ax, grid)
+
+
+def _speedup(ax: Axes, study: Study, network: str, batch: int) -> None:
+    curves = study.curves(network, batch)
+    counts = [1, *(r.point.workers for members in curves.values() for r in members)]
+    most = max(counts)
+    ideal = np.array(sorted({1, *counts}))
+    ax.plot(ideal, ideal, color=GREY, linewidth=1, label="ideal")
+    ax.axhline(1, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)))
+    fine = np.geomspace(1, most, 200)
+    fits = _fits(study, network, batch)
+    for strategy, members in curves.items():
+        look = _strategies(study)[strategy]
+        points = [r.point.workers for r in members]
+        laws = fits.get(strategy, {})
+        error_bars(ax, points, [r.speedup for r in members], strategy, look | ({"linestyle": "none"} if laws else {}))
+    for strategy, laws in fits.items():
+        look, members = _strategies(study)[strategy], curves[strategy]
+        for style, made in zip(("-", "--"), laws.values(), strict=False):
+            height = made.at(fine) / _unit(made, members)
+            ax.plot(fine, height, color=look["color"], linestyle=style, linewidth=1.1, label=f"{strategy}, {made.law.name}")
+    worker_axis(ax, counts)
+    if most > LINEAR_WORKERS:
+        ax.set_yscale("log", base=2)
+        from matplotlib.ticker import StrMethodFormatter
+
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    else:
+        ax.set_ylim(0, None)
+    name = "scaled speedup over serial" if study.design.kind == "weak" else "speedup over serial"
+    _finish(ax, study, network, batch, name)
+    drawn = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda one: "," in one[1])
+    ax.legend(*zip(*drawn, strict=True), edgecolor="none", fontsize=8)
+
+
+def _unit(made: Fit, members: list[Result]) -> float:
+    """What the law's values are divided by to be speedups: a throughput, or 1."""
+    if made.law.quantity == "speedup":
+        return 1.0
+    return members[0].rate.value / members[0].speedup.value
+
+
+def _fits(study: Study, network: str, batch: int) -> dict[str, dict[str, Fit]]:
+    found = {}
+    for strategy, made in study.fits(network, batch).items():
+        good = {name: one for name, one in made.items() if isinstance(one, Fit)}
+        if good:
+            found[strategy] = good
+    return found
+
+
+def _efficiency(ax: Axes, study: Study, network: str, batch: int) -> None:
+    curves = study.curves(network, batch)
+    ax.axhline(100, color=GREY, linewidth=1, label="ideal")
+    counts = [1]
+    for strategy, members in curves.items():
+        values = [Estimate(*(100 * v for v in (e.value, e.low, e.high))) for e in (r.efficiency for r in members)]
+        counts += [r.point.workers for r in members]
+        error_bars(ax, [r.point.workers for r in members], values, strategy, _strategies(study)[strategy])
+    worker_axis(ax, counts)
+    ax.set_ylim(0, None)
+    _finish(ax, study, network, batch, "efficiency, %")
+    ax.legend(edgecolor="none", fontsize=8)
+
+
+def _bars(study: Study, network: str, batch: int) -> list[Result]:
+    """The results that are drawn as bars."""
+    return [r for r in study.groups[network, batch] if r.runs]
+
+
+def _bar_ticks(ax: Axes, members: list[Result]) -> None:
+    """The number of workers under each bar, and the strategy's name under all of its bars."""
+    groups: dict[str, list[int]] = {}
+    for place, result in enumerate(members):
+        groups.setdefault(result.point.strategy, []).append(place)
+    labels = {float(k): "" if r.point.strategy == SERIAL else str(r.point.workers) for k, r in enumerate(members)}
+    for name, places in groups.items():
+        middle = (places[0] + places[-1]) / 2
+        labels[middle] = f"{labels.get(middle, '')}\n{name}"
+    ax.set_xticks(list(labels), list(labels.values()), fontsize=8)
+    ax.tick_params(axis="x", length=0)
+
+
+def _unit_of(values: Sequence[float]) -> tuple[float, str]:
+    """What seconds are multiplied by to be read well, and the unit."""
+    most = max(values, default=1.0)
+    return (1.0, "s") if most >= 1 else (1e3, "ms") if most >= 1e-3 else (1e6, "µs")
+
+
+def _time(ax: Axes, study: Study, network: str, batch: int) -> None:
+    members = _bars(study, network, batch)
+    factor, unit = _unit_of([r.epoch.value for r in members])
+    places, bottom = np.arange(len(members)), np.zeros(len(members))
+    attributes = dict(zip(SHARES, ("compute", "update", "wait", "comm", "other"), strict=True))
+    for name, attribute in attributes.items():
+        height = np.array([getattr(r, attribute) * r.epoch.value * factor for r in members])
+        if height.max(initial=0) > 0.002 * max(r.epoch.value * factor for r in members):
+            colour, hatch = SHARES[name]
+            ax.bar(places, height, 0.65, bottom=bottom, color=colour, hatch=hatch, edgecolor="white", label=name)
+            bottom += height
+    _bar_ticks(ax, members)
+    _finish(ax, study, network, batch, f"epoch, {unit}", grid="y")
+    ax.set_ylim(0, 1.22 * bottom.max(initial=0))
+    ax.legend(edgecolor="none", fontsize=8, ncols=3, loc="upper center")
+
+
+def _side(ax: Axes, study: Study, network: str, batch: int) -> None:
+    members = _bars(study, network, batch)
+    factor, unit = _unit_of([r.epoch.value for r in members])
+    looked = _strategies(study)
+    for place, result in enumerate(members):
+        colour = GREY if result.point.strategy == SERIAL else looked[result.point.strategy]["color"]
+        ax.bar(place, result.epoch.value * factor, 0.65, color=colour, alpha=0.85)
+        raw = np.array(result.times) * factor
+        spread = np.linspace(-0.15, 0.15, len(raw)) if len(raw) > 1 else np.zeros(1)
+        ax.plot(place + spread, raw, ".", color="black", markersize=3.5, zorder=4)
+        scaled = Estimate(*(v * factor for v in (result.epoch.value, result.epoch.low, result.epoch.high)))
+        error_bars(ax, [place], [scaled], "", {"color": "black", "marker": "", "linestyle": "none"})
+        top = max(raw.max(), scaled.high if scaled.known else 0)
+        ax.annotate(
+            f"{result.epoch.value * factor:.3g}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=8
+        )
+    _bar_ticks(ax, members)
+    ax.set_ylim(0, 1.12 * max(max(r.times) * factor for r in members))
+    _finish(ax, study, network, batch, f"epoch, {unit} (dots: single runs)", grid="y")
+
+
+def _weak(ax: Axes, study: Study, network: str, batch: int) -> None:
+    curves, members = study.curves(network, batch), study.groups[network, batch]
+    factor, unit = _unit_of([r.epoch.value for r in members])
+    serial = next((r for r in members if r.point.strategy == SERIAL), None)
+    if serial is not None:
+        ax.axhline(serial.epoch.value * factor, color=GREY, linewidth=1, label="ideal: as long as serial")
+    counts = [1]
+    for strategy, found in curves.items():
+        values = [Estimate(*(factor * v for v in (e.value, e.low, e.high))) for e in (r.epoch for r in found)]
+        counts += [r.point.workers for r in found]
+        error_bars(ax, [r.point.workers for r in found], values, strategy, _strategies(study)[strategy])
+    worker_axis(ax, counts)
+    ax.set_ylim(0, None)
+    _finish(ax, study, network, batch, f"epoch, {unit} (work grows with the workers)")
+    ax.legend(edgecolor="none", fontsize=8)
+
+
+def _accuracy(ax: Axes, study: Study, network: str, batch: int) -> None:
+    looked, counts = _strategies(study), {name: len(found) for name, found in study.curves(network, batch).items()}
+    seen: dict[str, int] = {}
+    for result in study.groups[network, batch]:
+        if not result.curves:
+            continue
+        length = min(len(curve) for curve in result.curves)
+        values = np.array([curve[:length] for curve in result.curves], float)
+        seconds, accuracy = np.median(values[:, :, 0], axis=0), np.median(values[:, :, 1], axis=0)
+        look = looked.get(result.point.strategy, {"color": GREY, "marker": "x", "linestyle": "-"})
+        rank = seen[result.point.strategy] = seen.get(result.point.strategy, 0) + 1
+        alpha = 0.25 + 0.75 * rank / counts.get(result.point.strategy, 1) if result.point.strategy in counts else 1.0
+        name = SERIAL if result.point.strategy == SERIAL else f"{result.point.strategy} {result.point.workers}"
+        ax.plot(seconds, 100 * accuracy, label=name, markersize=4, linewidth=1.4, alpha=min(1.0, alpha), **look)
+    if study.design.target is not None:
+        ax.axhline(100 * study.design.target, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)))
+    ax.set_xlabel("training time, s")
+    ax.set_xlim(0, None)
+    _finish(ax, study, network, batch, "accuracy on the test samples, %")
+    ax.legend(edgecolor="none", fontsize=8, loc="lower right")
+
+
+def _batch(ax: Axes, study: Study, network: str, _: int) -> None:
+    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+    lines: dict[tuple[str, int], list[Result]] = {}
+    for (name, _batch_size), members in study.groups.items():
+        for result in members:
+            if name == network and result.runs:
+                lines.setdefault((result.point.strategy, result.point.workers), []).append(result)
+    looked = looks([f"{strategy} {workers}" for strategy, workers in lines if strategy != SERIAL])
+    for (strategy, workers), found in lines.items():
+        name = SERIAL if strategy == SERIAL else f"{strategy} {workers}"
+        look = looked.get(name, {"color": GREY, "marker": "x", "linestyle": "-"})
+        values = [Estimate(*(v / 1e3 for v in (e.value, e.low, e.high))) for e in (r.rate for r in found)]
+        error_bars(ax, [r.point.base for r in found], values, name, look)
+    batches = sorted({r.point.base for found in lines.values() for r in found})
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(batches))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.set_xlabel("batch" + (" of a worker" if study.design.kind == "weak" else ""))
+    ax.set_ylim(0, None)
+    _finish(ax, study, network, 0, "thousand samples a second")
+    ax.legend(edgecolor="none", fontsize=8)
+
+
+def _residuals(ax: Axes, study: Study, network: str, batch: int) -> None:
+    ax.axhline(0, color=GREY, linewidth=1)
+    counts = [1]
+    for strategy, laws in _fits(study, network, batch).items():
+        look = _strategies(study)[strategy]
+        for marker, made in zip((look["marker"], "x"), laws.values(), strict=False):
+            relative = 100 * np.array(made.residuals) / np.array(made.measured)
+            counts += [int(p) for p in made.workers]
+            drawn = {"color": look["color"], "linestyle": "none", "markersize": 4, "alpha": 0.7}
+            ax.plot(made.workers, relative, marker=marker, label=f"{strategy}, {made.law.name}", **drawn)
+    worker_axis(ax, counts)
+    _finish(ax, study, network, batch, "measured less fitted, %")
+    if len(counts) > 1:
+        ax.legend(edgecolor="none", fontsize=8)
+
+
+KINDS: dict[str, Draw] = {
+    "speedup": _speedup,
+    "efficiency": _efficiency,
+    "time": _time,
+    "strategies": _side,
+    "weak": _weak,
+    "accuracy": _accuracy,
+    "batch": _batch,
+    "residuals": _residuals,
+}
+
+
+def plot_predictions(
+    predictions: dict[str, Prediction],
+    path: str | os.PathLike | None = None,
+    study: Study | None = None,
+    *,
+    strategy: str | None = None,
+    network: str | None = None,
+    batch: int | None = None,
+) -> Figure:
+    """Predicted speedups as lines, with what was measured as points.
+
+    Args:
+        predictions: name -> what `pn.study.simulate` returned.
+        path: where to save it as well: `.svg`, `.png` or `.pdf`.
+        study: whose points are drawn; strategy: one of its, all by default; network, batch: where there are several.
+    """
+    check_suffix("plot_predictions", path)
+    ax = panels("plot_predictions", 1)[0]
+    counts = [1, *(p for made in predictions.values() for p in made.workers)]
+    ideal = np.array([1, max(counts)])
+    ax.plot(ideal, ideal, color=GREY, linewidth=1, label="ideal")
+    serial_s = None if study is None else _serial_step(study, *study._group(network, batch))
+    for (name, made), look in zip(predictions.items(), _cycle(len(predictions)), strict=True):
+        drawn = {**look, "marker": ""}
+        factor = 1.0 if serial_s is None else serial_s / made.one_s
+        height = [factor * outcome.speedup for outcome in made.outcomes]
+        ax.plot(made.workers, height, label=f"{name}, predicted", linewidth=1.6, **drawn)
+    if study is not None:
+        curves = study.curves(*study._group(network, batch))
+        chosen = {name: found for name, found in curves.items() if strategy in (None, name)}
+        for (name, found), look in zip(chosen.items(), _cycle(len(chosen)), strict=True):
+            counts += [r.point.workers for r in found]
+            points = {**look, "linestyle": "none"}
+            error_bars(ax, [r.point.workers for r in found], [r.speedup for r in found], f"{name}, measured", points)
+    worker_axis(ax, counts)
+    if max(counts) > LINEAR_WORKERS:
+        from matplotlib.ticker import StrMethodFormatter
+
+        ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.set_ylabel("speedup over one worker" if study is None else "speedup over serial")
+    plain(ax)
+    ax.legend(edgecolor="none", fontsize=8)
+    return save(ax, path)
+
+
+def _serial_step(study: Study, network: str, batch: int) -> float:
+    """Seconds of a step of the best serial run."""
+    serial = min(
+        (r for r in study.groups[network, batch] if r.point.strategy == SERIAL and r.runs), key=lambda r: r.epoch.value
+    )
+    return serial.epoch.value / -(-serial.point.rows // serial.point.batch)
+
+
+def _cycle(count: int) -> list[dict[str, Any]]:
+    """So many looks, again from the first where there are not enough."""
+    return [LOOKS[k % len(LOOKS)] for k in range(count)]
+
+
+def all_kinds(study: Study) -> list[str]:
+    """The pictures that a report of this study shows, in order."""
+    wanted = ["strategies", "speedup", "efficiency", "weak", "time", "accuracy", "batch", "residuals"]
+    return [kind for kind in wanted if not missing(study, kind)]

@@ -1,0 +1,92 @@
+"""The process of one run: python worker.py FOLDER NUMBER, or many of them under mpirun. Stage: study, started by `launch`.
+
+FOLDER holds `job.pickle` (builder, samples, settings, written by the parent in a folder that nobody else may read) and takes
+`NUMBER.json`. The process ends when its standard input does, so none outlives a parent that was killed.
+Must not know: the design, statistics.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import runpy
+import sys
+import threading
+import types
+from pathlib import Path
+
+#: exit code of a run that raised; the reason is in its file
+FAILED = 3
+
+
+def main(arguments: list[str]) -> int:
+    """Run one job, or say why not."""
+    folder, number = Path(arguments[0]), arguments[1]
+    if not ranks():
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        found = _run(folder, number)
+        code = 0
+    except Exception as error:
+        found, code = {"failure": f"{type(error).__name__}: {error}"}, FAILED
+        if ranks() and rank():
+            raise  # which ends the whole job, so that no rank waits for this one
+    if rank() == 0:
+        part = folder / f"{number}.part"
+        part.write_text(json.dumps(found), encoding="utf-8")
+        os.replace(part, folder / f"{number}.json")
+    return code
+
+
+def ranks() -> bool:
+    """Whether `parnet launch` started this process; it ends its ranks itself."""
+    return "PARNET_RANKS" in os.environ
+
+
+def rank() -> int:
+    """This process's number among those that mpirun started; 0 without it."""
+    for name in ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return 0
+
+
+def _end_with_parent() -> None:
+    """Wait for the end of standard input, which the parent holds open while it lives."""
+    try:
+        while os.read(0, 64):  # not sys.stdin, whose lock a process that ends would wait for
+            pass
+    except OSError:
+        return
+    os._exit(FAILED)
+
+
+def _run(folder: Path, number: str) -> dict:
+    with open(folder / "main.json", encoding="utf-8") as file:
+        _become(**json.load(file))
+    from parnet.study.design import Point
+    from parnet.study.sample import take
+
+    with open(folder / "job.pickle", "rb") as file:
+        job = pickle.load(file)
+    order = json.loads((folder / f"{number}.order").read_text(encoding="utf-8"))
+    point = Point.of(order["point"])
+    build = pickle.loads(job["builders"][point.network])
+    return take(build, job["compiled"], point, job["data"], job["settings"] | order["settings"])
+
+
+def _become(path: list[str], script: str, module: str) -> None:
+    """Find what the parent's main module defined, as multiprocessing's spawned processes do: run it under another name."""
+    sys.path[:] = path
+    if not script and not module:
+        return
+    name = "__mp_main__"
+    found = runpy.run_module(module, run_name=name, alter_sys=True) if module else runpy.run_path(script, run_name=name)
+    main_module = types.ModuleType(name)
+    main_module.__dict__.update(found)
+    sys.modules["__main__"] = sys.modules[name] = main_module
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,244 @@
+"""Pictures, reports and words of studies: what they show, and that a page needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import studies
+
+from parnet.errors import DataError, UnknownNameError
+from parnet.study import markup, plots, report
+from parnet.study.laws import amdahl
+from parnet.study.ways import Chosen
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("scipy")
+
+pytestmark = [pytest.mark.plot, pytest.mark.study]
+
+OKABE_ITO = {"#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#f0e442"}
+
+
+def servers(*counts):
+    return [Chosen("parameter-server", "ParameterServer", count) for count in counts]
+
+
+@pytest.fixture(scope="module")
+def strong():
+    """Two networks, threads and servers, with accuracies."""
+
+    def time(point):
+        return float(1 / amdahl(point.workers, 0.08)) * (1.2 if point.kind == "ParameterServer" else 1)
+
+    made = studies.study(time, [*studies.threads(1, 2, 4, 8), *servers(1, 2, 4)], networks=("mlp", "cnn<&>"), target=0.9)
+    for run in made.runs:
+        run["curve"] = [((k + 1) * run["epochs_s"][0], 1 - 0.5 ** (k + 1)) for k in range(5)]
+    return made
+
+
+@pytest.fixture(scope="module")
+def weak():
+    return studies.study(lambda p: 1 + 0.02 * (p.workers - 1), studies.threads(1, 2, 4, 8, 16), kind="weak")
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    return studies.study(
+        lambda p: 0.5 / p.workers + 0.5 + 40 * (p.workers > 1) / p.batch, studies.threads(1, 2), batches=(32, 256, 2048)
+    )
+
+
+# -- pictures ---------------------------------------------------------------------------------------
+
+
+def test_speedup_is_drawn_with_ideal_line_intervals_and_laws(strong):
+    axes = strong.plot(kind="speedup").axes
+    assert [ax.get_title() for ax in axes] == ["mlp, batch 256", "cnn<&>, batch 256"]
+    labels = [text.get_text() for text in axes[0].get_legend().get_texts()]
+    assert labels[:3] == ["ideal", "threads", "parameter-server"] and {"threads, Amdahl", "threads, USL"} <= set(labels)
+    bars = {container.get_label(): container for container in axes[0].containers}
+    result = strong.curves("mlp", 256)["threads"][-1]
+    assert bars["threads"][0].get_ydata()[-1] == result.speedup.value
+    low, high = bars["threads"][2][0].get_segments()[-1][:, 1]
+    assert (low, high) == pytest.approx((result.speedup.low, result.speedup.high))
+
+
+def test_stacked_bars_add_up_to_the_epoch(strong):
+    ax = strong.plot(kind="time", network="mlp").axes[0]
+    tops = np.zeros(8)
+    for container in ax.containers:
+        tops += [bar.get_height() for bar in container]
+    assert tops == pytest.approx([r.epoch.value for r in strong.groups["mlp", 256]], rel=0.01)
+
+
+@pytest.mark.parametrize("kind", plots.KINDS)
+def test_every_kind_is_drawn_or_refused_with_the_reason(strong, weak, sweep, kind, tmp_path):
+    path = tmp_path / f"{kind}.png"
+    for made in (strong, weak, sweep):
+        reason = plots.missing(made, kind)
+        if reason:
+            with pytest.raises(DataError, match=re.escape(reason)):
+                made.plot(path, kind)
+        else:
+            made.plot(path, kind)
+            assert path.stat().st_size > 2000
+            path.unlink()
+
+
+@pytest.mark.parametrize("suffix, magic", [("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_pictures_are_vectors_where_they_are_wanted(weak, suffix, magic, tmp_path):
+    weak.plot(tmp_path / f"speedup.{suffix}")
+    assert (tmp_path / f"speedup.{suffix}").read_bytes().startswith(magic)
+
+
+def test_a_study_of_one_count_is_drawn_side_by_side():
+    made = studies.study(lambda p: 1.0, studies.threads(1))
+    assert plots.default_kind(made) == "strategies" and made.plot().axes[0].get_ylabel().startswith("epoch")
+
+
+def test_strategies_differ_in_safe_colours_markers_and_dashes():
+    found = plots.looks([str(k) for k in range(6)])
+    assert {look["color"].lower() for look in found.values()} <= OKABE_ITO
+    assert len({(look["marker"], look["color"]) for look in found.values()}) == 6
+    assert len({look["marker"] for look in found.values()}) == 6
+
+
+def test_wrong_kinds_networks_and_suffixes_are_refused(strong, tmp_path):
+    for more in ({"kind": "pie"}, {"kind": "time", "network": "rnn"}, {"path": tmp_path / "a.bmp"}):
+        with pytest.raises(UnknownNameError):
+            strong.plot(**more)
+
+
+# -- reports ----------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """Counts tags and keeps the addresses that a page asks for."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.addresses, self.alts = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in ("img", "meta", "br", "link"):
+            self.open.append(tag)
+        found = dict(attrs)
+        self.addresses += [found[name] for name in ("src", "href") if name in found]
+        self.alts += [found.get("alt")] if tag == "img" else []
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, tag
+
+
+def test_the_page_holds_everything_and_asks_nothing_of_the_network(strong, tmp_path):
+    path = strong.report(tmp_path / "report.html")
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == [] and not {"script", "link", "iframe"} & set(page.tags)
+    assert len(page.addresses) == len(plots.all_kinds(strong)) and all(page.alts)
+    for address in page.addresses:
+        kind, _, body = address.partition(",")
+        assert kind == "data:image/svg+xml;base64" and base64.b64decode(body).startswith(b"<?xml")
+    assert "url(" not in report.STYLE and "cnn&lt;&amp;&gt;" in text and "cnn<" not in text
+    for result in strong.results:
+        assert markup.interval(result.speedup) in text or result.point.kind == "Serial"
+        assert all(f"{time:.6g}" in text for time in result.times)
+    for line in (*report.method(strong), *strong.findings()):
+        assert line.replace("<", "&lt;")[:20] in text.replace("&nbsp;", " ").replace("&amp;", "&").replace("&gt;", ">")
+    assert "Imaginary CPU" in text and "32K" in text
+
+
+def test_the_same_study_makes_the_same_page(weak, tmp_path):
+    first, second = (weak.report(tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_markdown_and_latex_hold_the_tables(strong, tmp_path):
+    markdown = strong.report(tmp_path / "r.md").read_text(encoding="utf-8")
+    assert strong.table("markdown") in markdown and "## Machine" in markdown and "## Laws" in markdown
+    latex = strong.report(tmp_path / "r.tex").read_text(encoding="utf-8")
+    assert latex.count(r"\begin{table}") == latex.count(r"\end{table}") == 3 and not re.search(r"(?<!\\)[&%]\s*\w+%", latex)
+    with pytest.raises(UnknownNameError, match=r"\.html, \.md, \.tex"):
+        strong.report(tmp_path / "r.docx")
+
+
+# -- words ------------------------------------------------------------------------------------------
+
+
+def said(made):
+    return "\n".join(made.findings())
+
+
+def test_a_constant_karp_flatt_number_is_called_a_serial_part(strong):
+    assert re.search(r"mlp, threads: the Karp-Flatt number stays .* a serial part limits", said(strong))
+    assert re.search(r"by Amdahl's law 8\.\d % of the work is serial", said(strong))
+
+
+def test_a_rising_karp_flatt_number_is_called_overhead():
+    made = studies.study(lambda p: 1 / p.workers + 0.02 * p.workers, studies.threads(1, 2, 4, 8))
+    assert "the Karp-Flatt number rises" in said(made) and re.search(r"it peaks at \d+ workers", said(made))
+
+
+def test_what_one_worker_costs_is_said(strong):
+    assert re.search(r"parameter-server: one worker takes (19|20|21) % more time than serial", said(strong))
+
+
+def test_serial_is_named_where_it_wins_and_super_linear_speedup_is_doubted():
+    slow = studies.study(lambda p: 1.0 + 0.5 * (p.workers > 1), studies.threads(2))
+    assert "serial is the fastest" in said(slow) and "slower than serial with 2 threads" in said(slow)
+    fast = studies.study(lambda p: 1 / p.workers**1.4, studies.threads(2, 4))
+    assert "more than linear speedup" in said(fast)
+
+
+def test_the_crossover_of_a_sweep_is_found(sweep):
+    assert "threads with 2 threads loses to serial at batch 32 and wins at batch 256" in said(sweep)
+
+
+def test_the_first_to_the_accuracy_is_named(strong):
+    assert "threads with 8 threads is the first to reach an accuracy of 0.9" in said(strong)
+
+
+# -- doubts -----------------------------------------------------------------------------------------
+
+
+def doubted(made):
+    return "\n".join(made.warnings())
+
+
+def test_a_quiet_study_has_no_warning(strong):
+    assert strong.warnings() == []
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"cores_usable": 2}, "Up to 4 workers shared 2 usable cores"),
+        ({"cores_physical": 2}, "Up to 4 workers ran on 2 physical cores"),
+        ({"quota": 1.5}, "1.5 cores' worth of time"),
+        ({"governor": "powersave"}, "frequency follows the load"),
+        ({"boost": True}, "boost"),
+    ],
+)
+def test_what_the_machine_spoils_is_said(change, words, monkeypatch):
+    made = studies.study(lambda p: 1 / p.workers, studies.threads(1, 2, 4))
+    made._records.machine = studies.MACHINE | change
+    assert words in doubted(made)
+
+
+def test_noise_load_drift_and_short_epochs_are_said():
+    noisy = studies.study(lambda p: 1.0, studies.threads(2), noise=0.3)
+    assert "% of the time wide" in doubted(noisy) and "cannot be told from these runs" in doubted(noisy)
+    loaded = studies.study(lambda p: 1.0, studies.threads(2))
+    loaded.runs[0]["other_cores"] = 1.5
+    assert "Other processes used up to 1.5 cores during 1 of 10 runs" in doubted(loaded)
+    assert "too short to be timed well" in doubted(studies.study(lambda p: 0.001, []))
+    drifting = studies.study(lambda p: 1.0, studies.threads(2))
+    for run in drifting.runs:
+        run["epochs_s"] = [1 + 0.1 * run["round"]]
+    assert re.search(r"The machine became \d+ % slower", doubted(drifting))
