@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from nets import around, ending, examples
+from nets import around, ending, examples, sharing
 
 import parnet as pn
 from parnet import layers as L
@@ -66,6 +66,10 @@ def plans(dtype):
         net = pn.Sequential(layers, dtype=dtype).session.network
         aims = (Aim(pn.losses.get(loss), tuple(M.get(m) for m in metrics)),)
         yield make_plan(net, Request("train", 40, "float32", dtype, optimizer=RULES[1], aims=aims))
+    frozen = [L.Dense(4, input_shape=(4,)), L.BatchNormalization(trainable=False), L.Dense(3)]
+    for model in (pn.Sequential(frozen, dtype=dtype), sharing(L.Dense(4), (4,), dtype=dtype)):
+        aims = (Aim(pn.losses.get("mse")),)
+        yield make_plan(model.session.network, Request("train", 40, "float32", dtype, optimizer=RULES[0], aims=aims))
     x = pn.Input((4,))
     net = pn.Model(x, [L.Dense(3)(x), L.Dense(2)(x)], dtype=dtype).session.network
     aims = tuple(Aim(pn.losses.get("mse"), tuple(M.get(m) for m in ("mse",) * 7), weight=w) for w in (1.0, 0.5))
