@@ -363,7 +363,8 @@ class Model:
             steps_per_epoch: batches of an epoch, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
             trace: path of a JSON file that says when each thread did which step of the plan and when it waited, for the last
-                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it.
+                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it. Of one process without
+                virtual shards.
         Returns:
             the History.
         Raises:
