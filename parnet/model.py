@@ -398,9 +398,18 @@ class Model:
         return history
 
     def evaluate(
-        self, x, y=None, batch_size: int = 32, *, sample_weight=None, return_dict=False, verbose=0, strategy="auto"
+        self,
+        x,
+        y=None,
+        batch_size: int = 32,
+        *,
+        sample_weight=None,
+        return_dict=False,
+        verbose=0,
+        strategy="auto",
+        trace=None,
     ):
-        """Loss and metrics of a data set, in inference mode.
+        """Loss and metrics of a data set, in inference mode. trace: as of `fit`.
 
         Returns:
             [loss, metric, ...], the loss alone without metrics, or a dict; for several outputs [loss, loss of each
@@ -416,7 +425,8 @@ class Model:
         with display:
             display.begin()
             display.epoch_begin(0)
-            logs = measure(self, rows.x, rows.y, rows.weight, batch_size, chosen).results()
+            with recorded(self.session, trace, "evaluate"):
+                logs = measure(self, rows.x, rows.y, rows.weight, batch_size, chosen).results()
             display.epoch_end(0, time.perf_counter() - begun, logs)
         self.session.close()
         if return_dict:
@@ -427,12 +437,13 @@ class Model:
         for seen, one in zip(self.input_ranges, x, strict=True):
             seen.compare(one, where)
 
-    def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto") -> Any:
-        """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs."""
+    def predict(self, x, batch_size: int = 32, *, verbose=0, strategy="auto", trace=None) -> Any:
+        """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs. trace: as of `fit`."""
         chosen = how.get(strategy)
         inputs = data.as_many_inputs(x, self.session.network, "predict: x", self.dtype, rows=0)
         self._compare_ranges(inputs, "predict")
-        result = predict(self, inputs, check_count(batch_size, "predict: batch_size"), chosen)
+        with recorded(self.session, trace, "predict"):
+            result = predict(self, inputs, check_count(batch_size, "predict: batch_size"), chosen)
         self.session.close()
         return result[0] if len(result) == 1 else result
 
