@@ -38,6 +38,12 @@ TARGETS = {
     "first fit, full cache": "< 1.5",
     "peak memory": "< 350",
     "Python a step": "< 5",
+    "two ranks / two workers": "<= 1.1",
+    "GPU dense epoch / torch eager": "<= 0.25",
+    "GPU CNN epoch / torch eager": "<= 0.8",
+    "GPU product / vendor": ">= 0.6",
+    "GPU kernel / copy": ">= 0.85",
+    "GPU ResNet-50 / torch": "<= 2",
 }
 
 _COMPARE = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}

@@ -206,19 +206,30 @@ class MPI(Strategy):
         comm: a communicator of mpi4py; that of the whole job for None.
         shards: parts that each batch is cut into, see `Serial`, at least as many as ranks; as many as ranks for None.
             With as many shards any number of ranks gives the bits of `Serial(shards=...)`.
+        on_failure: what follows when a rank dies. "abort": the job ends. "shrink": the others take over its shards and go on
+            where they are, with the bits of an undisturbed run; this needs Open MPI told `--with-ft ulfm`, as by
+            `parnet launch --ulfm`, and the death of rank 0, or one between two runs of batches, ends the job all the same.
         threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
     Raises:
         MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks.
-        ResourceError: more threads than cores; or the launcher and mpi4py belong to different MPI libraries.
+        ResourceError: more threads than cores; "shrink" without ULFM; the launcher and mpi4py belong to different libraries.
     """
 
     comm: Any = None
     shards: int | None = None  # type: ignore[assignment]
+    on_failure: str = "abort"
     threads: int | None = None
     ranks: Ranks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if self.on_failure not in ("abort", "shrink"):
+            raise unknown_name("MPI(on_failure)", self.on_failure, ("abort", "shrink"))
         ranks = ranks_of(self.comm)
+        if self.on_failure == "shrink" and ranks.size > 1 and not ranks.can_shrink:
+            raise ResourceError(
+                "MPI(on_failure='shrink'): expected an MPI that tells of deaths, received none; start with parnet launch "
+                "--ulfm and Open MPI (mpirun --with-ft ulfm --mca coll ^han,cuda), or take on_failure='abort'"
+            )
         shards = ranks.size if self.shards is None else self.shards
         check_shards(shards, "MPI")
         check_argument(
@@ -243,7 +254,7 @@ class MPI(Strategy):
         return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1
 
     def open(self, threads: int) -> Executor:
-        return RanksExecutor(super().open(threads), self.ranks)
+        return RanksExecutor(super().open(threads), self.ranks, self.on_failure == "shrink")
 
 
 @dataclass(frozen=True)
@@ -254,12 +265,15 @@ class CUDA(Strategy):
 
     Args:
         device: which one, from 0; see `pn.cuda.devices()`.
+        graph: capture a batch's launches as a CUDA graph and replay it, which spares small networks the time of launching.
+            Off until it has been measured on a GPU.
     Raises:
         HyperparameterError: device is no whole number of at least 0.
         MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
     """
 
     device: int = 0
+    graph: bool = False
 
     def __post_init__(self) -> None:
         check_count(self.device, "CUDA(device)", low=0)
@@ -267,7 +281,7 @@ class CUDA(Strategy):
     def open(self, threads: int) -> Executor:
         from .executors.cuda import CudaExecutor
 
-        return CudaExecutor(self.device)
+        return CudaExecutor(self.device, self.graph)
 
 
 NAMES = {

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import parnet
+from parnet.cli.launchers import kind_of
 
 TESTS = Path(__file__).parent
 #: the launcher to test with; Open MPI's of this environment by default
@@ -30,6 +31,11 @@ def why_not():
     if importlib.util.find_spec("mpi4py") is None:
         return "needs mpi4py: pip install 'parnet[mpi]'"
     return "" if LAUNCHER else "needs a launcher of MPI ranks: pip install 'parnet[mpi]'"
+
+
+def open_mpi():
+    """Whether the launcher is Open MPI's."""
+    return not why_not() and kind_of(LAUNCHER) == "openmpi"
 
 
 needs_mpi = [pytest.mark.mpi, pytest.mark.skipif(bool(why_not()), reason=why_not() or "there")]

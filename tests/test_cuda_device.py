@@ -293,6 +293,41 @@ def test_a_kernel_that_fails_is_a_device_error_and_the_weights_are_those_read_la
     model.evaluate(x, y, strategy="cuda", verbose=0)
 
 
+def test_graphs_change_nothing():
+    x, y = data("float64", "numbers")
+    one, _ = trained("cuda", small, x, y)
+    two, _ = trained(pn.strategy.CUDA(graph=True), small, x, y)
+    for a, b in zip(one.get_weights(), two.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_ctrl_c_within_a_batch_waits_for_its_end(monkeypatch):
+    import signal
+
+    from parnet.cuda.launch import Launch
+    from parnet.executors import cuda
+
+    class Press:
+        """A kernel during which Ctrl-C is pressed."""
+
+        def __getitem__(self, configuration):
+            return lambda *args: signal.raise_signal(signal.SIGINT)
+
+    ready = cuda._ready
+    model, (x, y) = small(), data("float64", "numbers")
+    model.compile("sgd", "mse")
+    with monkeypatch.context() as patch:
+        patch.setattr(cuda, "_ready", lambda *which: [Launch(Press(), (1,), (1,), ()), *ready(*which)])
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, strategy="cuda")
+    assert model.optimizer.iterations == 1
+    other = small()
+    other.compile("sgd", "mse")
+    other.fit(x, y, batch_size=BATCH, shuffle=False, steps_per_epoch=1, verbose=0, strategy="serial")
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        close(one, two, "float64", LENGTH)
+
+
 def test_a_device_that_is_not_there_is_named():
     from parnet.errors import DeviceError
 

@@ -20,6 +20,8 @@ NEEDS = {
     "dense_networks": ("sklearn",),
     "convolutional_network": ("sklearn",),
     "pixel_picture": ("sklearn", "matplotlib"),
+    "scaling_report": ("matplotlib", "scipy", "simpy"),
+    "cuda_matmul_ladder": ("numba_cuda",),
 }
 
 
@@ -154,3 +156,23 @@ def test_resnet_50_names_a_made_up_picture(tmp_path):
     out = run("resnet50", tmp_path, "--weights", "none", "--side", "32")
     assert "177 layers, 25,636,712 parameters, 25,583,592 of them trainable" in out
     assert "a batch (1, 32, 32, 3)" in out and "of random weights" in out
+
+
+@pytest.mark.mnist
+@pytest.mark.plot
+@pytest.mark.study
+@pytest.mark.slow
+def test_scaling_report_is_complete(tmp_path):
+    folder = os.environ.get("PARNET_DATA")
+    if not folder:
+        pytest.skip("PARNET_DATA is not set")
+    out = run("scaling_report", tmp_path, "--rows", "600", "--repeats", "1", PARNET_DATA=folder)
+    assert all(f"{name}: " in out for name in ("mlp", "selu", "cnn")) and "Report: " in out
+    names = {path.name for path in (tmp_path / "scaling_report").iterdir()}
+    assert {"study.jsonl", "report.html", "report.md", "tables.tex", "strategies.svg", "time.svg"} <= names
+
+
+@pytest.mark.cuda
+def test_every_rung_of_the_ladder_is_right(tmp_path):
+    out = run("cuda_matmul_ladder", tmp_path, "8", NUMBA_ENABLE_CUDASIM="1")
+    assert out.count("largest error") == 3

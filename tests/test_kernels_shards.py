@@ -40,6 +40,17 @@ def fold(rng, dtype, rows, shards, n=1100, add=0):
     return Case("shards.fold", 1, {"made": made, "dw": dw}, ("made", stride, "dw", n), expected, control_words)
 
 
+def fold_node(rng, dtype, rows, shards, node, n=1100):
+    first, last = node
+    made = rng.normal(size=(last - first, n)).astype(dtype)
+    total = tree([made[s - first] if rows_in(rows, s, shards) else None for s in range(first, last)])
+    arrays = {"made": made, "total": blank(n, dtype)}
+    stride = -(-n // 16) * 16
+    stride += 16 if stride % 512 == 0 else 0
+    operands = ("made", stride, first, last, "total", n)
+    return Case("shards.fold_node", 1, arrays, operands, {"total": (total, 0, 0)}, words(rows, shards))
+
+
 def moments_of(x):
     """Mean and sum of squares about it of columns."""
     x = np.asarray(x, np.float64).reshape(-1, x.shape[-1])
@@ -194,6 +205,19 @@ def test_gradients_are_added_along_the_fixed_tree_to_the_last_bit(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_node_of_the_tree_has_the_sum_that_the_whole_tree_gives_it(dtype, rng):
+    for rows, shards, node in [
+        (7, 6, (0, 4)),
+        (7, 6, (4, 6)),
+        (97, 7, (4, 7)),
+        (3, 8, (0, 8)),
+        (3, 8, (4, 8)),
+        (9, 9, (8, 9)),
+    ]:
+        check(fold_node(rng, dtype, rows, shards, node), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", NORMS, ids=lambda make: make.__name__)
 def test_statistics_over_shards_match_those_of_the_whole_batch(make, dtype, rng):
     for rows, width in [(1, 1), (3, 17), (9, 50), (6, 600)]:
@@ -202,3 +226,4 @@ def test_statistics_over_shards_match_those_of_the_whole_batch(make, dtype, rng)
 
 CASES = {f"shard_norm.{make.__name__}": lambda rng, dtype, make=make: make(rng, dtype, 7, 20) for make in NORMS}
 CASES["shards.fold"] = lambda rng, dtype: fold(rng, dtype, 7, 5)
+CASES["shards.fold_node"] = lambda rng, dtype: fold_node(rng, dtype, 7, 5, (2, 4))

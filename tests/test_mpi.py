@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import rank_cases
 import ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ranks import Job, needs_mpi, run_ranks
+from ranks import Job, needs_mpi, open_mpi, run_ranks
 
 import parnet as pn
 from parnet.comm.tree import additions
@@ -247,6 +248,52 @@ class TestRanks:
         run_ranks(tmp_path, text, 3)
         undisturbed = small(epochs=done + 2)
         assert weights(tmp_path / "resumed.parnet") == [w.tobytes() for w in undisturbed.get_weights()]
+
+    @pytest.mark.skipif(not open_mpi(), reason="only Open MPI goes on without a rank")
+    @pytest.mark.parametrize("call, number", [("gather_words", 6), ("swap", 6), ("gather_rows", 14)])
+    def test_survivors_of_a_killed_rank_go_on_with_the_bits_of_an_undisturbed_run(self, call, number, tmp_path):
+        text = (
+            SMALL
+            + f"""
+    import os, signal, warnings
+    from parnet.comm.mpi import Ranks
+    strategy = pn.strategy.MPI(shards=4, on_failure="shrink")
+    if ranks.rank == 1:
+        method, count = Ranks.{call}, []
+        def dying(*arguments):
+            count.append(1)
+            if len(count) == {number}:
+                os.kill(os.getpid(), signal.SIGKILL)
+            method(*arguments)
+        Ranks.{call} = dying
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        history = model.fit(x, y, 32, 4, strategy=strategy, verbose=0)
+    if ranks.leads:
+        print("<", told[0].message, ">")
+        print("<losses", history.history["loss"], ">")
+        model.save("left.parnet")
+"""
+        )
+        out = run_ranks(tmp_path, text, 3, "--ulfm")
+        assert re.search(r"< MPI: rank 1 of 3 is gone; 2 go on with all shards, from batch \d >", out)
+        undisturbed = small()
+        assert f"<losses {undisturbed.history.history['loss']} >" in out
+        assert weights(tmp_path / "left.parnet") == [w.tobytes() for w in undisturbed.get_weights()]
+
+    def test_shrinking_is_refused_where_mpi_cannot(self, tmp_path):
+        text = (
+            SMALL
+            + """
+    from parnet.errors import ResourceError
+    try:
+        pn.strategy.MPI(on_failure="shrink")
+    except ResourceError as error:
+        assert "start with parnet launch --ulfm and Open MPI" in str(error)
+        print("refused")
+"""
+        )
+        assert run_ranks(tmp_path, text, 2).count("refused") == 2
 
 
 @pytest.fixture

@@ -215,3 +215,14 @@ def test_workers_that_are_killed_by_a_seeded_hand_do_no_harm(undisturbed):
         over.set()
         hand.join()
     assert digest(net) == digest(fitted(Serial(4), epochs=40 * EPOCHS)[0])
+
+
+def test_every_row_of_the_readmes_table_has_its_tests():
+    readme = Path(__file__).parents[1] / "README.md"
+    rows = re.search(r"<!-- failures -->\n(.*?)\n\n", readme.read_text(encoding="utf-8"), re.DOTALL)[1].splitlines()[2:]
+    sources = [Path(__file__).parent / name for name in ("test_server_failures.py", "test_server_processes.py")]
+    written = set(re.findall(r"def (test_\w+)", "".join(path.read_text(encoding="utf-8") for path in sources)))
+    assert len(rows) >= 9
+    for row in rows:
+        named = set(re.findall(r"`(test_\w+)`", row))
+        assert named and named <= written, row

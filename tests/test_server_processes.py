@@ -113,7 +113,7 @@ def test_no_process_memory_or_thread_outlives_a_manual_loop_that_is_forgotten():
 USER = """
 import numpy as np, parnet as pn
 from parnet import layers as L
-twice = pn.activations.Activation("relu")
+twice = pn.activations.define("twice", lambda x, alpha: x + x, lambda x, y, alpha: 2 + x - x)
 net = pn.Sequential([L.Dense(3, activation=twice, input_shape=(4,))], seed=1)
 net.compile("sgd", "mse")
 strategy = pn.strategy.ParameterServer(2, threads_per_worker=1, oversubscribe=True)
@@ -122,7 +122,7 @@ print("done")
 """
 
 
-def test_a_script_needs_no_guard_and_may_come_from_standard_input_or_any_folder(tmp_path):
+def test_a_script_with_kernels_of_its_own_needs_no_guard_and_may_come_from_standard_input(tmp_path):
     assert run_python(USER) == ["done"]
     script = tmp_path / "train.py"
     script.write_text(USER)
@@ -132,11 +132,6 @@ def test_a_script_needs_no_guard_and_may_come_from_standard_input_or_any_folder(
             command, input=text, capture_output=True, text=True, timeout=100, cwd=tmp_path, env=environment, check=False
         )
         assert done.stdout.split() == ["done"], done.stderr
-
-
-def test_kernels_of_the_users_own_reach_the_workers_without_a_cache_or_a_compiler(monkeypatch):
-    code = USER.replace("import numpy", "import sys, numpy") + "\nprint('numba' in sys.modules)"
-    assert run_python(code, PARNET_CACHE="off")[0] == "done"
 
 
 def test_too_little_memory_is_an_error_before_training(monkeypatch):
@@ -173,3 +168,21 @@ def test_arguments_that_make_no_sense_are_refused_at_once():
         ParameterServer(3, shards=2, oversubscribe=True)
     with pytest.raises(ResourceError, match="oversubscribe"):
         ParameterServer(64, threads_per_worker=64)
+
+
+def test_timing_says_where_each_workers_time_went_and_what_limited_the_run():
+    _, history = fitted(server(2))
+    timing = history.timing
+    assert len(timing.workers) == 2 and timing.limit.endswith(".")
+    for worker in timing.workers:
+        assert min(worker.compute_s, worker.wait_s, worker.comm_s) >= 0 and worker.comm_bytes > 0
+        assert worker.compute_s + worker.wait_s + worker.comm_s <= sum(timing.epochs_s)
+    assert fitted("serial")[1].timing.limit == ""
+
+
+def test_the_sentence_on_what_limited_a_run_names_the_largest_cause():
+    from parnet.train.worker_times import WorkerTime, limit_of
+
+    busy, idle, moving = WorkerTime(9.0, 0.5, 0.5, 8), WorkerTime(5.0, 4.5, 0.5, 8), WorkerTime(5.0, 0.5, 4.5, 8)
+    assert limit_of((busy, busy)).startswith("Arithmetic took 90%")
+    assert "most for worker 0" in limit_of((busy, idle)) and limit_of((moving, moving)).startswith("Adding up")

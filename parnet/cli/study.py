@@ -14,6 +14,7 @@ import numpy as np
 
 from .. import datasets
 from ..errors import HyperparameterError, require_extra
+from ..figures import PNG_DPI, SUFFIXES
 from ..model import Model
 from ..study import Study, scaling
 from .networks import Builder, builder
@@ -91,8 +92,9 @@ def write_all(found: Study, folder: Path) -> Path:
     figures = folder / FIGURES
     figures.mkdir(exist_ok=True)
     for kind in all_kinds(found):
-        for suffix in ("svg", "png", "pdf"):
-            found.plot(figures / f"{kind}.{suffix}", kind)
+        drawn = found.plot(None, kind)
+        for suffix in SUFFIXES:
+            drawn.savefig(figures / f"{kind}{suffix}", dpi=PNG_DPI)
     return found.report(folder / "report.html")
 
 

@@ -21,6 +21,8 @@ from ..errors import ParnetError, RankError, ResourceError, require_extra
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
+#: set by Open MPI's launcher where it was told `--with-ft ulfm`
+ULFM = "OMPI_MCA_mpi_ft_enable"
 #: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
 
@@ -132,9 +134,9 @@ class Ranks:
 
     # -- numbers --------------------------------------------------------------------------------
 
-    def broadcast(self, array: np.ndarray) -> None:
-        """Rank 0's numbers, on every rank."""
-        self._comm.Bcast(_bytes(array))
+    def broadcast(self, array: np.ndarray, root: int = 0) -> None:
+        """The numbers of one rank, on every rank."""
+        self._comm.Bcast(_bytes(array), root)
 
     def gather_rows(self, array: np.ndarray, first: Sequence[int]) -> None:
         """Each rank's own rows of an array, on every rank.
@@ -166,6 +168,37 @@ class Ranks:
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
         self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
         self.comm_s += time.perf_counter() - begun
+
+    # -- going on without a rank ----------------------------------------------------------------
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether the MPI library tells the survivors of a rank's death. Not collective."""
+        return os.environ.get(ULFM) == "1" and hasattr(self._comm, "Shrink")
+
+    def is_death(self, error: BaseException) -> bool:
+        """Whether the error says that some rank has died. Not collective."""
+        kinds = (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
+        return isinstance(error, self._MPI.Exception) and error.Get_error_class() in kinds
+
+    def shrink(self) -> str:
+        """Go on as fewer ranks, on all that are left; every call of the others that still waits ends with an error.
+
+        Returns:
+            who is gone, in words.
+        Raises:
+            RankError: rank 0 is, which led.
+        """
+        before = self.size
+        self._comm.Revoke()
+        self._comm = self._comm.Shrink()
+        here = set(self._comm.allgather(self.rank))
+        gone = sorted(set(range(before)) - here)
+        words = f"rank {', '.join(map(str, gone))} of {before} {'is' if len(gone) == 1 else 'are'} gone"
+        if 0 in gone:
+            raise RankError(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        return words
 
     # -- stopping -------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,6 +148,31 @@ class Memory:
             with said(f"CUDA(device={self.index}): copying from it"):
                 source[first : first + host.size].copy_to_host(host, stream=self.stream)
                 self.stream.synchronize()
+
+    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
+        """The launches of `work`, all of whose kernels have run before, as one graph; what comes back launches it.
+
+        The simulator has no graphs: there it is the work itself. numba-cuda has none either, so the driver is asked
+        directly.
+        """
+        if SIMULATED:
+            return work
+        stream, calls = int(self.stream.handle), driver.driver  # type: ignore[attr-defined]
+        mode = driver.binding.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL  # type: ignore[attr-defined]
+        with said("cuda: capturing a graph"):
+            calls.cuStreamBeginCapture(stream, mode)
+            try:
+                work()
+            finally:
+                graph = calls.cuStreamEndCapture(stream)
+            ready = calls.cuGraphInstantiate(graph, 0)
+            calls.cuGraphDestroy(graph)
+
+        def replay() -> None:
+            calls.cuGraphLaunch(ready, stream)
+
+        weakref.finalize(replay, calls.cuGraphExecDestroy, ready)
+        return replay
 
     def wait(self, where: str) -> None:
         """Until all work is done. Raises DeviceError if a kernel has failed."""

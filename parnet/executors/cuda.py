@@ -14,6 +14,7 @@ from __future__ import annotations
 import signal
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,11 +41,10 @@ class CudaProgram(Program):
     """A plan on a device.
 
     Attributes:
-        memory: of the device; `arena`, `words` (control words) and `spare` (scratch memory) lie there.
-        launches: of each step.
-        fed: what feeds have brought, by name and number; kept: what vouched for it, and the host's array.
-        feed: the last one.
-        ready: the launches of a span of steps with the fed vectors in place.
+        memory: of the device; `arena`, `words` (control words) and `spare` (scratch memory) lie there. launches: of each
+        step. fed: what feeds have brought, by name and number; kept: what vouched for it, and the host's array. feed: the
+        last one. ready: the launches of a span of steps with the fed vectors in place; graphs: of them, ways to launch them
+        all at once.
     """
 
     memory: Any = None
@@ -55,6 +55,12 @@ class CudaProgram(Program):
     kept: dict[Fed, tuple[object, Any]] = field(default_factory=dict)
     feed: Feed | None = None
     ready: dict[tuple[int, int], list[Launch]] = field(default_factory=dict)
+    graphs: dict[tuple[int, int], Callable[[], None]] = field(default_factory=dict)
+
+    def forget_launches(self) -> None:
+        """The vectors they work on have been made anew."""
+        self.ready.clear()
+        self.graphs.clear()
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The first rows of an arena buffer (rows, width), as a copy on the host."""
@@ -77,14 +83,15 @@ class CudaExecutor(Executor):
 
     Args:
         device: its number.
+        graph: a batch's launches are captured as a graph, once, and replayed.
     Raises:
         MissingExtraError, DeviceError: the extra, the driver or the device is missing.
     """
 
     name = "cuda"
 
-    def __init__(self, device: int = 0) -> None:
-        self.memory = runtime.Memory(device)
+    def __init__(self, device: int = 0, graph: bool = False) -> None:
+        self.memory, self.graph = runtime.Memory(device), graph
         self._programs: list[weakref.ref[CudaProgram]] = []
 
     def open(self, plan: Plan, store: Store) -> Program:
@@ -136,18 +143,24 @@ class CudaExecutor(Executor):
                 self._launch(program, last - first, span, interrupted)
                 _fetch_results(program, first, last)
         except DeviceError:
-            program.ready.clear()
+            program.forget_launches()
             for vector in program.vectors:
                 forget_away(vector)
             raise
 
     def _launch(self, program: CudaProgram, batches: int, span: tuple[int, int], interrupted) -> None:
-        """All batches, one launch after another; stops between two of them when interrupted."""
-        launches = _ready(program, span)
+        """All batches; stops between two of them when interrupted. A graph is captured once its kernels have run."""
+        launches, stream = _ready(program, span), self.memory.stream
+
+        def batch() -> None:
+            for launch in launches:
+                launch.kernel[launch.grid, launch.block, stream](*launch.args)
+
         with runtime.said("cuda: launching kernels"):
-            for _ in range(batches):
-                for launch in launches:
-                    launch.kernel[launch.grid, launch.block, self.memory.stream](*launch.args)
+            for number in range(batches):
+                if self.graph and number and span not in program.graphs:
+                    program.graphs[span] = self.memory.capture(batch)
+                program.graphs.get(span, batch)()
                 if interrupted:
                     break
 
@@ -159,7 +172,7 @@ class CudaExecutor(Executor):
                 for spot in [spot for spot in program.fed if spot.name in DATA]:
                     del program.fed[spot]
                 program.kept.clear()
-                program.ready.clear()
+                program.forget_launches()
                 program.feed = None
         self._programs = [reference for reference in self._programs if reference() is not None]
 
@@ -236,7 +249,7 @@ def _put(program: CudaProgram, spot: Fed, host: np.ndarray, voucher: object) -> 
     there = program.fed.get(spot)
     if there is None or there.size < host.size or there.dtype != host.dtype:
         program.fed.pop(spot, None)
-        program.ready.clear()
+        program.forget_launches()
         program.fed[spot] = program.memory.zeros(host.size, host.dtype, f"{spot.name} ({host.nbytes / 2**20:,.1f} MiB)")
     if spot.name != "out":
         program.memory.send(np.ascontiguousarray(host), program.fed[spot])

@@ -16,25 +16,21 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..comm.blocks import Block, new_block
 from ..errors import StateError, WorkerLostError, warn
 from ..kernels import control, library
 from ..kernels.entries import SPINS
-from ..kernels.step import Buffer
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
 from .crew import Crew, Limits, Member, lost_error
 from .link import Program
 from .memory import Store
+from .remote import VECTORS, RemoteProgram, bare_plan
 from .shards import Common, Place
+from .shared import Shared
 from .worker import Ref, Report, Setup
 
 #: seconds between two moments that are safe to start again from
 SAFE_S = 1.0
-#: arrays of fewer bytes are handed over anew each time, larger ones once while a fit lasts
-SMALL = 1 << 20
-#: names of the store's vectors
-VECTORS = ("parameters", "gradients", "state", "slots")
 
 
 @dataclass(frozen=True)
@@ -55,59 +51,6 @@ class Conduct:
     restarts: int = 3
     crowded: bool = False
     limits: Limits = field(default_factory=Limits)
-
-
-class RemoteProgram(Program):
-    """A program that lies with the workers; here are its plan, its control words and what comes back.
-
-    Attributes:
-        key: its number. shown: blocks of what a manual loop is shown, (rows, width), one for each output.
-        flags: the workers' stop flags of the last run.
-    """
-
-    def __init__(self, executor: ProcessesExecutor, key: int, plan: Plan, store: Store, words: list[np.ndarray]):
-        self.executor, self.key, self._store = executor, key, store
-        self.shown: list[np.ndarray] = []
-        self.flags: list[int] = []
-        self.words = words
-        empty = np.zeros(0)
-        self.vectors = tuple(getattr(store, name) for name in VECTORS)
-        whole = plan.after.request.batch if plan.after is not None else plan.request.batch
-        self.plan = replace(plan, request=replace(plan.request, batch=whole))
-        self.arena = self.scratch = self.tables = self.barrier = empty
-        self.spans, self.runs_on, self.addresses = {}, None, None  # type: ignore[assignment]
-
-    @property
-    def store(self) -> Store:  # type: ignore[override]
-        """The model's, up to date."""
-        self.executor.fetch()
-        return self._store
-
-    @property
-    def control(self) -> np.ndarray:  # type: ignore[override]
-        """(parts of all workers, control.WIDTH), as they are now."""
-        return np.concatenate(self.words)
-
-    @property
-    def undone(self) -> int:
-        return self.executor.undone
-
-    def batches_done(self) -> int:
-        return self.executor.batches_done
-
-    def stopped(self) -> bool:
-        return any(self.flags)
-
-    def resume(self, accumulate: bool) -> None:
-        self.flags = []
-        self.executor.crew.tell("resume", self.key, accumulate)
-
-    def view(self, buffer: Buffer, rows: int) -> np.ndarray:
-        """What a manual loop is shown; other buffers lie with the workers."""
-        names = [shown.name for shown in self.plan.shown]
-        if buffer.name not in names:
-            raise StateError(f"{buffer.name}: lies with the workers; use strategy='serial' to look at it")
-        return self.shown[names.index(buffer.name)][:rows]
 
 
 @dataclass
@@ -140,10 +83,7 @@ class ProcessesExecutor(Executor):
         self.undone = self.batches_done = self.restarts = 0
         self._setups: dict[int, tuple[Plan, dict, dict, list[Ref]]] = {}
         self._feeds: dict[int, tuple[RemoteProgram, Feed]] = {}
-        self._blocks: dict[int, Block] = {}
-        self._vectors: dict[tuple[str, int], tuple[np.ndarray, Ref]] = {}
-        self._roles: dict[tuple, int] = {}
-        self._data: dict[int, tuple[np.ndarray, Ref]] = {}
+        self.shared = Shared(self.crew.tell)
         self._kernels: set[tuple[str, str]] = set()
         self._numbers = 0
         self._gone: list[int] = []
@@ -157,18 +97,20 @@ class ProcessesExecutor(Executor):
 
     def open(self, plan: Plan, store: Store) -> RemoteProgram:
         self.fetch()
-        bare = _bare(plan)
+        bare = bare_plan(plan)
         key, self._numbers = self._numbers, self._numbers + 1
-        vectors = {name: self._vector(store, name) for name in VECTORS}
+        self._behind = True
+        vectors = {name: self.shared.vector(store, name) for name in VECTORS}
         common = {}
         if plan.request.shards > 1:
             for name, (shape, dtype) in Common.sizes(plan, len(store.parameters)).items():
-                common[name] = self._array(shape, dtype, "parameter server: gradients")
+                common[name] = self.shared.array(shape, dtype, "parameter server: gradients")
         words = [
-            self._array((self.threads, control.WIDTH), "int64", "parameter server") for _ in range(self.conduct.workers)
+            self.shared.array((self.threads, control.WIDTH), "int64", "parameter server")
+            for _ in range(self.conduct.workers)
         ]
         self._setups[key] = (bare, vectors, common, words)
-        program = RemoteProgram(self, key, plan, store, [self._view(ref) for ref in words])
+        program = RemoteProgram(self, key, plan, store, [self.shared.view(ref) for ref in words])
         self._store = store
         for one in self._plans(bare):  # compiled here, once, before any worker wants them
             for step in one.steps:
@@ -195,7 +137,7 @@ class ProcessesExecutor(Executor):
             self.crew.close(at_once=True)
             raise
         fresh = [m for m in self.crew.members if m.number in numbers]
-        for number, block in self._blocks.items():
+        for number, block in self.shared.blocks.items():
             self.crew.tell("block", number, block.size, handles=(block.handle,), to=fresh)
         self.crew.tell("kernels", {one: library.object_code(*one) for one in self._loop_kernels()}, to=fresh)
         self.crew.tell("kernels", {one: library.object_code(*one) for one in self._kernels}, to=fresh)
@@ -221,42 +163,6 @@ class ProcessesExecutor(Executor):
                 setup = Setup(key, plan, vectors, common, words[member.number], where)
                 self.crew.tell("program", setup, to=[member])
 
-    # -- memory ---------------------------------------------------------------------------------
-
-    def _array(self, shape: tuple[int, ...], dtype: str, what: str) -> Ref:
-        """A block of its own for an array."""
-        block = new_block(int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
-        number, self._numbers = self._numbers, self._numbers + 1
-        self._blocks[number] = block
-        self.crew.tell("block", number, block.size, handles=(block.handle,))
-        return Ref(number, tuple(shape), str(dtype))
-
-    def _view(self, ref: Ref) -> np.ndarray:
-        return self._blocks[ref.block].array(ref.shape, ref.dtype)
-
-    def _vector(self, store: Store, name: str) -> Ref:
-        """The shared copy of one of the store's vectors."""
-        vector = getattr(store, name)
-        key = (name, id(vector))
-        if key not in self._vectors:
-            self._vectors[key] = (vector, self._array(vector.shape, vector.dtype.name, "parameter server: weights"))
-            self._behind = True
-        return self._vectors[key][1]
-
-    def _role(self, role: tuple, shape: tuple[int, ...], dtype: str) -> Ref:
-        """Room for an array that comes anew each time, in a block that is kept for its like."""
-        size, number = int(np.prod(shape)) * np.dtype(dtype).itemsize, self._roles.get(role)
-        if number is None or self._blocks[number].size < size:
-            if number is not None:
-                self._forget([number])
-            number = self._roles[role] = self._array((size + size // 4,), "uint8", "parameter server: data").block
-        return Ref(number, tuple(shape), str(dtype))
-
-    def _forget(self, blocks: list[int]) -> None:
-        self.crew.tell("forget", blocks, [])
-        for number in blocks:
-            self._blocks.pop(number).close()
-
     # -- feeds ----------------------------------------------------------------------------------
 
     def start(self, program: Program, feed: Feed) -> None:
@@ -280,42 +186,28 @@ class ProcessesExecutor(Executor):
         for name in ("x", "y", "weight", "order", "rates", "sums", "losses"):
             value = getattr(feed, name)
             if isinstance(value, tuple):
-                arrays[name] = tuple(self._hand_over(program, (name, k), one, once) for k, one in enumerate(value))
+                arrays[name] = tuple(self.shared.hand_over((program.key, name, k), one, once) for k, one in enumerate(value))
             else:
-                arrays[name] = self._hand_over(program, (name, 0), value, once and name in ("x", "y", "weight"))
+                arrays[name] = self.shared.hand_over((program.key, name, 0), value, once and name in ("x", "y", "weight"))
         arrays["out"] = tuple(self._outputs(program, feed)) or None
         none = np.zeros(0)
         bare = replace(feed, x=None, y=None, weight=None, order=None, out=None, rates=None, sums=none, losses=none)
         self.crew.tell("feed", program.key, bare, arrays, to=members)
-
-    def _hand_over(self, program: RemoteProgram, role: tuple, array: np.ndarray | None, once: bool) -> Ref | None:
-        """An array's copy in shared memory."""
-        if array is None or not array.size:
-            return None
-        if once and array.nbytes > SMALL:
-            if id(array) not in self._data:
-                ref = self._array(array.shape, array.dtype.name, "parameter server: data")
-                self._view(ref)[...] = array
-                self._data[id(array)] = (array, ref)
-            return self._data[id(array)][1]
-        ref = self._role((program.key, *role), array.shape, array.dtype.name)
-        self._view(ref)[...] = array
-        return ref
 
     def _outputs(self, program: RemoteProgram, feed: Feed) -> list[Ref]:
         """Room for predictions, or for what a manual loop is shown."""
         plan = program.plan
         if plan.request.purpose == "manual":
             shapes = [(plan.request.batch, buffer.width) for buffer in plan.shown]
-            refs = [self._role((program.key, "out", k), shape, plan.request.dtype) for k, shape in enumerate(shapes)]
-            program.shown = [self._view(ref) for ref in refs]
+            refs = [self.shared.role((program.key, "out", k), shape, plan.request.dtype) for k, shape in enumerate(shapes)]
+            program.shown = [self.shared.view(ref) for ref in refs]
             return refs
         given = [out for out in listed(feed.out) if out is not None]
-        return [self._role((program.key, "out", k), out.shape, out.dtype.name) for k, out in enumerate(given)]
+        return [self.shared.role((program.key, "out", k), out.shape, out.dtype.name) for k, out in enumerate(given)]
 
     def _fed(self, program: RemoteProgram, name: str, like: np.ndarray) -> np.ndarray:
-        """The shared copy of one of a feed's small arrays."""
-        return self._view(Ref(self._roles[program.key, name, 0], like.shape, like.dtype.name))
+        """The shared copy of one of a feed's arrays."""
+        return self.shared.fed((program.key, name, 0), like)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -371,7 +263,7 @@ class ProcessesExecutor(Executor):
         """End the others' waiting for one that is gone."""
         common = self._setups[program.key][2]
         if common and common["words"].shape[0]:
-            self._view(common["words"])[0] = 1
+            self.shared.view(common["words"])[0] = 1
 
     def _replace(self, program: RemoteProgram, lost: list[Member], error: WorkerLostError) -> None:
         """Make the crew whole again and go back to the safe moment, or raise the error."""
@@ -394,7 +286,7 @@ class ProcessesExecutor(Executor):
             self._send_feed(one, feed, self.crew.members)
         for _, _, common, _ in self._setups.values():
             for ref in common.values():  # what a dying worker has left there, in padding too
-                self._view(ref)[...] = 0
+                self.shared.view(ref)[...] = 0
         self._fed(program, "sums", safe.sums)[...] = safe.sums
         self._push()
 
@@ -415,19 +307,16 @@ class ProcessesExecutor(Executor):
         feed.losses[first:last] = self._fed(program, "losses", feed.losses)[first:last]
         for k, out in enumerate(listed(feed.out) if program.plan.request.purpose == "predict" else ()):
             if out is not None:
-                ref = Ref(self._roles[program.key, "out", k], out.shape, out.dtype.name)
-                out[first * batch : last * batch] = self._view(ref)[first * batch : last * batch]
+                rows = slice(first * batch, last * batch)
+                out[rows] = self.shared.fed((program.key, "out", k), out)[rows]
 
     # -- weights --------------------------------------------------------------------------------
 
     def _pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """(the store's vector, the workers' copy)."""
-        pairs = []
-        for name in VECTORS if self._store is not None else ():
-            found = self._vectors.get((name, id(getattr(self._store, name))))
-            if found is not None:
-                pairs.append((found[0], self._view(found[1])))
-        return pairs
+        store = self._store
+        pairs = [] if store is None else [self.shared.pair(store, name) for name in VECTORS]
+        return [pair for pair in pairs if pair is not None]
 
     def _push(self) -> None:
         """The workers' vectors become those of the store."""
@@ -450,18 +339,11 @@ class ProcessesExecutor(Executor):
         if self._ahead and self.crew.members:
             self.fetch()
         self.crew.close()
-        for block in self._blocks.values():
-            block.close()
-        for kept in (self._setups, self._feeds, self._blocks, self._vectors, self._roles, self._data):
-            kept.clear()
+        self.shared.close()
+        self._setups.clear()
+        self._feeds.clear()
         self._kernels.clear()
         self._behind = True
-
-
-def _bare(plan: Plan) -> Plan:
-    """A plan without what workers do not need: losses and optimizers of the user's own, which they could not read."""
-    request = replace(plan.request, loss=None, metrics=(), optimizer=None, aims=())
-    return replace(plan, request=request, targets=(), after=None if plan.after is None else _bare(plan.after))
 
 
 def _goes_on(how: str, left: int) -> str:

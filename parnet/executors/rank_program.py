@@ -85,6 +85,17 @@ class RankProgram(ShardedProgram):
     """
 
     def __init__(self, plan: Plan, store: Store, rank: int, size: int):
+        self._plan, self.runs_on = plan, None
+        self._cut(rank, size, store)
+
+    def cut_anew(self, rank: int, size: int) -> None:
+        """Cut the shards over so many ranks from now on; a feed must be connected again."""
+        runs_on = self.runs_on
+        self._cut(rank, size, self.store)
+        self.runs_on = runs_on
+
+    def _cut(self, rank: int, size: int, store: Store) -> None:
+        plan = self._plan
         shards, numbers = plan.request.shards, len(store.parameters)
         trains = plan.after is not None and plan.request.purpose in ("train", "manual")
         self.ranges = Ranges(rank, size, shards, numbers if trains else 0)
@@ -99,6 +110,8 @@ class RankProgram(ShardedProgram):
             plan = replace(plan, after=_without_fold(plan.after))
         super().__init__(plan, store, Common.of(plan, numbers), Place(rank, size))
         self._folds = self._fold_tables()
+        if [last - first for first, last in self.ranges.own] == [1]:  # nothing to add up: sent from where it is made
+            self.out, self._folds = self.common.gradients[self.ranges.own[0][0]], self._folds[:0]
 
     def _fill_header(self, parts: int) -> None:
         """What comes once a batch is done by each rank for itself, so no words to meet at, and all the parts are here."""
@@ -147,7 +160,7 @@ class RankProgram(ShardedProgram):
             kinds = {entry[0] for entry in group}
             coming = {entry[0] for entry in groups[k + 1]} if k + 1 < len(groups) else set()
             gradients = backward and entries.COMPUTE in kinds and entries.COMPUTE not in coming and bool(coming)
-            if gradients:
+            if gradients and len(self._folds):
                 fold = [entries.APPLY, self._folds.ctypes.data, len(self._folds), self.out.ctypes.data, -1]
                 group = [*group, [entries.MEET], fold]
             shown = self._shown(*cuts[k : k + 2]) if entries.COMPUTE in kinds else ()

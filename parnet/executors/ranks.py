@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ..comm.mpi import Ranks
 from ..comm.tree import share_of
+from ..errors import RankError, warn
 from ..kernels import control
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
@@ -22,13 +23,16 @@ class RanksExecutor(Executor):
     Args:
         inner: runs this rank's native code.
         ranks: all of them.
+        shrinks: the others go on where a rank dies.
     """
 
     name = "mpi"
 
-    def __init__(self, inner: Executor, ranks: Ranks):
-        self.inner, self.ranks, self.threads = inner, ranks, inner.threads
+    def __init__(self, inner: Executor, ranks: Ranks, shrinks: bool = False):
+        self.inner, self.ranks, self.threads, self.shrinks = inner, ranks, inner.threads, shrinks
         self._feed: Feed | None = None
+        #: feeds that were started; batches of the last one that are done; those that others did before a rank died
+        self._starts = self._done = self._ahead = 0
 
     def open(self, plan: Plan, store: Store) -> Program:
         """Rank 0 first: it fills the cache of kernels for the others."""
@@ -40,8 +44,15 @@ class RanksExecutor(Executor):
         return RankProgram(plan, store, self.ranks.rank, self.ranks.size)
 
     def start(self, program: Program, feed: Feed) -> None:
-        self._feed = feed
+        self._feed, self._ahead = feed, 0
+        self._starts += 1
+        if isinstance(program, RankProgram) and (program.place.worker, program.place.workers) != self._place:
+            program.cut_anew(*self._place)
         self.inner.start(program, feed)
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        return self.ranks.rank, self.ranks.size
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         """Raises KeyboardInterrupt on all ranks after the same batch, where one of them was asked to stop."""
@@ -49,19 +60,55 @@ class RanksExecutor(Executor):
             self.inner.run(program, first, last, steps)
             return
         span = steps or program.span(())
-        stretches = program.stretches(span)
-        for batch in range(first, last):
-            stop = False
-            for stretch in stretches:
-                program.run_stretch(span, stretch)
-                self.inner.run(program, batch, batch + 1, span)
-                if program.stopped():
-                    return
-                stop |= self._exchange(program, stretch, batch)
-            if program.plan.request.purpose == "predict":
-                self._gather_outputs(program, batch)
+        self._done = max(first, self._ahead)
+        while self._done < last:
+            try:
+                stop = self._run_batch(program, self._done, span)
+            except Exception as error:
+                if not (self.shrinks and self.ranks.is_death(error)):
+                    raise
+                self._go_on_without(program)
+                continue
+            if program.stopped():
+                return
+            self._done += 1
             if stop:
                 raise KeyboardInterrupt
+
+    def _run_batch(self, program: RankProgram, batch: int, span: tuple[int, int]) -> bool:
+        """One batch, in stretches. Returns whether some rank was asked to stop."""
+        stop = False
+        for stretch in program.stretches(span):
+            program.run_stretch(span, stretch)
+            self.inner.run(program, batch, batch + 1, span)
+            if program.stopped():
+                return stop
+            stop |= self._exchange(program, stretch, batch)
+        if program.plan.request.purpose == "predict":
+            self._gather_outputs(program, batch)
+        return stop
+
+    def _go_on_without(self, program: RankProgram) -> None:
+        """A rank has died: the others take over its shards, from where the one that got farthest is.
+
+        Weights change, and sums of losses grow, only in native code behind the last exchange of a batch, so each rank stands
+        between two batches, and they stand at most one apart.
+        Raises:
+            RankError: rank 0 died, or some were already done with this run: there is nobody to go on with them.
+        """
+        ranks, store, feed = self.ranks, program.store, self._feed
+        words = ranks.shrink()
+        places = ranks.all_objects((self._starts, self._done))
+        if feed is None or len({starts for starts, _ in places}) > 1:
+            raise RankError(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
+        farthest = max(range(ranks.size), key=lambda rank: places[rank][1])
+        self._done = self._ahead = places[farthest][1]
+        for vector in (store.parameters, store.state, store.slots, feed.sums, feed.losses):
+            ranks.broadcast(vector, farthest)
+        program.cut_anew(*self._place)
+        self.inner.start(program, feed)
+        if ranks.leads:
+            warn(f"MPI: {words}; {ranks.size} go on with all shards, from batch {self._done + 1}")
 
     def _exchange(self, program: RankProgram, stretch: Stretch, batch: int) -> bool:
         """What the next stretch reads. Returns whether some rank was asked to stop."""

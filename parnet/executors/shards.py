@@ -155,6 +155,7 @@ class ShardedProgram(Program):
         self.resume(feed.accumulate)
 
     def resume(self, accumulate: bool) -> None:
+        self.control[:, control.APPLIED] = 0
         self.control[:, control.ACCUMULATE] = 0  # a shard's gradient is its own; what is added up is their sum
         self.header[entries.H_ACCUMULATE] = accumulate
         self.barrier[STOP_WORD] = 0

@@ -221,10 +221,10 @@ def _array(onnx: Any, tensor: Any, reader: Reader) -> np.ndarray:
 
 def _input(info: Any, nodes: list[Any], ours: bool, reader: Reader) -> Value:
     """An input, whose first axis is the batch. ours: parnet wrote it, with channels last."""
-    axes = [axis.dim_value if axis.HasField("dim_value") else None for axis in info.type.tensor_type.shape.dim]
-    if len(axes) < 2 or not all(n is not None and n > 0 for n in axes[1:]):
+    axes = [int(axis.dim_value) if axis.HasField("dim_value") else 0 for axis in info.type.tensor_type.shape.dim]
+    if len(axes) < 2 or min(axes[1:]) < 1:
         raise damaged(f"{reader.where}: {clip(info.name)}", "an input (batch, ...) of fixed size but for the batch", axes)
-    shape = tuple(int(n) for n in axes[1:])
+    shape = tuple(axes[1:])
     first = len(shape) == 3 and not ours and _channels_first(info.name, nodes)
     name = info.name if re.fullmatch(r"[A-Za-z0-9_.\-]{1,200}", info.name) else None
     return Value(Input((*shape[1:], shape[0]) if first else shape, name=name), first)

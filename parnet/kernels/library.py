@@ -33,7 +33,7 @@ _lock = threading.RLock()
 _addresses: dict[tuple[str, str], int] = {}
 _engines: list = []  # LLVM frees the machine code with its engine
 _user_kernels: dict[str, Kernel] = {}
-_objects: dict[tuple[str, str, int], tuple[bytes, str]] = {}  # of kernels that are in no cache on disk
+_objects: dict[tuple[str, str], tuple[bytes, str]] = {}  # of kernels that are in no cache on disk
 
 #: rises when a user's kernel takes another's place: what was linked before is out of date
 user_generation = 0
@@ -70,6 +70,7 @@ def add_user_kernel(kernel: Kernel) -> None:
             _user_kernels[kernel.name] = kernel
             for dtype in ("float32", "float64"):
                 _addresses.pop((kernel.name, dtype), None)
+                _objects.pop((kernel.name, dtype), None)
 
 
 def find(name: str) -> Kernel:
@@ -91,12 +92,7 @@ def find(name: str) -> Kernel:
 def object_code(name: str, dtype: str) -> tuple[bytes, str]:
     """The object file of a kernel and the name of its function in it, for a process that shall not compile it again."""
     with _lock:
-        if name not in _user_kernels and cache_folder() is not None:
-            return _object(name, dtype)
-        generation = user_generation
-        if (name, dtype, generation) not in _objects:
-            _objects[name, dtype, generation] = _object(name, dtype)
-        return _objects[name, dtype, generation]
+        return _objects.get((name, dtype)) or _object(name, dtype)
 
 
 def adopt(name: str, dtype: str, code: bytes, entry: str) -> None:
@@ -113,8 +109,8 @@ def _object(name: str, dtype: str) -> tuple[bytes, str]:
     if cached is not None:
         return cached
     code, entry = compile_object(find(name), dtype)
-    if path:
-        _write(path, code, entry)
+    if path is None or not _write(path, code, entry):
+        _objects[name, dtype] = code, entry
     return code, entry
 
 
@@ -131,8 +127,8 @@ def _read(path: Path) -> tuple[bytes, str] | None:
     return code, entry.decode()
 
 
-def _write(path: Path, code: bytes, entry: str) -> None:
-    """Put an object file into the cache; where that cannot be done, say so once and go on."""
+def _write(path: Path, code: bytes, entry: str) -> bool:
+    """Put an object file into the cache; where that cannot be done, say so once and go on. Returns whether it was."""
     rest = entry.encode() + b"\n" + code
     blob = hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
     try:
@@ -147,6 +143,8 @@ def _write(path: Path, code: bytes, entry: str) -> None:
             raise
     except OSError as error:
         _warn_once(f"kernel cache {path.parent} cannot be written ({error.strerror}); kernels compile in each run")
+        return False
+    return True
 
 
 @lru_cache(maxsize=8)

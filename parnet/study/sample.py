@@ -52,7 +52,9 @@ class Clock(Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         job = self.job
-        self.marks.append((job.compute_s, job.wait_s, getattr(job, "comm_s", 0.0)))
+        # strategies of several processes keep what they waited and sent themselves
+        wait_s, comm_s = getattr(job.strategy, "seconds", lambda: (0.0, 0.0))()
+        self.marks.append((job.compute_s, job.wait_s + wait_s, comm_s))
         if self.check is not None:
             self.curve.append((sum(job.epochs_s), self.check()))
 

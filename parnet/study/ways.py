@@ -25,6 +25,7 @@ class Way:
         noun: what a worker is.
         ranks: each worker is a process that `mpirun` starts.
         cores: workers are cores of this machine, of which there must be enough.
+        single: its argument that holds a worker to one thread, so that workers and not threads are counted.
     """
 
     kind: str
@@ -32,14 +33,15 @@ class Way:
     noun: str
     ranks: bool = False
     cores: bool = True
+    single: str = ""
 
 
 #: name -> way; the first is what all others are compared with
 WAYS = {
     "serial": Way("Serial", "", "thread"),
     "threads": Way("Threads", "n", "thread"),
-    "parameter-server": Way("ParameterServer", "workers", "worker"),
-    "mpi": Way("MPI", "", "rank", ranks=True),
+    "parameter-server": Way("ParameterServer", "workers", "worker", single="threads_per_worker"),
+    "mpi": Way("MPI", "", "rank", ranks=True, single="threads"),
     "cuda": Way("CUDA", "", "GPU", cores=False),
 }
 SERIAL = "serial"
@@ -168,7 +170,7 @@ def _of_count(label: str, count: Any) -> Chosen:
         raise HyperparameterError(
             f"study: strategies[{label!r}]: expected [1], as it has one {way.noun}, received {count!r}"
         )
-    return Chosen(label, way.kind, int(count))
+    return Chosen(label, way.kind, int(count), ((way.single, 1),) if way.single else ())
 
 
 def _of_object(label: str, strategy: how.Strategy) -> Chosen:

@@ -1,4 +1,4 @@
-"""The process of one run: python -m parnet.study.worker FOLDER NUMBER. Stage: study, started by `launch`.
+"""The process of one run: python worker.py FOLDER NUMBER, or many of them under mpirun. Stage: study, started by `launch`.
 
 FOLDER holds `job.pickle` (builder, samples, settings, written by the parent in a folder that nobody else may read) and takes
 `NUMBER.json`. The process ends when its standard input does, so none outlives a parent that was killed.
@@ -23,18 +23,25 @@ FAILED = 3
 def main(arguments: list[str]) -> int:
     """Run one job, or say why not."""
     folder, number = Path(arguments[0]), arguments[1]
-    if rank() == 0:
+    if not ranks():
         threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         found = _run(folder, number)
         code = 0
     except Exception as error:
         found, code = {"failure": f"{type(error).__name__}: {error}"}, FAILED
+        if ranks() and rank():
+            raise  # which ends the whole job, so that no rank waits for this one
     if rank() == 0:
         part = folder / f"{number}.part"
         part.write_text(json.dumps(found), encoding="utf-8")
         os.replace(part, folder / f"{number}.json")
     return code
+
+
+def ranks() -> bool:
+    """Whether `parnet launch` started this process; it ends its ranks itself."""
+    return "PARNET_RANKS" in os.environ
 
 
 def rank() -> int:
@@ -58,8 +65,8 @@ def _end_with_parent() -> None:
 def _run(folder: Path, number: str) -> dict:
     with open(folder / "main.json", encoding="utf-8") as file:
         _become(**json.load(file))
-    from .design import Point
-    from .sample import take
+    from parnet.study.design import Point
+    from parnet.study.sample import take
 
     with open(folder / "job.pickle", "rb") as file:
         job = pickle.load(file)

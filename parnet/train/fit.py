@@ -26,6 +26,7 @@ from .evaluate import Measurement, measure, prepare_measure
 from .history import History, Timing
 from .progress import Display
 from .session import Session
+from .worker_times import WorkerTimes
 
 #: seconds of one stretch of batches
 STRETCH_S = 0.1
@@ -72,6 +73,7 @@ class Job:
     compute_s: float = 0.0
     wait_s: float = 0.0
     epochs_s: list[float] = field(default_factory=list)
+    workers: WorkerTimes = field(default_factory=WorkerTimes)
 
 
 def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, display: Display) -> None:
@@ -97,9 +99,11 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         raise
     finally:
         wait_s, comm_s = job.strategy.seconds()
+        workers = job.workers.result()
+        comm_s += sum(worker.comm_s for worker in workers) / max(1, len(workers))
         compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
         samples = min(len(job.training), done.total)
-        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples)
+        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, samples, workers)
         session.close()
         callbacks.on_train_end()
 
@@ -129,6 +133,8 @@ def _run_epoch(model, job: Job, program: Program, callbacks, display, epoch: int
     before_s = job.compute_s
     logs = _run_batches(model, job, program, feed, callbacks, display, done)
     job.wait_s += waited_share(program) * (job.compute_s - before_s)
+    if job.strategy.apart:
+        job.workers.add(program, job.compute_s - before_s)
     if program.stopped():
         _report_non_finite(model, program, feed, callbacks, epoch, done)
         logs["loss"] = float("nan")

@@ -14,6 +14,7 @@ import numpy as np
 
 from .callbacks import Callback
 from .progress import metric_text
+from .worker_times import WorkerTime, limit_of
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,6 +36,13 @@ class Timing:
     compile_s: float = 0.0
     #: training samples in one epoch
     samples: int = 0
+    #: of a parameter server, where each worker's time went
+    workers: tuple[WorkerTime, ...] = ()
+
+    @property
+    def limit(self) -> str:
+        """What limited the run of a parameter server, in a sentence; "" without one."""
+        return limit_of(self.workers)
 
     @property
     def epoch_s(self) -> float:

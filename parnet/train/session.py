@@ -85,8 +85,6 @@ class Session:
         if self._store is not None:
             vars(self._store).update(self.weights.vectors())
 
-    # -- weights --------------------------------------------------------------------------------
-
     @property
     def store(self) -> Store:
         """The weights, made and initialised at the first use, with this model's gradients and slots; home from a device."""
@@ -129,8 +127,6 @@ class Session:
         if any(p.trainable != (p.weight.trainable and owner[p.key.rsplit("/", 1)[0]].trainable) for p in placed):
             self.network = self.network.again()
             self._forget_programs()
-
-    # -- plans ----------------------------------------------------------------------------------
 
     def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
         """The linked plan of a request, on as many threads as the strategy gives it; kept for the next time."""
@@ -201,13 +197,10 @@ class Session:
         self._programs.clear()
         self._made += 1
 
-    # -- running --------------------------------------------------------------------------------
-
     def _executor(self, runs_on: tuple[Strategy, int]) -> Executor:
         found = self._executors.get(runs_on)
         if found is None:
-            strategy, threads = runs_on
-            found = self._executors[runs_on] = strategy.open(threads)
+            found = self._executors[runs_on] = runs_on[0].open(runs_on[1])
         return found
 
     def start(self, program: Program, feed: Feed) -> None:
@@ -218,10 +211,8 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        executor.run(program, first, last, program.span(phases))
-        if executor.fetch is not None:
-            self.weights.fetch = executor.fetch
+        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""

@@ -1,0 +1,78 @@
+"""Where the time of a parameter server's workers went, and what that says. Stage: train.
+
+Must not know: how a model trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..executors.link import Program
+from ..kernels import control
+
+#: shares of a run beyond which waiting, or moving gradients, is what limits it
+WAITS, MOVES = 0.15, 0.3
+
+
+@dataclass(frozen=True)
+class WorkerTime:
+    """Where the time of one worker went, the mean over its threads.
+
+    Attributes:
+        compute_s: gradients of its shards.
+        wait_s: waiting for the others.
+        comm_s: adding up all shards' gradients of its range of the weights, and updating that.
+        comm_bytes: of gradients read and written for that.
+    """
+
+    compute_s: float
+    wait_s: float
+    comm_s: float
+    comm_bytes: int
+
+
+@dataclass
+class WorkerTimes:
+    """Sums over the epochs of a run."""
+
+    seconds: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    bytes: float = 0.0
+
+    def add(self, program: Program, run_s: float) -> None:
+        """An epoch that took so many seconds has been run."""
+        words = program.control.astype(float)
+        shares = words[:, [control.WAITED, control.APPLIED]] / np.maximum(words[:, [control.CYCLES]], 1.0)
+        parts = len(words) // program.plan.request.workers
+        shares = shares.reshape(-1, parts, 2).mean(axis=1) if parts else shares
+        if len(self.seconds) != len(shares):
+            self.seconds = np.zeros((len(shares), 3))
+        self.seconds += run_s * np.column_stack([1 - shares.sum(axis=1), shares])
+        after = program.plan.after
+        folds = () if after is None else (step for step in after.steps if step.kernel == "shards.fold")
+        self.bytes += program.batches_done() * sum(step.bytes for step in folds) / max(1, len(shares))
+
+    def result(self) -> tuple[WorkerTime, ...]:
+        """One for each worker."""
+        return tuple(WorkerTime(float(row[0]), float(row[1]), float(row[2]), int(self.bytes)) for row in self.seconds)
+
+
+def limit_of(workers: tuple[WorkerTime, ...]) -> str:
+    """What limited a run, in a sentence."""
+    if not workers:
+        return ""
+    total = sum(w.compute_s + w.wait_s + w.comm_s for w in workers) or 1.0
+    waits, moves = (sum(getattr(w, name) for w in workers) / total for name in ("wait_s", "comm_s"))
+    slowest = max(range(len(workers)), key=lambda k: workers[k].compute_s)
+    if waits > WAITS:
+        return (
+            f"Workers waited for each other {waits:.0%} of the time, most for worker {slowest}, which computed longest: the "
+            "batch may be small for so many workers, or other programs keep the cores busy."
+        )
+    if moves > MOVES:
+        return (
+            f"Adding up gradients and updating weights took {moves:.0%} of the time: memory limits it; larger batches make "
+            "it rarer."
+        )
+    return f"Arithmetic took {1 - waits - moves:.0%} of the time: more cores would help."
