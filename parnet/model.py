@@ -369,7 +369,8 @@ class Model:
             validation_steps: batches of a validation, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
             trace: path of a JSON file that says when each thread did which step of the plan and when it waited, for the last
-                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it.
+                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it. Of one process without
+                virtual shards.
         Returns:
             the History.
         Raises:
@@ -414,8 +415,9 @@ class Model:
         return_dict=False,
         verbose=0,
         strategy="auto",
+        trace=None,
     ):
-        """Loss and metrics of a data set, in inference mode.
+        """Loss and metrics of a data set, in inference mode. trace: as of `fit`.
 
         Args:
             x, y, sample_weight: as `fit` takes them. steps: batches, if not all.
@@ -432,7 +434,8 @@ class Model:
             self._compare_ranges(source, "evaluate")
             display.begin()
             display.epoch_begin(0)
-            measured = measure(self, source, chosen, lambda rows: display.update(rows, {}))
+            with recorded(self.session, trace, "evaluate"):
+                measured = measure(self, source, chosen, lambda rows: display.update(rows, {}))
             logs = measured.results()
             display.learn_samples(measured.rows)
             display.epoch_end(0, time.perf_counter() - begun, logs)
@@ -446,17 +449,19 @@ class Model:
         for seen, one in zip(self.input_ranges, first.rows.x if first else (), strict=False):
             seen.compare(one, where)
 
-    def predict(self, x, batch_size: int = 32, *, steps=None, verbose=0, strategy="auto") -> Any:
+    def predict(self, x, batch_size: int = 32, *, steps=None, verbose=0, strategy="auto", trace=None) -> Any:
         """Outputs (rows, *output shape) of a data set, in inference mode; a list for several outputs.
 
         Args:
             x: as `fit` takes it; targets that a loader or an iterable gives are left aside. steps: batches, if not all.
+            trace: as of `fit`.
         """
         chosen = how.get(strategy)
         source = as_inputs(self, x, batch_size, steps, chosen)
         with closing(self.session), closing(source):
             self._compare_ranges(source, "predict")
-            result = predict(self, source, chosen)
+            with recorded(self.session, trace, "predict"):
+                result = predict(self, source, chosen)
         return result[0] if len(result) == 1 else result
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):

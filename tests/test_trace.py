@@ -222,6 +222,21 @@ def test_ring_is_read_as_it_was_laid_down():
     assert clock.hertz == 1000 and clock.of(np.array([500])).tolist() == [5.5]
 
 
+@pytest.mark.plot
+@pytest.mark.parametrize("verb", ["evaluate", "predict"])
+def test_evaluate_and_predict_leave_traces_too(tmp_path, verb):
+    pytest.importorskip("matplotlib")
+    model, (x, y), path = compiled(), data(), tmp_path / "t.json"
+    given = (x,) if verb == "predict" else (x, y)
+    plain = getattr(model, verb)(*given, batch_size=SIZE, strategy=Parts(2))
+    traced = getattr(model, verb)(*given, batch_size=SIZE, strategy=Parts(2), trace=path)
+    assert np.array_equal(plain, traced)
+    timeline = read_trace(path)
+    assert [(p["purpose"], p["batches"]) for p in timeline.programs] == [(verb, BATCHES)]
+    assert batches_of(timeline, 1)[0][0].name == f"{verb} batch 1"
+    assert "of 7 run" in viz.plot_timeline(timeline).axes[0].get_title(loc="left")
+
+
 def test_a_diverging_training_leaves_a_trace_that_ends_at_the_loss(tmp_path):
     model = odd()
     model.compile(pn.optimizers.SGD(1e30), "mse")

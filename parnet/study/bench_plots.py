@@ -23,6 +23,11 @@ WHERE = "parnet report"
 WIDTH, BAR_INCHES, EDGE_INCHES = 8.0, 0.26, 1.1
 #: bars of one picture at most
 MOST_BARS = 40
+#: whether a value is parnet's -> how its bar is drawn
+LOOKS: dict[bool, dict[str, Any]] = {
+    True: {"facecolor": figures.BLUE},
+    False: {"facecolor": figures.ORANGE, "hatch": "///", "edgecolor": "white"},
+}
 
 
 def plot_groups(content: dict[str, Any], folder: str | os.PathLike[str], suffix: str = ".svg") -> list[Path]:
@@ -58,14 +63,12 @@ def bars(group: str, unit: str, records: list[Record], below: str = "") -> Figur
     figure = figures.new_figure(WHERE, WIDTH, EDGE_INCHES + BAR_INCHES * len(records))
     ax = figure.add_subplot()
     for row, record in enumerate(records):
-        ours = is_ours(record)
-        look: dict[str, Any] = (
-            {"color": figures.BLUE} if ours else {"facecolor": figures.ORANGE, "hatch": "///", "edgecolor": "white"}
-        )
+        look = LOOKS[is_ours(record)]
         error = (record.spread or 0.0) / 2
         ax.barh(row, record.value, 0.7, xerr=error or None, error_kw={"linewidth": 0.8, "ecolor": "0.2"}, **look)
         ax.text(max(record.value, 0.0) + error, row, f" {number(record.value)}", va="center", fontsize=7)
     _label(ax, group, unit, records)
+    _legend(ax, records)
     figure.supxlabel(below, fontsize=5.5, color="0.35", x=0.01, ha="left")
     return figure
 
@@ -83,3 +86,12 @@ def _label(ax: Axes, group: str, unit: str, records: list[Record]) -> None:
     ax.set_xlabel(unit)
     ax.set_title(group, loc="left", fontsize=10)
     figures.plain(ax, "x")
+
+
+def _legend(ax: Axes, records: list[Record]) -> None:
+    """Who is who, where there is more than parnet."""
+    from matplotlib.patches import Patch
+
+    if not all(map(is_ours, records)):
+        patches = [Patch(label="parnet" if ours else "others", **look) for ours, look in LOOKS.items()]
+        ax.legend(handles=patches, loc="best", fontsize=8, edgecolor="none")
