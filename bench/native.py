@@ -1,14 +1,15 @@
 """A kernel run in a native loop, and the peak of the processor. Python is entered once a sample.
 
-A product is one step of a one-layer plan, run for many batches by the executor; the peak is parnet's own
-register tile on operands that never leave the first-level cache. Must not know: what a product is compared
-with.
+A product or convolution is a step of a small plan, run for many batches by the executor; the peak is parnet's own
+register tile on operands that never leave the first-level cache. Must not know: what a product is compared with.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from parnet.kernels.tile import STORE
 from parnet.losses import MeanSquaredError
 from parnet.plan.plan import Request, make_plan
 
+from .workers import cores
+
 #: numbers between the operands of two threads: pages apart
 APART = 8192
 LANES = vector_bytes() // 4
@@ -40,7 +43,7 @@ def resident_tile(op, ctl, mem, part, parts):
     op: depth, numbers from one part's operands to the next part's.
     """
     mine = at(mem, part * op[1])
-    three(op[0], mine, 1, 0, at(mine, 64), 0, at(mine, 256), 256, TILE_ROWS, 0, STORE, like(mem, 0))
+    three(op[0], mine, 1, 0, at(mine, 64), 0, at(mine, 256), 256, TILE_ROWS, 0, STORE, like(mem, 0), 0)
 
 
 class Peak:
@@ -66,8 +69,11 @@ class Peak:
         if self.threads == 1:
             return self._timed(0)[1]
         gate, ends = threading.Barrier(self.threads), [(0.0, 0.0)] * self.threads
+        places = cores(self.threads)
 
         def work(part: int) -> None:
+            if part < len(places):
+                os.sched_setaffinity(0, {places[part]})  # else new threads share a core for their few milliseconds
             gate.wait()
             begun, took = self._timed(part)
             ends[part] = (begun, begun + took)
@@ -134,3 +140,81 @@ class Product:
     def operands(self) -> tuple[np.ndarray, np.ndarray]:
         """The same two matrices for NumPy, the first as a transpose for the gradient."""
         return (self.x, self.weights) if self.kernel == "product.forward" else (self.x.T, self.dy)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a convolution: the image's side, channels, the window's side, its step, filters; "same" padding for 3x3."""
+
+    side: int
+    channels: int
+    taps: int
+    step: int
+    filters: int
+
+    @property
+    def name(self) -> str:
+        """For tables: "3x3 64-64 at 56", "1x1 / 2 256-512 at 56"."""
+        step = f" / {self.step}" if self.step > 1 else ""
+        return f"{self.taps}x{self.taps}{step} {self.channels}-{self.filters} at {self.side}"
+
+    @property
+    def padding(self) -> str:
+        """Of the layer."""
+        return "same" if self.taps == 3 else "valid"
+
+
+class Convolution:
+    """The three passes of a Conv2D with bias, behind a layer that wants the gradient of its input.
+
+    Args:
+        shape: of the convolution.
+        rows: of the batch.
+        threads: parts.
+    """
+
+    #: pass -> its kernels
+    PASSES = {
+        "forward": ("conv.forward",),
+        "input gradient": ("conv.turn_weights", "conv.input_gradient"),
+        "weight gradient": ("conv_weights.gradient",),
+    }
+
+    def __init__(self, shape: Shape, rows: int, threads: int = 1):
+        size = (shape.side, shape.side, shape.channels)
+        layer = L.Conv2D(shape.filters, shape.taps, strides=shape.step, padding=shape.padding)
+        self.model = pn.Sequential([L.Input(size), L.BatchNormalization(), layer], seed=0)
+        network, store = self.model.session.network, self.model.session.store
+        store.need_gradients()
+        self.shape, self.rows = shape, rows
+        self.plan = make_plan(network, Request("manual", rows, threads=threads, loss=MeanSquaredError()))
+        self.executor = SerialExecutor() if threads == 1 else ThreadsExecutor(threads)
+        self.program = self.executor.open(self.plan, store)
+        np.random.default_rng(0).random(dtype=np.float32, out=self.program.arena)
+        self.program.arena -= 0.5
+        self.image = np.zeros((rows, *size), np.float32)
+        out = layer.output_shape(size)
+        self.flops = 2.0 * rows * np.prod(out) * shape.channels * shape.taps**2
+
+    def seconds(self, what: str, batches: int) -> float:
+        """The native loop over that many batches of a pass."""
+        kernels = self.PASSES[what]
+        found = [i for i, step in enumerate(self.plan.steps) if step.kernel in kernels]
+        self.executor.start(self.program, Feed(self.image, self.rows * batches))
+        begun = time.perf_counter()
+        self.executor.run(self.program, 0, batches, steps=(found[0], found[-1] + 1))
+        return time.perf_counter() - begun
+
+    def middle(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the last forward run computed for one pixel of the last image, and what NumPy makes of its window."""
+        step = next(step for step in self.plan.steps if step.kernel == "conv.forward")
+        x, y = (self.program.view(self.plan.buffers[step.operands[i].name], self.rows)[-1] for i in (0, 2))
+        given, shape = self.plan.buffers[step.operands[0].name].shape, self.shape
+        weights = {placed.key.rsplit("/")[-1]: placed for placed in self.model.session.network.placed.values()}
+        kernel, bias = (weights[name].read(self.model.session.store.parameters) for name in ("kernel", "bias"))
+        side = round((y.size // shape.filters) ** 0.5)
+        at = side // 2
+        first = at * shape.step - (shape.taps // 2 if shape.padding == "same" else 0)
+        window = x.reshape(given)[first : first + shape.taps, first : first + shape.taps]
+        expected = np.tensordot(window, kernel, 3) + bias
+        return y.reshape(side, side, -1)[at, at], expected

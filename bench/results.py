@@ -38,6 +38,8 @@ class Record:
         target, meets: what the ratio, or the value where there is no ratio, must be, and whether it is.
         other_cpu: cores that other processes used meanwhile.
         note: what a reader must know.
+        detail: another record sums it up; it is shown in a matrix of ratios, at the row and column that its name gives,
+            "ROW, COLUMN".
         commit, at: of parnet, and when.
     """
 
@@ -55,6 +57,7 @@ class Record:
     meets: bool | None = None
     other_cpu: float | None = None
     note: str = ""
+    detail: bool = False
     commit: str | None = None
     at: str = ""
 

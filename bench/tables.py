@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .results import Record
 
-GROUPS = ("epochs", "products", "accuracy", "startup")
+GROUPS = ("epochs", "resnet", "products", "convolutions", "accuracy", "startup")
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
@@ -55,27 +55,51 @@ def text_table(records: Iterable[Record]) -> str:
     return "\n".join(lines)
 
 
+def matrix(records: Iterable[Record]) -> list[list[str]]:
+    """Details as rows of cells: the ratio of a record "ROW, COLUMN" in its row and column, the columns' names first."""
+    cells: dict[str, dict[str, str]] = {}
+    for r in records:
+        if r.detail:
+            row, column = r.name.split(", ", 1)
+            cells.setdefault(row, {})[column] = "-" if r.ratio is None else f"{r.ratio:.2f}"
+    columns = sorted({column for found in cells.values() for column in found})
+    return [["", *columns], *([row, *(found.get(c, "") for c in columns)] for row, found in cells.items())]
+
+
+def text_matrix(rows: list[list[str]]) -> str:
+    """A matrix for a terminal; the columns' names stand in several lines."""
+    names = [name.split(", ") for name in rows[0]]
+    heads = [[name[i] if i < len(name) else "" for name in names] for i in range(max(map(len, names)))]
+    rows = [*heads, *rows[1:]]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(names))]
+    lines = [[t.rjust(w) if i else t.ljust(w) for i, (t, w) in enumerate(zip(row, widths, strict=True))] for row in rows]
+    return "\n".join("  ".join(line).rstrip() for line in lines)
+
+
 def in_order(records: Iterable[Record]) -> list[Record]:
     """Group by group, the epochs first; within a group as they were measured."""
     return sorted(records, key=lambda r: GROUPS.index(r.group) if r.group in GROUPS else len(GROUPS))
 
 
 def report(content: dict) -> str:
-    """Everything in a results file, for a terminal: a table a group, peers, machine."""
+    """Everything in a results file, for a terminal: a table a group, one more of its details, peers, machine."""
     groups: dict[str, list[Record]] = {}
     for record in in_order(content["records"]):
         groups.setdefault(record.group, []).append(record)
-    parts = [f"{name}\n{text_table(records)}" for name, records in groups.items()]
+    parts = []
+    for name, records in groups.items():
+        parts.append(f"{name}\n{text_table(r for r in records if not r.detail)}")
+        parts += [text_matrix(matrix(records))] * any(r.detail for r in records)
     notes = [f"{r.name}: {r.note}" for r in content["records"] if r.note]
     notes += [f"peer {name}: {state}" for name, state in sorted(content["peers"].items())]
     return "\n\n".join([*parts, "\n".join([*notes, place(content["machine"])])])
 
 
 def figures(content: dict) -> str:
-    """The README's table: every record with a target, then the machine and the peers."""
+    """The README's tables: every record with a target that is no detail; machine and peers; details, folded away."""
     lines = ["| | measured | beside | ratio | wanted | reached |", "|---|---|---|---|---|---|"]
     for r in in_order(content["records"]):
-        if r.target:
+        if r.target and not r.detail:
             cells = (
                 r.name,
                 f"{number(r.value)} {r.unit}".strip(),
@@ -88,7 +112,18 @@ def figures(content: dict) -> str:
         "",
         f"Medians, parnet and peer in turn. {place(content['machine'])}." + (f" Peers: {peers}." if peers else ""),
     ]
+    for group in GROUPS:
+        details = [r for r in content["records"] if r.detail and r.group == group]
+        lines += folded(f"Of {group}, each as a fraction of the {details[0].against}", matrix(details)) if details else []
     return "\n".join(lines)
+
+
+def folded(title: str, rows: list[list[str]]) -> list[str]:
+    """A matrix for the README that a click opens."""
+    head = [name.replace(", ", "<br>") for name in rows[0]]
+    lines = [f"| {' | '.join(row)} |" for row in [head, *rows[1:]]]
+    lines.insert(1, "|---" + "|---:" * (len(head) - 1) + "|")
+    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>"]
 
 
 def write_figures(readme: Path, table: str) -> None:

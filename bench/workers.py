@@ -1,7 +1,7 @@
 """The contenders' processes: started, asked for epochs, stopped. Each runs a script of bench/peers.
 
-A peer's Python is named by PARNET_PEER_TORCH, _JAX, _KERAS or _SKLEARN; without that it is this one, if it
-has the package. A peer that is missing, fails or takes too long is left out, with the reason kept in
+A peer's Python is named by PARNET_PEER_TORCH, _JAX, _KERAS, _SKLEARN, _OPENVINO or _ONNXRUNTIME; without that it is this
+one, if it has the package. A peer that is missing, fails or takes too long is left out, with the reason kept in
 `failure`; it never ends a measurement. Must not know: what the scripts do.
 """
 
@@ -27,7 +27,8 @@ from .timing import Contender
 
 PEERS = Path(__file__).parent / "peers"
 ROOT = Path(__file__).parent.parent
-PACKAGES = {"torch": "torch", "jax": "jax", "keras": "keras", "sklearn": "sklearn"}
+#: libraries beside parnet, each the name of its package
+PACKAGES = ("torch", "jax", "keras", "sklearn", "openvino", "onnxruntime")
 #: seconds for imports, of all and of each after the others; for the first epoch, with compilation; for one more
 READY_S, READY_LEAST_S, WARM_S, EPOCH_S = 90.0, 20.0, 90.0, 45.0
 #: seconds for ending
@@ -45,7 +46,7 @@ def interpreter(library: str) -> str | None:
     named = os.environ.get(f"PARNET_PEER_{library.upper()}")
     if named:
         return named
-    return sys.executable if importlib.util.find_spec(PACKAGES[library]) else None
+    return sys.executable if importlib.util.find_spec(library) else None
 
 
 def reason_in(errors: str) -> str:
@@ -66,10 +67,12 @@ class Worker:
     """One contender's process.
 
     Attributes:
-        library: "parnet", or a key of PACKAGES.
+        library: "parnet", or one of PACKAGES.
         variant: what its script is asked for.
         threads: that its library may use; it is held on as many cores.
-        net, data, batch: see `bench.peers.serve`; batch 0 is the network's.
+        net, data, batch: see `bench.peers.serve`; batch 0 is the network's, no data are samples of its own.
+        script: of bench/peers is LIBRARY_SCRIPT.py.
+        warming: the line that asks for its first epoch.
         failure: why it is out of the race; empty while it is in.
         version: of its library, once that is loaded.
         asked, spent_s: epochs so far, and their seconds.
@@ -79,8 +82,10 @@ class Worker:
     variant: str
     threads: int
     net: str
-    data: Path
+    data: Path | None = None
     batch: int = 0
+    script: str = "peer"
+    warming: str = ""
     failure: str = ""
     version: str = ""
     asked: int = 0
@@ -102,7 +107,8 @@ class Worker:
         if python is None:
             self.failure = f"not installed; name its Python in PARNET_PEER_{self.library.upper()}"
             return
-        command = [python, str(PEERS / f"{self.library}_peer.py"), self.net, "--data", str(self.data)]
+        command = [python, str(PEERS / f"{self.library}_{self.script}.py"), self.net]
+        command += ["--data", str(self.data)] if self.data else []
         command += ["--threads", str(self.threads), "--batch", str(self.batch)]
         command += ["--variant", self.variant] if self.library != "parnet" else []
         command += ["--cores", ",".join(map(str, cores(self.threads)))]
@@ -158,7 +164,7 @@ class Worker:
 
     def warm_up(self) -> bool:
         """Whether it got through a first epoch."""
-        self.ask(limit_s=WARM_S)
+        self.ask(self.warming, limit_s=WARM_S)
         self.asked, self.spent_s = 0, 0.0
         return not self.failure
 

@@ -71,12 +71,17 @@ def settings() -> Settings:
     return read(os.environ)
 
 
+def usable_set() -> set[int]:
+    """The processors in the affinity mask, by number."""
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # macOS and Windows have no affinity mask
+        return set(range(os.cpu_count() or 1))
+
+
 def usable_cores() -> int:
     """Cores this process may use: the affinity mask, cut by the cgroup's CPU quota, at least 1."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS and Windows have no affinity mask
-        cores = os.cpu_count() or 1
+    cores = len(usable_set())
     quota = cgroup_quota()
     if quota is not None:
         cores = min(cores, max(1, int(quota)))

@@ -12,6 +12,8 @@
     ├── DatasetError          (OSError)      a data set that cannot be had
     ├── ResourceError         (RuntimeError) more threads or memory than the machine gives
     ├── KernelError           (RuntimeError) a kernel that does not compile
+    ├── RankError             (RuntimeError) ranks that do not fit together, or one that failed
+    ├── WorkerLostError       (RuntimeError) a worker process died, failed or hung
     └── MissingExtraError     (ImportError)  an optional package is not installed
 
 Each message says where, expected, received, what to do.
@@ -72,6 +74,23 @@ class ResourceError(ParnetError, RuntimeError):
 
 class KernelError(ParnetError, RuntimeError):
     """A kernel that does not compile."""
+
+
+class RankError(ParnetError, RuntimeError):
+    """MPI ranks that were given different things, or one of which failed."""
+
+
+class WorkerLostError(ParnetError, RuntimeError):
+    """A worker process died, failed or hung.
+
+    Attributes:
+        worker, pid: which one.
+        undone: batches whose updates the weights no longer hold: they are those of the last moment that was safe.
+    """
+
+    worker: int = -1
+    pid: int = 0
+    undone: int = 0
 
 
 class MissingExtraError(ParnetError, ImportError):

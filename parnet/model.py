@@ -232,11 +232,19 @@ class Model:
 
         save_model(self, path)
 
-    def save_weights(self, path) -> None:
-        """Write the weights alone into one file."""
-        from .io.model_file import save_weights
+    def save_weights(self, path, format: str = "auto") -> None:
+        """Write the weights alone, for parnet, Keras or PyTorch by the path's ending; see `parnet.io.weights_writer`."""
+        from .io.weights_writer import save_weights
 
-        save_weights(self, path)
+        save_weights(self, path, format)
+
+    def export(self, path, format: str = "onnx") -> None:
+        """Write the model for inference elsewhere, as an ONNX file; see `parnet.io.onnx_writer.save_onnx`."""
+        from .io.onnx_writer import save_onnx
+
+        if format != "onnx":
+            raise unknown_name("export: format", format, ("onnx",))
+        save_onnx(self, path)
 
     def load_weights(self, path, format: str = "auto", strict: bool = True):
         """Read the weights from a file of parnet, Keras or PyTorch (safetensors); see `parnet.io.weights`."""
@@ -412,7 +420,7 @@ class Model:
         self._check_compiled("evaluate")
         chosen = how.get(strategy)
         source = as_source(self, x, y, sample_weight, batch_size, steps, chosen, "evaluate")
-        display = progress(verbose, source.samples, training=False, steps=source.steps)
+        display = progress(verbose if chosen.leads else 0, source.samples, training=False, steps=source.steps)
         begun = time.perf_counter()
         with closing(self.session), closing(source), display:
             self._compare_ranges(source, "evaluate")

@@ -22,6 +22,7 @@ class Optimizer(Configurable):
     Args:
         parameters: `net.parameters()`, for a manual loop; left out with `compile`.
         learning_rate, lr: a number above 0, or a schedule of `parnet.schedules`.
+        decay: Keras 2's: the rate of update n is lr / (1 + decay n), as `schedules.InverseTimeDecay(lr, 1, decay)` has it.
         clipnorm: cut the gradient of each weight array to that norm.
         global_clipnorm: cut the gradient of all weights together to that norm.
         clipvalue: cut each number of the gradient to [-clipvalue, clipvalue].
@@ -42,6 +43,7 @@ class Optimizer(Configurable):
         learning_rate=None,
         *,
         lr=None,
+        decay: float | None = None,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
         clipvalue: float | None = None,
@@ -52,6 +54,8 @@ class Optimizer(Configurable):
             raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
         rate = lr if learning_rate is None else learning_rate
         self._rate = self._checked_rate(self.default_rate if rate is None else rate)
+        if decay:
+            self._rate = schedules.InverseTimeDecay(self._rate, 1, decay)
         self.clipnorm = self._limit("clipnorm", clipnorm)
         self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
         self.clipvalue = self._limit("clipvalue", clipvalue)

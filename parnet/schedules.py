@@ -103,6 +103,33 @@ class ExponentialDecay(Schedule):
 
 
 @registry.add()
+class InverseTimeDecay(Schedule):
+    """initial_learning_rate / (1 + decay_rate * step / decay_steps), as in Keras.
+
+    Args:
+        initial_learning_rate: the rate at step 0, above 0.
+        decay_steps: steps that add `decay_rate` to the denominator, above 0.
+        decay_rate: that summand, 0 or more.
+        staircase: round step / decay_steps down, so that the rate falls at intervals.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(self, initial_learning_rate: float, decay_steps: float, decay_rate: float, staircase: bool = False):
+        where = "InverseTimeDecay"
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, f"{where}(initial_learning_rate)", low=0, above=True
+        )
+        self.decay_steps = check_number(decay_steps, f"{where}(decay_steps)", low=0, above=True)
+        self.decay_rate = check_number(decay_rate, f"{where}(decay_rate)", low=0)
+        self.staircase = bool(staircase)
+
+    def rate(self, step):
+        times = step / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (np.floor(times) if self.staircase else times))
+
+
+@registry.add()
 class CosineDecay(Schedule):
     """Half a cosine down to a lowest rate: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
 

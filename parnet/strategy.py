@@ -2,22 +2,29 @@
 
     strategy="serial"                one thread
     strategy="threads"               all usable cores; pn.strategy.Threads(n) for n of them
+    strategy="parameter-server"      two worker processes; pn.strategy.ParameterServer(workers, ...)
     strategy="auto"                  threads where the cost model says they pay, else serial (the default)
+    strategy="mpi"                   the ranks of an MPI job, see `parnet launch`; pn.strategy.MPI(...)
 
-All give the same bits. Must not know: models.
+All give the same bits for the same number of virtual shards, which is 1 unless asked for. Must not know: models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
-from .checks import check_argument
-from .config import usable_cores
-from .errors import DataError, UnknownNameError, unknown_name
+from .checks import check_argument, check_count, check_number
+from .comm.mpi import Ranks, ranks_of
+from .config import settings, usable_cores, usable_set
+from .errors import DataError, ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
+from .executors.crew import Limits
+from .executors.processes import Conduct, ProcessesExecutor
+from .executors.ranks import RanksExecutor
 from .executors.serial import SerialExecutor
 from .executors.threads import ThreadsExecutor, check_threads
+from .kernels.entries import MOST_SHARDS
 
 #: below this much work a batch, microseconds on one thread, `auto` stays serial
 WORTH_SHARING_US = 15.0
@@ -27,10 +34,30 @@ class Strategy:
     """Base of all strategies.
 
     Attributes:
-        streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
+        shards: virtual shards of each batch, see `Serial`.
+        workers: processes that share them.
+        apart: plans run in other processes alone.
     """
 
-    streams: ClassVar[bool] = False
+    shards: int = 1
+    workers: int = 1
+    apart: bool = False
+    #: the ranks of an MPI job, where there is one
+    ranks: Ranks | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process shows progress, calls callbacks and writes files."""
+        return True
+
+    @property
+    def streams(self) -> bool:
+        """Whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory."""
+        return not self.apart and self.ranks is None and self.shards == 1
+
+    def seconds(self) -> tuple[float, float]:
+        """Seconds of this `fit` spent waiting for other processes, and moving numbers between them."""
+        return 0.0, 0.0
 
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
@@ -46,14 +73,9 @@ class Strategy:
 
 
 def check_shards(shards, where: str) -> None:
-    """Raise HyperparameterError unless the number of virtual shards is 1."""
-    check_argument(
-        isinstance(shards, int) and shards == 1,
-        f"{where}(shards)",
-        "1",
-        shards,
-        "leave it out; virtual shards come with the parameter server",
-    )
+    """Raise HyperparameterError unless it is a number of virtual shards."""
+    good = hasattr(shards, "__index__") and not isinstance(shards, bool) and 1 <= int(shards) <= MOST_SHARDS
+    check_argument(good, f"{where}(shards)", f"a whole number from 1 to {MOST_SHARDS}", shards, "leave it out for 1")
 
 
 @dataclass(frozen=True)
@@ -61,11 +83,11 @@ class Serial(Strategy):
     """Everything on the calling thread.
 
     Args:
-        shards: 1; virtual shards come with the parameter server.
+        shards: parts that each batch is cut into, whose gradients are then added along a fixed tree: with as many shards
+            every strategy gives the same bits, a parameter server's workers and MPI's ranks among them.
     """
 
     shards: int = 1
-    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_shards(self.shards, "Serial")
@@ -77,14 +99,14 @@ class Threads(Strategy):
 
     Args:
         n: how many, at most the usable cores; None for all of them.
-        shards: 1; virtual shards come with the parameter server.
+        shards: parts that each batch is cut into, whose gradients are then added along a fixed tree: with as many shards
+            every strategy gives the same bits, a parameter server's workers and MPI's ranks among them.
     Raises:
         HyperparameterError, ResourceError: n is no number above 0, or more than the process may use.
     """
 
     n: int | None = None
     shards: int = 1
-    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threads(self.n)
@@ -94,26 +116,149 @@ class Threads(Strategy):
         return check_threads(self.n)
 
 
+ON_FAILURE = ("abort", "restart", "shrink")
+
+
+@dataclass(frozen=True)
+class ParameterServer(Strategy):
+    """Worker processes on this machine, each with its own virtual shards of every batch.
+
+    Data, weights and gradients lie in shared memory, once. In each step every worker computes the gradients of its shards;
+    then, as the server of a range of the weights, it adds up that range over all shards and updates it. With the same
+    `shards` any number of workers and threads gives the bits of `Serial(shards=...)`. Workers never run the user's script.
+
+    Args:
+        workers: processes.
+        mode: "sync", the only one so far.
+        threads_per_worker: an even share of the usable cores for None.
+        shards: parts that each batch is cut into, see `Serial`; as many as workers for None. Give a number to have the same
+            bits for other numbers of workers too.
+        on_failure: when a worker is lost: "abort" raises WorkerLostError; "restart" starts another in its place and
+            "shrink" goes on with those that are left, both from a moment at most a second before, with the same result.
+            A manual loop always aborts.
+        oversubscribe: allow more threads than cores.
+        restarts: workers that may be lost before WorkerLostError is raised after all.
+        stall_warning_s, stall_limit_s: seconds after which a worker that does nothing is named, and given up.
+    Raises:
+        HyperparameterError: an argument that makes no sense. ResourceError: more threads than usable cores; at the start
+        of a run, too little memory. WorkerLostError: a worker died, failed or hung; the weights are those of the last safe
+        moment.
+    """
+
+    workers: int = 2
+    mode: str = "sync"
+    threads_per_worker: int | None = None
+    shards: int | None = None  # type: ignore[assignment]
+    on_failure: str = "abort"
+    oversubscribe: bool = False
+    restarts: int = 3
+    stall_warning_s: float = 10.0
+    stall_limit_s: float = 60.0
+    apart = True
+
+    def __post_init__(self) -> None:
+        if self.mode != "sync":
+            raise unknown_name("ParameterServer(mode)", self.mode, ("sync",))
+        if self.on_failure not in ON_FAILURE:
+            raise unknown_name("ParameterServer(on_failure)", self.on_failure, ON_FAILURE)
+        workers = check_count(self.workers, "ParameterServer(workers)")
+        shards = workers if self.shards is None else self.shards
+        check_shards(shards, "ParameterServer")
+        check_argument(
+            shards >= workers, "ParameterServer(shards)", f"at least {workers}, one a worker", shards, "give more"
+        )
+        check_count(self.restarts, "ParameterServer(restarts)", low=0)
+        warning = check_number(self.stall_warning_s, "ParameterServer(stall_warning_s)", 0, above=True)
+        check_number(self.stall_limit_s, "ParameterServer(stall_limit_s)", warning)
+        threads = self.threads_per_worker
+        threads = max(1, usable_cores() // workers) if threads is None else check_count(threads, "threads_per_worker")
+        if workers * threads > usable_cores() and not self.oversubscribe:
+            raise ResourceError(
+                f"ParameterServer: expected at most {usable_cores()} threads in all, the cores this process may use, "
+                f"received {workers} workers of {threads} each; take fewer, or allow it by oversubscribe=True"
+            )
+        for name, value in (("workers", workers), ("threads_per_worker", threads), ("shards", int(shards))):
+            object.__setattr__(self, name, value)
+
+    def threads_for(self, estimate_us: float) -> int:
+        return int(self.threads_per_worker or 1)
+
+    def open(self, threads: int) -> Executor:
+        limits = Limits(self.stall_warning_s, self.stall_limit_s)
+        crowded = self.workers * threads > usable_cores()
+        return ProcessesExecutor(Conduct(self.workers, threads, self.on_failure, self.restarts, crowded, limits))
+
+
 @dataclass(frozen=True)
 class Auto(Strategy):
     """Threads where they pay."""
 
-    streams: ClassVar[bool] = True
-
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1
+
+
+@dataclass(frozen=True, eq=False)
+class MPI(Strategy):
+    """The ranks of an MPI job train one model together; each of them runs the whole script.
+
+    Every rank is given the same model and the same arrays and reads only the rows of its own shards: for data that should
+    not lie in every rank's memory, give arrays that `np.load(..., mmap_mode="r")` has opened. Rank 0 shows progress, calls
+    the callbacks and writes files; it hands its first weights and its seeds to the others.
+
+    Args:
+        comm: a communicator of mpi4py; that of the whole job for None.
+        shards: parts that each batch is cut into, see `Serial`, at least as many as ranks; as many as ranks for None.
+            With as many shards any number of ranks gives the bits of `Serial(shards=...)`.
+        threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
+    Raises:
+        MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks.
+        ResourceError: more threads than cores; or the launcher and mpi4py belong to different MPI libraries.
+    """
+
+    comm: Any = None
+    shards: int | None = None  # type: ignore[assignment]
+    threads: int | None = None
+    ranks: Ranks = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        ranks = ranks_of(self.comm)
+        shards = ranks.size if self.shards is None else self.shards
+        check_shards(shards, "MPI")
+        check_argument(
+            shards >= ranks.size, "MPI(shards)", f"at least {ranks.size}, one for each rank", shards, "give more, or None"
+        )
+        threads = check_threads(self.threads or settings().threads or ranks.threads_each(usable_set()), "MPI(threads)")
+        for name, value in (("ranks", ranks), ("shards", int(shards)), ("threads", threads)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def leads(self) -> bool:
+        return self.ranks.leads
+
+    def wait(self) -> None:
+        """Until all ranks are here, as after rank 0 has written files that the others read."""
+        self.ranks.all_objects(None)
+
+    def seconds(self) -> tuple[float, float]:
+        return self.ranks.wait_s, self.ranks.comm_s
+
+    def threads_for(self, estimate_us: float) -> int:
+        return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1
+
+    def open(self, threads: int) -> Executor:
+        return RanksExecutor(super().open(threads), self.ranks)
 
 
 def check_streams(strategy: Strategy, where: str) -> None:
     """Raise DataError unless a strategy takes data piece by piece."""
     if not strategy.streams:
         raise DataError(
-            f"{where}: expected arrays with {type(strategy).__name__}, received a loader, files or an iterable; pass arrays "
-            "such as np.load(path, mmap_mode='r'), or use strategy='threads'"
+            f"{where}: expected arrays with {type(strategy).__name__} of several processes or shards, received a loader, "
+            "files or an iterable; pass arrays, such as np.load(path, mmap_mode='r'), or use strategy='threads'"
         )
 
 
-NAMES = {"serial": Serial, "threads": Threads, "auto": Auto}
+NAMES = {"mpi": MPI, "serial": Serial, "threads": Threads, "auto": Auto}
 
 
 def get(identifier) -> Strategy:

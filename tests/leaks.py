@@ -8,6 +8,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
+#: what MPI libraries leave there when a job of theirs is killed, anybody's on this machine; `test_mpi*.py` look after ours
+OF_MPI = ("sm_segment.", "vader_segment.", "mpich_shm_")
 
 
 def living_threads():
@@ -27,8 +29,8 @@ def children():
 
 
 def shared_memory():
-    """Names in /dev/shm; none where there is no such folder."""
-    return set(os.listdir(SHARED_MEMORY)) if SHARED_MEMORY.is_dir() else set()
+    """Names in /dev/shm, but for those of MPI; none where there is no such folder."""
+    return {n for n in os.listdir(SHARED_MEMORY) if not n.startswith(OF_MPI)} if SHARED_MEMORY.is_dir() else set()
 
 
 def held_elsewhere(name):

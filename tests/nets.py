@@ -16,7 +16,6 @@ class Parts(Strategy):
     """So many threads whatever the machine has: more threads than cores must work."""
 
     n: int
-    streams = True
 
     def threads_for(self, estimate_us: float) -> int:
         return self.n
@@ -120,6 +119,26 @@ def n2(dtype="float32", seed=1):
             L.Dense(64, activation="gelu"),
             L.BatchNormalization(momentum=0.9),
             L.Activation("relu"),
+            L.Dense(10, activation="softmax"),
+        ],
+        dtype=dtype,
+        seed=seed,
+    )
+
+
+def n3(dtype="float32", seed=1):
+    """64 filters of 3x3 and pooling, then two blocks with batch normalisation."""
+    return pn.Sequential(
+        [
+            L.Input((28, 28, 1)),
+            L.Conv2D(64, 3, activation="relu"),
+            L.MaxPooling2D(2),
+            L.Flatten(),
+            L.BatchNormalization(),
+            L.Dense(200, activation="selu", kernel_initializer="lecun_normal"),
+            L.BatchNormalization(),
+            L.Dense(100, activation="selu", kernel_initializer="lecun_normal"),
+            L.BatchNormalization(),
             L.Dense(10, activation="softmax"),
         ],
         dtype=dtype,

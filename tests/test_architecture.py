@@ -28,6 +28,8 @@ ROWS = (
     ("activations",),
     ("layers",),
     ("losses", "metrics", "optimizers"),
+    ("comm",),
+    ("server",),
     ("plan",),
     ("executors",),
     ("strategy",),
@@ -35,7 +37,7 @@ ROWS = (
     ("graph", "wiring", "io", "model", "sequential", "summary", "warm"),
     ("diagram", "figures"),
     ("mistakes",),
-    ("image", "datasets", "applications", "viz", "callbacks", "cli", "__init__", "__main__"),
+    ("image", "datasets", "applications", "viz", "callbacks", "keras", "sklearn", "cli", "__init__", "__main__"),
 )
 RANK = {name: rank for rank, row in enumerate(ROWS) for name in row}
 

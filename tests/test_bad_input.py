@@ -45,8 +45,8 @@ def test_targets_out_of_the_range_of_the_loss_are_refused(loss, activation, unit
         (lambda: callbacks.ReduceLROnPlateau(min_lr=-1), "of at least 0, received -1"),
         (lambda: callbacks.LearningRateScheduler(lambda: 0.1), "a function (epoch, learning_rate)"),
         (lambda: optimizers.Adam(epsilon=None), "Adam(epsilon)"),
-        (lambda: pn.strategy.Serial(shards=2), "virtual shards come with the parameter server"),
-        (lambda: pn.strategy.Threads(1, 4), "virtual shards come with the parameter server"),
+        (lambda: pn.strategy.Serial(shards=0), "from 1 to 64"),
+        (lambda: pn.strategy.Threads(1, 65), "from 1 to 64"),
     ],
 )
 def test_arguments_of_the_wrong_kind_are_refused_with_their_name(build, words):

@@ -163,6 +163,18 @@ def test_readme_gets_the_figures_between_its_markers(filled, tmp_path, capsys):
     assert readme.read_text() == again
 
 
+def test_details_are_a_matrix_of_ratios_by_row_and_column(filled, tmp_path):
+    for name, share in (("3x3, forward, one", 0.854), ("3x3, forward, two", 0.7), ("1x1, forward, one", 0.5)):
+        filled.add(Record(name, "convolutions", 100.0, "GFLOP/s", ratio=share, against="peak", target=">= 0.8", detail=True))
+    content = results.read(filled.path)
+    rows = [["", "forward, one", "forward, two"], ["3x3", "0.85", "0.70"], ["1x1", "0.50", ""]]
+    assert tables.matrix(content["records"]) == rows
+    assert "     forward  forward\n         one      two\n3x3     0.85     0.70\n1x1     0.50" in tables.report(content)
+    text = tables.figures(content)
+    assert "| 3x3, forward" not in text and "fraction of the peak</summary>" in text
+    assert "|  | forward<br>one | forward<br>two |\n|---|---:|---:|\n| 3x3 | 0.85 | 0.70 |\n| 1x1 | 0.50 |  |" in text
+
+
 def test_readme_without_markers_is_left_alone_and_said_so(filled, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("no place")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from ranks import needs_mpi, run_ranks
 from subprocesses import STRICT
 
 FOLDER = Path(__file__).parent.parent / "examples"
@@ -40,7 +41,7 @@ def numbers(text: str) -> list[float]:
 
 
 def test_every_example_has_a_test():
-    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer"}
+    tested = {"quickstart", "manual_loop", "one_neuron", "xor", "own_layer", "mpi_train"}
     assert {path.stem for path in FOLDER.glob("*.py")} == tested
 
 
@@ -99,3 +100,13 @@ def test_own_layer_and_activation_learn_the_same_in_every_strategy(tmp_path):
     first, last = numbers(out.split("loss: ")[1])[:2]
     assert last < first / 4
     assert "gradients of " in out and out.endswith("agree bit for bit: True\n")
+
+
+class TestMPI:
+    pytestmark = needs_mpi
+
+    def test_mpi_training_is_the_same_on_one_rank_and_two_and_goes_on_from_its_checkpoint(self, tmp_path):
+        text = (FOLDER / "mpi_train.py").read_text(encoding="utf-8")
+        said = [run_ranks(tmp_path, text, ranks)[-40:] for ranks in (2, 1)]
+        assert re.search(r"loss: 0\.\d+, accuracy: 1\.0000$", said[0].strip())
+        assert said[0].split("loss")[1] == said[1].split("loss")[1]

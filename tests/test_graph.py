@@ -589,12 +589,12 @@ HANDED = {
     "a negative weight": (
         lambda m: m.compile("sgd", "mse", loss_weights=[1, -1]),
         HyperparameterError,
-        "loss_weights of 0 or more, received -1 for class",
+        "loss_weights of class: expected a finite number of at least 0, received -1",
     ),
     "a manual loop": (
         lambda m: pn.losses.MeanSquaredError()(m(DATA[0])[0], DATA[1][0]),
         StateError,
-        "expected the output of a model of one output, received one of 2; train such a model by compile",
+        "expected the output of a model of one output, received one of several; train such a model by compile",
     ),
     "a gradient check": (lambda m: pn.check_gradients(m, "mse", *DATA), StateError, "expected a model of one output"),
 }

@@ -13,6 +13,7 @@ import test_kernels_loss
 import test_kernels_merge
 import test_kernels_pool
 import test_kernels_product
+import test_kernels_shards
 import test_kernels_update
 from kernelbench import DTYPES, Case, blank, check
 
@@ -28,6 +29,7 @@ FILES = (
     test_kernels_image,
     test_kernels_loss,
     test_kernels_merge,
+    test_kernels_shards,
     test_kernels_update,
 )
 

@@ -8,7 +8,7 @@ import pytest
 
 from parnet import schedules
 from parnet.errors import HyperparameterError, UnknownNameError
-from parnet.schedules import CosineDecay, ExponentialDecay, PiecewiseConstantDecay, StepDecay, WarmUp
+from parnet.schedules import CosineDecay, ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, StepDecay, WarmUp
 
 #: schedule -> step: learning rate, by hand
 BY_HAND = {
@@ -21,6 +21,8 @@ BY_HAND = {
         ExponentialDecay(0.1, 100, 0.25, staircase=True),
         {0: 0.1, 99: 0.1, 100: 0.025, 250: 0.00625},
     ),
+    "inverse time": (InverseTimeDecay(0.6, 10, 0.5), {0: 0.6, 10: 0.4, 20: 0.3, 40: 0.2}),
+    "inverse time in steps": (InverseTimeDecay(0.6, 10, 0.5, staircase=True), {0: 0.6, 9: 0.6, 19: 0.4, 20: 0.3}),
     "cosine": (
         CosineDecay(0.4, 90),
         {0: 0.4, 30: 0.3, 45: 0.2, 60: 0.1, 90: 0.0, 1000: 0.0},

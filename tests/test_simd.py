@@ -24,11 +24,20 @@ def everything():
     first = L.Dense(51, "selu", kernel_regularizer="l2")
     return [L.Input((37,)), first, L.BatchNormalization(), L.Dropout(0.3), L.Dense(130, "gelu"), L.Dense(3, "softmax")]
 
+def images():
+    seen = [L.Conv2D(20, 3, padding="same", activation="relu"), L.MaxPooling2D(), L.BatchNormalization(), L.Conv2D(70, 2)]
+    return [L.Input((37,)), L.Dense(96), L.Reshape((4, 8, 3)), *seen, L.GlobalAveragePooling2D(), L.Dense(3, "softmax")]
+
+nets = (
+    (products, "sgd", "mse"),
+    (everything, pn.optimizers.Adam, "sparse_crossentropy"),
+    (images, pn.optimizers.Adam, "sparse_crossentropy"),
+)
 rng = np.random.default_rng(0)
 x, labels = rng.normal(size=(77, 37)), rng.integers(0, 3, 77)
 print(simd())
 for dtype in ("float32", "float64"):
-    for make, optimizer, loss in ((products, "sgd", "mse"), (everything, pn.optimizers.Adam, "sparse_crossentropy")):
+    for make, optimizer, loss in nets:
         y = labels if loss != "mse" else np.eye(3)[labels]
         digests, outputs = [], []
         for strategy in ("serial", Parts(3)):
@@ -46,7 +55,7 @@ for dtype in ("float32", "float64"):
 
 @lru_cache(maxsize=3)
 def trained(name):
-    """[width in use, then SHA-256 and sum of the outputs of four trainings]."""
+    """[width in use, then SHA-256 and sum of the outputs of six trainings]."""
     return run_python(TRAIN, limit_s=400, PARNET_SIMD=name)
 
 

@@ -1,10 +1,10 @@
-"""The same numbers as PyTorch: forward, backward and one step of SGD and Adam, for both networks of the measurements."""
+"""The same numbers as PyTorch: forward, backward and one step of SGD and Adam, for the networks of the measurements."""
 
 import math
 
 import numpy as np
 import pytest
-from nets import images, n1, n2
+from nets import images, n1, n2, n3
 from tolerance import close
 
 from parnet import losses, optimizers
@@ -14,7 +14,11 @@ pytestmark = pytest.mark.torch
 
 ROWS, RATE = 32, 0.05
 #: all sums of a pass one after another: inputs, hidden layers, batch (its statistics too)
-LENGTH = {"n1": 784 + 100 + 10 + ROWS, "n2": 784 + 128 + 64 + 10 + 3 * ROWS}
+LENGTH = {
+    "n1": 784 + 100 + 10 + ROWS,
+    "n2": 784 + 128 + 64 + 10 + 3 * ROWS,
+    "n3": 9 + 26 * 26 * ROWS + 64 * 13 * 13 + 200 + 100 + 10 + 3 * ROWS,
+}
 
 
 class Norm(torch.nn.Module):
@@ -40,6 +44,25 @@ class Masked(torch.nn.Module):
         return x * self.mask
 
 
+class Turn(torch.nn.Module):
+    """Channels last, as the engine flattens them."""
+
+    def forward(self, x):
+        return x.permute(0, 2, 3, 1)
+
+
+def filters(weights):
+    kernel, bias = (torch.tensor(w.astype(np.float64)) for w in weights)
+    layer = torch.nn.Conv2d(kernel.shape[2], kernel.shape[3], kernel.shape[:2], dtype=torch.float64)
+    layer.weight = torch.nn.Parameter(kernel.permute(3, 2, 0, 1).contiguous())
+    layer.bias = torch.nn.Parameter(bias)
+    return layer
+
+
+def norm(layer):
+    return Norm(*(torch.tensor(w.astype(np.float64)) for w in layer.get_weights()[:2]), layer.epsilon)
+
+
 def dense(weights):
     kernel, bias = (torch.tensor(w.astype(np.float64)) for w in weights)
     layer = torch.nn.Linear(*kernel.shape, dtype=torch.float64)
@@ -52,18 +75,22 @@ def twin(name, model):
     if name == "n1":
         first, last = (dense(layer.get_weights()) for layer in model.layers)
         return torch.nn.Sequential(first, torch.nn.Sigmoid(), last)
+    if name == "n3":
+        first, _, _, b1, d1, b2, d2, b3, d3 = model.layers
+        image = [filters(first.get_weights()), torch.nn.ReLU(), torch.nn.MaxPool2d(2), Turn(), torch.nn.Flatten()]
+        hidden = [norm(b1), dense(d1.get_weights()), torch.nn.SELU(), norm(b2), dense(d2.get_weights()), torch.nn.SELU()]
+        return torch.nn.Sequential(*image, *hidden, norm(b3), dense(d3.get_weights()))
     kinds = {type(layer).__name__: layer for layer in model.layers}
     assert set(kinds) == {"Flatten", "Rescaling", "Dense", "BatchNormalization", "Dropout", "Activation"}
     d1, b1, d2, b2, d3 = [layer for layer in model.layers if type(layer).__name__ in ("Dense", "BatchNormalization")]
-    gammas = [[torch.tensor(w.astype(np.float64)) for w in b.get_weights()[:2]] for b in (b1, b2)]
     return torch.nn.Sequential(
         dense(d1.get_weights()),
         torch.nn.SELU(),
-        Norm(*gammas[0], b1.epsilon),
+        norm(b1),
         Masked(),
         dense(d2.get_weights()),
         torch.nn.GELU(),
-        Norm(*gammas[1], b2.epsilon),
+        norm(b2),
         torch.nn.ReLU(),
         dense(d3.get_weights()),
     )
@@ -71,11 +98,13 @@ def twin(name, model):
 
 def made(name, dtype, rng):
     """Model, its twin, inputs for each, labels. The model has gone forward once, so that its mask of dropout is known."""
-    model = (n1 if name == "n1" else n2)(dtype=dtype)
+    model = {"n1": n1, "n2": n2, "n3": n3}[name](dtype=dtype)
     x, y = images(rng, ROWS)
-    given = (x.reshape(ROWS, 784) / 255).astype(dtype) if name == "n1" else x
+    shape = {"n1": (784,), "n3": (28, 28, 1)}.get(name)
+    given = (x.reshape(ROWS, *shape) / 255).astype(dtype) if shape else x
     other = twin(name, model)
-    seen = torch.tensor(given.astype(np.float64) if name == "n1" else x.reshape(ROWS, 784) / 255.0)
+    seen = torch.tensor(given.astype(np.float64) if shape else x.reshape(ROWS, 784) / 255.0)
+    seen = seen.permute(0, 3, 1, 2) if name == "n3" else seen
     output = model(given)
     if name == "n2":
         program = model.session._manual.program
@@ -90,7 +119,7 @@ def arrays(other):
     """PyTorch's parameters, in the engine's order and layout."""
     found = []
     for layer in other:
-        if isinstance(layer, torch.nn.Linear):
+        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
             found += [(layer.weight, True), (layer.bias, False)]
         elif isinstance(layer, Norm):
             found += [(layer.gamma, False), (layer.beta, False)]
@@ -99,7 +128,7 @@ def arrays(other):
 
 def plain(tensor, turned):
     array = tensor.detach().numpy()
-    return array.T if turned else array
+    return np.moveaxis(array, (0, 1), (-1, -2)) if turned else array
 
 
 def trainable(model):
@@ -107,7 +136,7 @@ def trainable(model):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["n1", "n2"])
+@pytest.mark.parametrize("name", ["n1", "n2", "n3"])
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
 def test_outputs_loss_gradients_and_one_step_are_pytorchs(name, rule, dtype, rng):
     model, output, other, seen, labels, y = made(name, dtype, rng)

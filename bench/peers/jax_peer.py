@@ -8,7 +8,7 @@ EPSILON, MOMENTUM = 1e-3, 0.99
 
 
 def network(net: str):
-    """N1 or N2 without the softmax.
+    """N1, N2 or N3 without the softmax.
 
     Returns:
         (weights, state, forward), forward(weights, state, x) -> (logits, new state).
@@ -17,7 +17,7 @@ def network(net: str):
     import jax.numpy as jnp
     from jax import lax
 
-    widths = (784, 100, 10) if net == "N1" else (784, 200, 100, 10)
+    widths = {"N1": (784, 100, 10), "N2": (784, 200, 100, 10), "N3": (64 * 13 * 13, 200, 100, 10)}[net]
     keys = jax.random.split(jax.random.PRNGKey(0), len(widths))
     pairs = list(zip(widths, widths[1:], keys, strict=False))
     dense = [{"w": jax.random.normal(k, (i, o)) * i**-0.5, "b": jnp.zeros(o)} for i, o, k in pairs]
@@ -35,8 +35,22 @@ def network(net: str):
     def move(old, new):
         return MOMENTUM * old + (1 - MOMENTUM) * new
 
+    if net == "N3":
+        limit = (6 / (9 + 9 * 64)) ** 0.5
+        kernel = jax.random.uniform(jax.random.PRNGKey(1), (3, 3, 1, 64), minval=-limit, maxval=limit)
+        weights.append({"w": kernel, "b": jnp.zeros(64)})
+
+    def filters(w, b, x):
+        places = ("NHWC", "HWIO", "NHWC")
+        x = jax.nn.relu(lax.conv_general_dilated(x.reshape(-1, 28, 28, 1), w, (1, 1), "VALID", dimension_numbers=places) + b)
+        x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return x.reshape(len(x), -1)
+
     def forward(weights, state, x):
         moved = []
+        if net == "N3":
+            *weights, first = weights
+            x = filters(first["w"], first["b"], x)
         for index, (layer, average) in enumerate(zip(weights, state, strict=True)):
             mean = x.mean(0)
             variance = ((x - mean) ** 2).mean(0)

@@ -11,13 +11,16 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def build(net: str):
-    """N1 or N2, softmax at the end."""
+    """N1, N2 or N3, softmax at the end."""
     from keras import Sequential, layers
 
     if net == "N1":
         parts = [layers.Dense(100, activation="sigmoid")]
     else:
-        parts = [layers.BatchNormalization()]
+        # the samples come as rows; seen as images they are not copied
+        image = [layers.Reshape((28, 28, 1)), layers.Conv2D(64, 3, activation="relu")]
+        image += [layers.MaxPooling2D(2), layers.Flatten()]
+        parts = [*(image if net == "N3" else []), layers.BatchNormalization()]
         for units in (200, 100):
             dense = layers.Dense(units, activation="selu", kernel_initializer="lecun_normal")
             parts += [dense, layers.BatchNormalization()]

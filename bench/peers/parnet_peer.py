@@ -19,7 +19,7 @@ import numpy as np
 from serve import Task, serve, start
 
 import parnet as pn
-from bench.models import build, compiled
+from bench.models import build, compiled, image_shape
 
 LOOP_STEPS = 500
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Serve epochs of any variant; each is built when it is first asked for."""
     task = start()
     images = {"float32": task.x, "uint8": np.rint(task.x * 255).astype(np.uint8)}
-    images = {kind: x.reshape(-1, 28, 28) for kind, x in images.items()}
+    images = {kind: x.reshape(-1, *image_shape(task.net)) for kind, x in images.items()}
     model = lru_cache(None)(lambda variant: compiled(task.net, task.spec.rate, 0, "uint8" in variant))
 
     def epoch(variant: str):

@@ -13,12 +13,19 @@ from serve import Task, serve, start
 
 
 def build(net: str):
-    """N1 or N2 without the softmax, which the loss contains."""
+    """N1, N2 or N3 without the softmax, which the loss contains."""
     from torch import nn
 
     if net == "N1":
         return nn.Sequential(nn.Linear(784, 100), nn.Sigmoid(), nn.Linear(100, 10))
-    widths, parts = (784, 200, 100, 10), []
+    if net == "N3":
+        # the samples come as rows; seen as images they are not copied
+        parts = [nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+        nn.init.xavier_uniform_(parts[1].weight)
+        nn.init.zeros_(parts[1].bias)
+    else:
+        parts = []
+    widths = (64 * 13 * 13 if net == "N3" else 784, 200, 100, 10)
     for last, (inputs, outputs) in enumerate(pairwise(widths)):
         linear = nn.Linear(inputs, outputs)
         nn.init.normal_(linear.weight, 0, inputs**-0.5)

@@ -1,14 +1,17 @@
-"""The command line: `parnet demo`, `parnet train`, `parnet info`. Stage: outermost, on top of everything.
+"""The command line: `parnet demo`, `parnet train`, `parnet launch`, `parnet info`. Stage: outermost, on top of everything.
 
 | module       | what it does                                                        |
 |--------------|---------------------------------------------------------------------|
 | `demo`       | trains on digits or MNIST, then times one epoch serially and shared |
 | `train`      | trains a built-in network or a user's own on arrays from a file     |
 | `networks`   | the built-in networks, and how a user's own is read from its file   |
+| `launch`     | starts a script on several MPI ranks                                |
+| `launchers`  | the programs that start ranks, and how each is told what we want    |
+| `rank`       | one rank of a launched script                                       |
 | `info`       | the machine, the versions and the settings                          |
 | `measure`    | what `info` measures: products, copies, barriers                    |
 
-Exit codes: 0 done; 1 the demo's weights differ; 2 wrong use, said in one line; 130 Ctrl-C.
+Exit codes: 0 done; 1 the demo's weights differ; 2 wrong use, said in one line; 130 Ctrl-C; `launch` gives that of the job.
 """
 
 from __future__ import annotations
@@ -65,6 +68,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from .train import train
 
         code = train(arguments)
+    elif arguments.command == "launch":
+        from .launch import launch
+
+        code = launch(arguments)
     else:
         from .info import show
 
@@ -80,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_demo(_command(commands, "demo", "train a small network on handwritten digits, and compare threads with serial"))
     _add_train(_command(commands, "train", "train a network on the arrays of an npz file"))
+    _add_launch(_command(commands, "launch", "run a script on several MPI ranks"))
     info = _command(commands, "info", "show versions, processor, settings, and what is measured on this machine")
     info.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
@@ -142,6 +150,19 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "0", "1", "2"),
         help="0 nothing, 1 a bar, 2 a line an epoch",
     )
+
+
+def _add_launch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("-n", type=int, required=True, metavar="N", help="ranks to start")
+    add("--threads", type=int, metavar="T", help="threads of each rank (default: its share of the cores)")
+    add("--oversubscribe", action="store_true", help="allow more threads than cores; nothing is bound to cores then")
+    add("--ulfm", action="store_true", help="let MPI(on_failure='shrink') go on without a rank that died (Open MPI)")
+    add("--launcher", metavar="FILE", help="mpirun, mpiexec or srun (default: srun in a Slurm job, else what is found)")
+    add("--mpi-args", default="", metavar="WORDS", help="further options for it, such as --mpi-args '--hostfile hosts'")
+    add("--dry-run", action="store_true", help="print the command line and start nothing")
+    add("script", metavar="SCRIPT", help="a Python file that calls fit(..., strategy='mpi')")
+    add("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments")
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:

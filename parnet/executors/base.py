@@ -10,15 +10,16 @@ Every executor gives the same bits. Use as a context manager, or call `close`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..kernels import control
 from ..plan.plan import Plan
-from .link import STOP_WORD, Program, link
+from .link import Program, link
 from .memory import Store
+from .shards import link_shards
 
 #: one array, or those of several inputs or outputs, where one without a loss has no targets
 Arrays = np.ndarray | tuple[np.ndarray | None, ...] | tuple[np.ndarray, ...] | None
@@ -115,18 +116,18 @@ class Executor(ABC):
 
     name: str = ""
     threads: int = 1
+    #: the last run was ended because another process that it waited for is gone
+    ended: bool = False
+    #: brings the store up to date, where other processes work on copies of its vectors
+    fetch: Callable[[], None] | None = None
 
     def open(self, plan: Plan, store: Store) -> Program:
         """Make a plan runnable on a model's weights."""
-        return link(plan, store)
+        return link(plan, store) if plan.request.shards == 1 else link_shards(plan, store)
 
     def start(self, program: Program, feed: Feed) -> None:
         """Connect a feed; to be called when its arrays change, before `run`."""
-        program.control[:, control.FEED : control.FEED_END] = feed.words()
-        for word, value in feed.more_words().items():
-            program.control[:, word] = value
-        program.control[:, control.STEP] = -1
-        program.barrier[STOP_WORD] = 0
+        program.connect(feed)
 
     @abstractmethod
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:

@@ -5,8 +5,8 @@ Offsets in the table count elements from the arena's start; weights lie elsewher
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from ..kernels.step import TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
 from .memory import Store, aligned_zeros
+from .pace import Pace
+
+if TYPE_CHECKING:
+    from .base import Feed
 
 #: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
 SCRATCH = 4096
@@ -49,6 +53,7 @@ class Program:
         spans: phases -> run of steps, filled as they are asked for.
         vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
         runs_on: what its owner finds its executor by.
+        paces: run of steps -> whether threads pay for it, see `pace.py`.
     """
 
     plan: Plan
@@ -62,6 +67,7 @@ class Program:
     spans: dict[tuple[str, ...], tuple[int, int]]
     vectors: tuple[np.ndarray, ...]
     runs_on: Any = None
+    paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
         """The run of steps that belong to the phases; all steps for none."""
@@ -69,14 +75,32 @@ class Program:
             self.spans[phases] = self.plan.span(*phases) if phases else (0, len(self.plan.steps))
         return self.spans[phases]
 
+    def connect(self, feed: Feed) -> None:
+        """Hand the addresses of a feed's arrays to the kernels."""
+        self.control[:, control.FEED : control.FEED_END] = feed.words()
+        for word, value in feed.more_words().items():
+            self.control[:, word] = value
+        self.control[:, control.STEP] = -1
+        self.barrier[STOP_WORD] = 0
+
+    def job(self, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
+        """The operands of `loop.run` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
+        where = self.addresses
+        table = where.tables[part] + steps[0] * TABLE_ROW * 8
+        return (table, steps[1] - steps[0], first, last, where.barrier, where.arena, 0, 0)
+
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The first rows of an arena buffer, shaped (rows, width), as a view."""
-        first, stride = self.plan.offsets[buffer.name], row_stride(buffer.width)
-        return self.arena[first : first + rows * stride].reshape(rows, stride)[:, : buffer.width]
+        return view_of(self.plan, self.arena, buffer, rows)
 
     def batches_done(self) -> int:
         """How many batches of the feed have been run."""
         return int(self.control[0, control.STEP]) + 1
+
+    @property
+    def undone(self) -> int:
+        """Batches that `run` has done, but whose updates the weights no longer hold after a failure."""
+        return 0
 
     def resume(self, accumulate: bool) -> None:
         """Ready for further phases of the batch that was fed last, whatever its loss was."""
@@ -88,30 +112,25 @@ class Program:
         return bool(self.barrier[STOP_WORD])
 
 
-def link(plan: Plan, store: Store) -> Program:
+def view_of(plan: Plan, arena: np.ndarray, buffer: Buffer, rows: int) -> np.ndarray:
+    """The first rows of a buffer of a plan's arena, shaped (rows, width), as a view."""
+    first, stride = plan.offsets[buffer.name], row_stride(buffer.width)
+    return arena[first : first + rows * stride].reshape(rows, stride)[:, : buffer.width]
+
+
+def link(plan: Plan, store: Store, words: np.ndarray | None = None) -> Program:
     """Allocate a plan's arena and write its table. Compiles the kernels that are not in the cache.
 
+    Args:
+        words: room for the control words, where others shall see them.
     Raises:
         ResourceError: the arena does not fit into memory.
     """
     parts = plan.request.threads
-    what = f"plan for batch {plan.request.batch}: activations"
-    arena = aligned_zeros(plan.arena_size, store.dtype, what, "use a smaller batch_size")
-    wanted = max((step.scratch for step in plan.steps), default=0) * 8 // np.dtype(store.dtype).itemsize
-    words_each = max(SCRATCH, align(wanted))
-    scratch = aligned_zeros(parts * words_each, store.dtype).reshape(parts, words_each)
-    tables = np.zeros((parts, len(plan.steps), TABLE_ROW), np.int64)
-    for part in range(parts):
-        for index, (step, slot) in enumerate(zip(plan.steps, plan.slots, strict=True)):
-            operands = [_word(operand, part, plan, store, arena) for operand in step.operands]
-            address = library.address(step.kernel, store.dtype)
-            tables[part, index, : 3 + len(operands)] = [address, slot.parts, slot.barrier, *operands]
-    words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
-    barrier = aligned_zeros(BARRIER_WORDS, np.int64)
-    words[:, control.BATCH] = plan.request.batch
+    arena, scratch = make_arena(plan, store.dtype), make_scratch(plan, store.dtype, parts)
+    tables = make_tables(plan, store, arena)
+    words, barrier = make_control(plan.request.batch, scratch, words), aligned_zeros(BARRIER_WORDS, np.int64)
     words[:, control.STOP] = barrier.ctypes.data + STOP_WORD * 8
-    for part in range(parts):
-        words[part, control.SCRATCH] = scratch[part].ctypes.data
     addresses = Addresses(
         tuple(tables[p].ctypes.data for p in range(parts)),
         tuple(words[p].ctypes.data for p in range(parts)),
@@ -120,6 +139,42 @@ def link(plan: Plan, store: Store) -> Program:
     )
     vectors = (store.parameters, store.gradients, store.state, store.slots)
     return Program(plan, store, arena, scratch, tables, words, barrier, addresses, {}, vectors)
+
+
+def make_arena(plan: Plan, dtype: str) -> np.ndarray:
+    """Room for a plan's activations. Raises ResourceError where there is none."""
+    what = f"plan for batch {plan.request.batch}: activations"
+    return aligned_zeros(plan.arena_size, dtype, what, "use a smaller batch_size")
+
+
+def make_scratch(plan: Plan, dtype: str, parts: int) -> np.ndarray:
+    """(parts, numbers) of scratch memory, as much as the plan's steps need."""
+    wanted = max((step.scratch for step in plan.steps), default=0) * 8 // np.dtype(dtype).itemsize
+    each = max(SCRATCH, align(wanted))
+    return aligned_zeros(parts * each, dtype).reshape(parts, each)
+
+
+def make_control(batch: int, scratch: np.ndarray, words: np.ndarray | None = None) -> np.ndarray:
+    """(parts, control.WIDTH) control words: rows of a batch, and each part's scratch memory."""
+    parts = len(scratch)
+    if words is None:
+        words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
+    words[:, control.BATCH] = batch
+    for part in range(parts):
+        words[part, control.SCRATCH] = scratch[part].ctypes.data
+    return words
+
+
+def make_tables(plan: Plan, store: Store, arena: np.ndarray, parts: int | None = None) -> np.ndarray:
+    """(parts, steps, TABLE_ROW): each part's table of the plan's steps."""
+    parts = plan.request.threads if parts is None else parts
+    tables = np.zeros((parts, len(plan.steps), TABLE_ROW), np.int64)
+    for part in range(parts):
+        for index, (step, slot) in enumerate(zip(plan.steps, plan.slots, strict=True)):
+            operands = [_word(operand, part, plan, store, arena) for operand in step.operands]
+            address = library.address(step.kernel, store.dtype)
+            tables[part, index, : 3 + len(operands)] = [address, slot.parts, slot.barrier, *operands]
+    return tables
 
 
 def _word(operand, part: int, plan: Plan, store: Store, arena: np.ndarray) -> int:
@@ -144,6 +199,6 @@ def _word(operand, part: int, plan: Plan, store: Store, arena: np.ndarray) -> in
 
 def _offset(buffer: Buffer, plan: Plan) -> int:
     """Where a weight, its gradient or a whole region starts in its vector."""
-    if buffer.name in ("parameters", "gradients", "slots"):
+    if buffer.name == buffer.region:
         return 0
     return plan.places[buffer.name.removeprefix("d ")]

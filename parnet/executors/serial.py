@@ -8,8 +8,10 @@ import numpy as np
 
 from ..kernels import library
 from .base import Executor
-from .link import TABLE_ROW, Program
+from .link import Program
 
+#: word of `loop.run`'s operands that it sets when it has ended, and what it says where it was ended from outside
+DONE_WORD, ENDED = 6, 2
 #: every kernel's signature; calling through ctypes lets other Python threads run meanwhile
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
 
@@ -17,13 +19,6 @@ KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c
 def native(name: str):
     """A kernel as a Python callable (op, ctl, mem, part, parts) of addresses."""
     return KERNEL(library.address(name, "float32"))
-
-
-def job_words(program: Program, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
-    """The operands of `loop.run` for one part."""
-    where = program.addresses
-    table = where.tables[part] + steps[0] * TABLE_ROW * 8
-    return (table, steps[1] - steps[0], first, last, where.barrier, where.arena)
 
 
 class SerialExecutor(Executor):
@@ -37,5 +32,6 @@ class SerialExecutor(Executor):
         self._op_address = self._op.ctypes.data
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        self._op[:6] = job_words(program, 0, first, last, steps or program.span(()))
+        self._op[:] = program.job(0, first, last, steps or program.span(()))
         self._loop(self._op_address, program.addresses.control[0], None, 0, 1)
+        self.ended = bool(self._op[DONE_WORD] == ENDED)

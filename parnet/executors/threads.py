@@ -10,24 +10,29 @@ on its own workqueue, which dies when two Python threads use it.
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 
 import numpy as np
 
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError
-from .base import Executor
-from .link import Program
+from .base import Executor, waited_share
+from .link import TABLE_ROW, Program
 from .memory import aligned_zeros
-from .serial import job_words, native
+from .pace import Pace
+from .serial import DONE_WORD, ENDED, native
 
+#: a warning of `warnings` would make errors out of the machine's load where users turn warnings into errors
+LOG = logging.getLogger("parnet")
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
 START_LIMIT_S = 20.0
+#: seconds; in shorter runs nobody can have been away for long
+WORTH_A_LOOK_S = 0.002
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
-#: word of `loop.run`'s operands that it sets when it has ended
-DONE_WORD = 6
 
 
 def check_threads(count, where: str = "Threads") -> int:
@@ -66,6 +71,7 @@ class ThreadsExecutor(Executor):
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._run, self._serve, self._post = native("loop.run"), native("loop.serve"), native("loop.post")
+        self._alone, self._said = native("loop.run_alone"), False
         self._jobs = aligned_zeros(threads * 16, np.int64).reshape(threads, 16)
         self._job_addresses = [job.ctypes.data for job in self._jobs]
         self._mailbox = aligned_zeros(MAILBOX_FIRST + MAILBOX_STRIDE * (threads + 1), np.int64)
@@ -104,9 +110,51 @@ class ThreadsExecutor(Executor):
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         span = steps or program.span(())
+        if not program.addresses.tables:  # a script, whose shards' tables are all over the place
+            self._run_threads(program, first, last, span)
+            return
+        pace, now = program.paces.setdefault(span, Pace()), time.perf_counter()
+        some = pace.to_try(last - first, now)
+        if some:
+            self._timed(program, first, first + some, span, not pace.alone)
+            then = time.perf_counter()
+            if pace.tried((then - now) / some, then) and pace.alone:
+                self._say_so()
+            first, now = first + some, then
+        if first < last:
+            share = self._timed(program, first, last, span, pace.alone)
+            seconds = time.perf_counter() - now
+            pace.ran(seconds / (last - first), share if seconds > WORTH_A_LOOK_S else 0.0)
+
+    def _timed(self, program: Program, first: int, last: int, span: tuple[int, int], alone: bool) -> float:
+        """Run the batches. Returns the share of the time since the program's feed that its parts waited for each other."""
+        if alone:
+            self._run_alone(program, first, last, span)
+            return 0.0
+        self._run_threads(program, first, last, span)
+        return waited_share(program)
+
+    def _say_so(self) -> None:
+        """Once: results are the same, the speed is not."""
+        if not self._said:
+            self._said = True
+            LOG.warning(
+                "threads: %d threads mostly waited for each other, as where other programs keep the cores busy; "
+                "one alone is faster and goes on, all are tried again from time to time. The numbers are the same",
+                self.threads,
+            )
+
+    def _run_alone(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
+        """All parts on the calling thread."""
+        where, parts = program.addresses, program.plan.request.threads
+        tables = [table + span[0] * TABLE_ROW * 8 for table in where.tables]
+        op = np.array([*tables, *where.control, span[1] - span[0], first, last, where.arena], np.int64)
+        self._alone(op.ctypes.data, where.control[0], None, 0, parts)
+
+    def _run_threads(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
         parts = min(self.threads, program.plan.request.threads)
         for part in range(parts):
-            self._jobs[part, :6] = job_words(program, part, first, last, span)
+            self._jobs[part, :8] = program.job(part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
             words = (self._job_addresses[part], program.addresses.control[part], parts)
             self._mailbox[mine + 2 : mine + 5] = words
@@ -124,6 +172,7 @@ class ThreadsExecutor(Executor):
                 self._wake_all()
                 self._run(*lead)
             raise
+        self.ended = bool(self._jobs[0, DONE_WORD] == ENDED)
 
     def _announce(self) -> None:
         """Post the job and wake the helpers that sleep."""

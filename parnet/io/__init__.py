@@ -28,6 +28,14 @@ Weights come from files of other programs, too: each reader gives the same list 
 | torch_layout.py | PyTorch's order of axes and names                          |
 | match.py        | which array of the file is which of the model              |
 | weights.py      | load_weights: any of these formats into a model            |
+| weights_writer.py | save_weights: the other way                              |
+
+Whole networks go to ONNX:
+
+| module          | does                                                       |
+|-----------------|------------------------------------------------------------|
+| onnx_layers.py  | each layer in ONNX's operators                             |
+| onnx_writer.py  | save_onnx: the graph and its file                          |
 
 Files hold names and numbers, never code. Reading one takes memory in proportion to its size on disk, whatever
 it claims.

@@ -43,6 +43,13 @@ class Layout:
     shape: Shape
     convert: Callable[[np.ndarray], np.ndarray]
 
+    def invert(self, array: np.ndarray) -> np.ndarray:
+        """The model's array as the file keeps it: each number put back to where `convert` takes it from."""
+        places = self.convert(np.arange(array.size).reshape(self.shape))
+        result = np.empty(array.size, array.dtype)
+        result[places.reshape(-1)] = array.reshape(-1)
+        return result.reshape(self.shape)
+
 
 def same(shape: Shape) -> Layout:
     """The model's own layout."""

@@ -58,4 +58,9 @@ FEED_END = 20
 MORE = 7
 MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 
+#: of a batch in virtual shards: rows of the whole batch (0: ROWS), the shard at hand, and how many shards there are
+WHOLE, SHARD, SHARDS = 41, 42, 43
+#: cycles this part spent folding gradients and updating weights, where that is measured
+APPLIED = 44
+
 RATES_PER_STEP = 4

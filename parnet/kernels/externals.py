@@ -52,5 +52,7 @@ def _libraries():
         yield name, c
     if windows:
         yield "SwitchToThread", ctypes.CDLL("kernel32")
+        yield "Sleep", ctypes.CDLL("kernel32")
     else:
         yield "sched_yield", c
+        yield "usleep", c

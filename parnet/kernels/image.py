@@ -1,4 +1,4 @@
-"""Images moved as they are: padded, cropped, enlarged. Stage: kernels. Must not know: layers."""
+"""Images moved as they are: padded, cropped. Stage: kernels. Must not know: layers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,21 @@ from .step import high, low
 upper, lower = device(high), device(low)
 
 
+@device
+def line_of(m, last, out_width, pixels):
+    """The run of output pixels from m that lie in one line: image, line, first column, last column + 1."""
+    p = m % pixels
+    q = p % out_width
+    return m // pixels, p // out_width, q, min(out_width, q + last - m)
+
+
+@device
+def clear(y, first, last):
+    """y[first:last] = 0."""
+    for j in range(first, last):
+        y[j] = like(y, 0)
+
+
 @kernel
 def pad(op, ctl, mem, part, parts):
     """x (rows, H, W, C) -> y (rows, Hy, Wy, C) written, zeros where x is not.
@@ -18,20 +33,21 @@ def pad(op, ctl, mem, part, parts):
     op: x, y, (H, W), (Hy, Wy), pixels (above, left), C.   Owner: pixels of y.
     """
     height, width, out_height, out_width, channels = upper(op[2]), lower(op[2]), upper(op[3]), lower(op[3]), op[5]
-    pixels = out_height * out_width
+    above, left, pixels = upper(op[4]), lower(op[4]), out_height * out_width
     x_row, y_row = stride_of(height * width * channels), stride_of(pixels * channels)
-    first, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
-    for m in range(first, last):
-        image, p = m // pixels, m % pixels
-        h, w = p // out_width - upper(op[4]), p % out_width - lower(op[4])
-        y = at(mem, op[1] + image * y_row + p * channels)
-        if 0 <= h < height and 0 <= w < width:
-            x = at(mem, op[0] + image * x_row + (h * width + w) * channels)
-            for c in range(channels):
-                y[c] = x[c]
-        else:
-            for c in range(channels):
-                y[c] = like(mem, 0)
+    m, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
+    while m < last:
+        image, o, q, end = line_of(m, last, out_width, pixels)
+        h, a, b = o - above, end, end
+        if 0 <= h < height:
+            a, b = min(end, max(q, left)), min(end, max(q, left + width))
+        x = at(mem, op[0] + image * x_row + (h * width - left) * channels)
+        y = at(mem, op[1] + image * y_row + o * out_width * channels)
+        clear(y, q * channels, a * channels)
+        for j in range(a * channels, b * channels):
+            y[j] = x[j]
+        clear(y, b * channels, end * channels)
+        m += end - q
 
 
 @kernel
@@ -43,10 +59,11 @@ def crop(op, ctl, mem, part, parts):
     height, width, out_height, out_width, channels = upper(op[2]), lower(op[2]), upper(op[3]), lower(op[3]), op[5]
     pixels = out_height * out_width
     x_row, y_row = stride_of(height * width * channels), stride_of(pixels * channels)
-    first, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
-    for m in range(first, last):
-        image, p = m // pixels, m % pixels
-        h, w = p // out_width + upper(op[4]), p % out_width + lower(op[4])
-        x, y = at(mem, op[0] + image * x_row + (h * width + w) * channels), at(mem, op[1] + image * y_row + p * channels)
-        for c in range(channels):
-            y[c] = x[c]
+    m, last = pixels_of(ctl[ROWS], pixels, channels, part, parts)
+    while m < last:
+        image, o, q, end = line_of(m, last, out_width, pixels)
+        x = at(mem, op[0] + image * x_row + ((o + upper(op[4])) * width + lower(op[4])) * channels)
+        y = at(mem, op[1] + image * y_row + o * out_width * channels)
+        for j in range(q * channels, end * channels):
+            y[j] = x[j]
+        m += end - q

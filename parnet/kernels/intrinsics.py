@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from .target import is_x86, vector_bytes
 
-I1, I32, I64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
+I1, I8, I32, I64 = ir.IntType(1), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 INT64_POINTER = types.CPointer(types.int64)
 
 
@@ -215,6 +215,50 @@ def yield_core(typingctx):
         return context.get_dummy_value()
 
     return types.void(), codegen
+
+
+@intrinsic
+def nap(typingctx, microseconds):
+    """Sleep: where somebody else must do something first, and that may take long."""
+    windows = sys.platform == "win32"
+
+    def codegen(context, builder, signature, args):
+        time = builder.trunc(args[0], I32)
+        time = ir.Constant(I32, 1) if windows else time  # milliseconds there
+        result = ir.VoidType() if windows else I32
+        builder.call(llvm_function(builder, "Sleep" if windows else "usleep", result, [I32]), [time])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
+def float_mode(typingctx):
+    """The thread's floating-point control word; 0 where there is none to set."""
+
+    def codegen(context, builder, signature, args):
+        if not is_x86():
+            return ir.Constant(I64, 0)
+        place = cgutils.alloca_once(builder, I32)
+        store = llvm_function(builder, "llvm.x86.sse.stmxcsr", ir.VoidType(), [I8.as_pointer()])
+        builder.call(store, [builder.bitcast(place, I8.as_pointer())])
+        return builder.zext(builder.load(place), I64)
+
+    return types.int64(), codegen
+
+
+@intrinsic
+def set_float_mode(typingctx, word):
+    """Give the thread a floating-point control word that `float_mode` gave, or one made from it."""
+
+    def codegen(context, builder, signature, args):
+        if is_x86():
+            place = cgutils.alloca_once_value(builder, builder.trunc(args[0], I32))
+            load = llvm_function(builder, "llvm.x86.sse.ldmxcsr", ir.VoidType(), [I8.as_pointer()])
+            builder.call(load, [builder.bitcast(place, I8.as_pointer())])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
 
 
 @intrinsic

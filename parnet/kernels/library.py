@@ -33,6 +33,7 @@ _lock = threading.RLock()
 _addresses: dict[tuple[str, str], int] = {}
 _engines: list = []  # LLVM frees the machine code with its engine
 _user_kernels: dict[str, Kernel] = {}
+_objects: dict[tuple[str, str, int], tuple[bytes, str]] = {}  # of kernels that are in no cache on disk
 
 #: rises when a user's kernel takes another's place: what was linked before is out of date
 user_generation = 0
@@ -85,6 +86,23 @@ def find(name: str) -> Kernel:
         if isinstance(found, Kernel):
             return found
     raise unknown_name("kernel", name, _user_kernels)
+
+
+def object_code(name: str, dtype: str) -> tuple[bytes, str]:
+    """The object file of a kernel and the name of its function in it, for a process that shall not compile it again."""
+    with _lock:
+        if name not in _user_kernels and cache_folder() is not None:
+            return _object(name, dtype)
+        generation = user_generation
+        if (name, dtype, generation) not in _objects:
+            _objects[name, dtype, generation] = _object(name, dtype)
+        return _objects[name, dtype, generation]
+
+
+def adopt(name: str, dtype: str, code: bytes, entry: str) -> None:
+    """Link a kernel that another process of the same machine has compiled, in place of one of that name."""
+    with _lock:
+        _addresses[name, dtype] = _link(code, entry)
 
 
 def _object(name: str, dtype: str) -> tuple[bytes, str]:

@@ -3,7 +3,8 @@
 Every loss kernel has the same operands, read by `_row_loss`:
     op: pred (rows, width), target (rows, width or 1), row loss (rows,) written, dpred (rows, width) written, width,
         sample weights (rows,), weighted, gradient wanted, parameter, width of the target.   Owner: rows.
-dpred is the gradient of the mean over the rows of weight * loss. Nothing is broadcast. A class number travels as T.
+dpred is the gradient of the mean over the rows of the whole batch (WHOLE) of weight * loss. Nothing is broadcast. A class
+number travels as T.
 Must not know: models.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from .control import LOSSES, ROWS, STEP, STOP, SUMS
+from .control import LOSSES, ROWS, STEP, STOP, SUMS, WHOLE
 from .declare import Kernel, device, kernel
 from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, lanes, larger, like
 from .maths import exp, sigmoid
@@ -30,12 +31,12 @@ def _row_loss(name, formula) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         width, stride, t_stride, rows = op[4], stride_of(op[4]), stride_of(op[9]), ctl[ROWS]
-        parameter = float_word(mem, op[8])
+        parameter, batch = float_word(mem, op[8]), like(mem, ctl[WHOLE] if ctl[WHOLE] else rows)
         first, last = cut(rows, TILE_ROWS, part, parts)
         for i in range(first, last):
             weight = at(mem, op[5])[i] if op[6] else like(mem, 1)
             p, t, d = at(mem, op[0] + i * stride), at(mem, op[1] + i * t_stride), at(mem, op[3] + i * stride)
-            loss = formula(p, t, d, width, weight / like(mem, rows), op[7], parameter)
+            loss = formula(p, t, d, width, weight / batch, op[7], parameter)
             at(mem, op[2])[i] = weight * loss
 
     run.__doc__ = __doc__

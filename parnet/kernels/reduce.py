@@ -10,7 +10,7 @@ from .control import ROWS, SCRATCH
 from .declare import device, kernel
 from .intrinsics import at, float_word, lanes, like, pointer_at, square_root
 from .product import gradient_mode
-from .share import columns, cut, stride_of, whole
+from .share import columns, cut, run_of, stride_of, whole
 from .tile import ADD
 
 BLOCK = 4096
@@ -89,7 +89,7 @@ def norm_factor(op, ctl, mem, part, parts):
 def multiply(op, ctl, mem, part, parts):
     """x (n,) *= factor (1,).   op: x, factor, n.   Owner: runs of x."""
     x, factor = at(mem, op[0]), at(mem, op[1])[0]
-    first, last = cut(op[2], lanes(mem), part, parts)
+    first, last = run_of(op[2], lanes(mem), part, parts)
     for j in range(first, last):
         x[j] *= factor
 
@@ -98,7 +98,7 @@ def multiply(op, ctl, mem, part, parts):
 def clip(op, ctl, mem, part, parts):
     """x (n,) cut to [-limit, limit]; a NaN stays one.   op: x, n, limit.   Owner: runs of x."""
     x, limit = at(mem, op[0]), float_word(mem, op[2])
-    first, last = cut(op[1], lanes(mem), part, parts)
+    first, last = run_of(op[1], lanes(mem), part, parts)
     for j in range(first, last):
         high = limit if x[j] > limit else x[j]
         x[j] = -limit if high < -limit else high
@@ -118,7 +118,7 @@ def penalty(op, ctl, mem, part, parts):
 def penalty_gradient(op, ctl, mem, part, parts):
     """dw (n,) += l1 sign(w) + 2 l2 w.   op: w, dw, n, l1, l2.   Owner: runs of w."""
     w, dw, l1, l2 = at(mem, op[0]), at(mem, op[1]), float_word(mem, op[3]), float_word(mem, op[4])
-    first, last = cut(op[2], lanes(mem), part, parts)
+    first, last = run_of(op[2], lanes(mem), part, parts)
     for j in range(first, last):
         sign = like(mem, 1) if w[j] > like(mem, 0) else like(mem, -1)
         sign = like(mem, 0) if w[j] == like(mem, 0) else sign

@@ -29,6 +29,12 @@ def cut(n, grain, part, parts):
 
 
 @device
+def run_of(n, lanes, part, parts):
+    """Part `part` of a run of n numbers (FLAT): (first, last). All kernels cut such runs here, hence alike."""
+    return cut(n, 4 * lanes, part, parts)
+
+
+@device
 def whole(n, lanes):
     """n rounded up to whole vectors: a loop over them may reach into the padding of a row, and leaves no single steps."""
     return (n + lanes - 1) // lanes * lanes

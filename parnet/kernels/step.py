@@ -96,7 +96,8 @@ class Buffer:
 
     Attributes:
         name: unique in its plan, "dense_1/y".
-        region: "arena" (activations), "parameters", "gradients", "slots" (the optimizer's), "state" (moving averages).
+        region: "arena" (activations), "parameters", "gradients", "slots" (the optimizer's), "state" (moving averages),
+            "exchange" (what virtual shards show each other), "shards" (their gradients, one vector after another).
         width: numbers a row when per_row, else numbers in all.
         per_row: one row a sample of the batch, `row_stride(width)` apart.
         shape: for per_row the shape of one sample, else the whole shape.

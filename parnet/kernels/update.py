@@ -10,7 +10,7 @@ from __future__ import annotations
 from .control import RATES, RATES_PER_STEP, STEP
 from .declare import Kernel, device
 from .intrinsics import at, float64_at, float_word, fma, lanes, like, square_root
-from .share import cut
+from .share import run_of
 
 
 def _rule(name, formula, slots) -> Kernel:
@@ -21,7 +21,7 @@ def _rule(name, formula, slots) -> Kernel:
         rates = at(float64_at(ctl[RATES]), ctl[STEP] * RATES_PER_STEP)
         rate, decay = like(mem, rates[0]), like(mem, rates[1])
         a, b, c = float_word(mem, op[5]), float_word(mem, op[6]), float_word(mem, op[7])
-        first, last = cut(op[4], 4 * lanes(mem), part, parts)
+        first, last = run_of(op[4], lanes(mem), part, parts)
         w, dw = at(mem, op[0]), at(mem, op[1])
         s, r = at(mem, op[2]), at(mem, op[3])
         zero = like(mem, 0)

@@ -91,6 +91,8 @@ class Build(Protocol):
     threads: int
     #: number of this call of a layer in its model
     node: int
+    #: virtual shards of a batch; each runs the layer's steps on rows of its own
+    shards: int
 
     @property
     def input_gradient_wanted(self) -> bool:
@@ -111,6 +113,9 @@ class Build(Protocol):
 
     def rows(self, name: str, shape: Shape) -> Buffer: ...
     def turned(self, name: str, width: int) -> Buffer: ...
+    def exchange(self, name: str, width: int) -> Buffer:
+        """`width` numbers for each shard that all may read, once the shards that write them have met."""
+
     def fixed(self, name: str, width: int) -> Buffer: ...
     def product_share(self, width: int) -> int: ...
     def keep(self, **buffers: Buffer) -> None: ...
@@ -141,7 +146,7 @@ class Layer(Configurable):
 
     Args:
         name: unique in its model; made from the class's name when left out.
-        input_shape: of one sample, on a first layer.
+        input_shape: of one sample, on a first layer; input_dim=n is input_shape=(n,).
         trainable: False keeps the optimizer away from the layer's weights.
     """
 
@@ -155,7 +160,13 @@ class Layer(Configurable):
     #: starts a graph: an Input
     is_input: ClassVar[bool] = False
 
-    def __init__(self, *, name: str | None = None, input_shape=None, trainable: bool = True):
+    def __init__(self, *, name: str | None = None, input_shape=None, input_dim: int | None = None, trainable: bool = True):
+        if input_dim is not None:
+            if input_shape is not None:
+                raise HyperparameterError(
+                    f"{type(self).__name__}: input_dim and input_shape are one argument; give one of them"
+                )
+            input_shape = (input_dim,)
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_.\-]+", str(name)):
             raise HyperparameterError(
                 f"{type(self).__name__}: expected a name of letters, digits, '_', '.' and '-', received {name!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import initializers, regularizers
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, writes_own
+from . import shard_statistics
 from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape, Weight, count
 
@@ -21,6 +22,9 @@ class BatchNormalization(Layer):
     Args:
         momentum: of the moving averages, 0 to 1.
         epsilon: added to the variance, above 0.
+        synchronized: of a batch in virtual shards (`pn.strategy`): True takes mean and variance over the whole batch, as
+            without shards; False over each shard alone, which spares the shards two meetings, and the moving averages go
+            towards the mean of the shards' statistics, each weighing as its rows.
     Input, output:
         (batch, features), or (batch, height, width, features).
     Weights:
@@ -38,6 +42,7 @@ class BatchNormalization(Layer):
         gamma_initializer="ones",
         beta_regularizer=None,
         gamma_regularizer=None,
+        synchronized: bool = True,
         **base,
     ):
         super().__init__(**base)
@@ -45,7 +50,7 @@ class BatchNormalization(Layer):
             raise HyperparameterError(f"BatchNormalization: expected momentum from 0 to 1, received {momentum!r}")
         if not (isinstance(epsilon, int | float) and epsilon > 0):
             raise HyperparameterError(f"BatchNormalization: expected epsilon above 0, received {epsilon!r}")
-        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        self.momentum, self.epsilon, self.synchronized = float(momentum), float(epsilon), bool(synchronized)
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)
@@ -84,15 +89,22 @@ class BatchNormalization(Layer):
         if not (training and self.trainable):
             self._with_moving_averages(build, x, y, moving)
             return y
-        mean, variance, inverse = (build.fixed(name, width) for name in ("mean", "variance", "inverse"))
+        mean, inverse = build.fixed("mean", width), build.fixed("inverse", width)
+        build.keep(x=x, mean=mean, inverse=inverse)
+        if build.shards > 1 and self.synchronized:
+            shard_statistics.forward(self, build, x, y, mean, inverse, moving)
+            return y
+        variance = build.fixed("variance", width)
         declare = self._image_forward if len(x.shape) == 3 else self._row_forward
         declare(build, x, y, mean, variance, inverse)
+        if build.shards > 1:
+            shard_statistics.leave(self, build, mean, variance, moving)
+            return y
         operands = (mean, variance, *moving, width, number(self.momentum))
         accesses = reads_own(mean, variance) + writes_own(*moving)
         build.step_after_loss(
             "norm.move_averages", operands, accesses, COLUMNS, (-1, width), bytes=24.0 * width, per_row=False
         )
-        build.keep(x=x, mean=mean, inverse=inverse)
         return y
 
     def _with_moving_averages(self, build: Build, x: Buffer, y: Buffer, moving: tuple[Buffer, Buffer]) -> None:
@@ -115,17 +127,22 @@ class BatchNormalization(Layer):
 
     def _image_forward(self, build: Build, x: Buffer, y: Buffer, mean: Buffer, variance: Buffer, inverse: Buffer) -> None:
         pixels, width = count(x.shape[:2]), x.shape[-1]
-        sums, gamma, beta = self._chunks(build, "moments", x.shape), build.weight("gamma"), build.weight("beta")
-        chunks = (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
-        operands: tuple = (x, sums, pixels, width)
-        build.step("channel_norm.moments", operands, reads(x) + writes_own(sums), *chunks, bytes=8.0 * x.width)
-        operands = (sums, mean, variance, inverse, pixels, width, number(self.epsilon))
+        sums, gamma, beta = self.chunk_moments(build, x), build.weight("gamma"), build.weight("beta")
+        operands: tuple = (sums, mean, variance, inverse, pixels, width, number(self.epsilon))
         accesses = reads(sums) + writes_own(mean, variance, inverse)
         build.step("channel_norm.combine_moments", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * sums.width)
         operands = (x, y, gamma, beta, mean, inverse, pixels, width)
         accesses = reads_own(x) + reads(gamma, beta, mean, inverse) + writes_own(y)
         cut = cut_of(usual_share(x.shape), x.shape)
         build.step("channel_norm.normalise", operands, accesses, *cut, bytes=8.0 * x.width, scratch=2 * width)
+
+    def chunk_moments(self, build: Build, x: Buffer) -> Buffer:
+        """Mean and sum of squares about it of each channel of each chunk of each image."""
+        pixels, width = count(x.shape[:2]), x.shape[-1]
+        sums, chunks = self._chunks(build, "moments", x.shape), (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
+        operands = (x, sums, pixels, width)
+        build.step("channel_norm.moments", operands, reads(x) + writes_own(sums), *chunks, bytes=8.0 * x.width)
+        return sums
 
     @staticmethod
     def _chunks(build: Build, name: str, shape: Shape) -> Buffer:
@@ -143,6 +160,9 @@ class BatchNormalization(Layer):
         name = build.weight if rides else build.gradient
         mode = max(build.gradient_mode("gamma"), build.gradient_mode("beta"))  # the same for both
         targets = name("gamma"), name("beta")
+        if build.shards > 1 and self.synchronized:
+            shard_statistics.backward(self, build, x, dy, (mean, inverse, gamma, *targets), mode)
+            return dy
         if len(x.shape) == 3:
             self._image_backward(build, x, dy, (mean, inverse, gamma, *targets), mode)
             return dy
@@ -163,13 +183,9 @@ class BatchNormalization(Layer):
 
     def _image_backward(self, build: Build, x: Buffer, dy: Buffer, others: tuple[Buffer, ...], rides: int) -> None:
         pixels, width = count(x.shape[:2]), x.shape[-1]
-        sums = self._chunks(build, "gradient_sums", x.shape)
-        operands: tuple = (x, dy, others[0], sums, pixels, width)
-        chunks = (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
-        accesses = reads(x, dy, others[0]) + writes_own(sums)
-        build.step("channel_norm.gradient_sums", operands, accesses, *chunks, bytes=8.0 * x.width)
-        factors = tuple(build.fixed(name, width) for name in ("gradient_a", "gradient_b", "gradient_s"))
-        operands = (sums, *others, *factors, pixels, width, rides)
+        sums = self.chunk_gradients(build, x, dy, others[0])
+        factors = self.factors(build, width)
+        operands: tuple = (sums, *others, *factors, pixels, width, rides)
         accesses = reads(sums) + reads_own(*others[:3]) + writes_own(*others[3:], *factors)
         build.step("channel_norm.combine_gradients", operands, accesses, COLUMNS, (-1, width), bytes=8.0 * sums.width)
         if build.input_gradient_wanted:
@@ -177,6 +193,20 @@ class BatchNormalization(Layer):
             accesses = reads_own(x) + reads(*factors) + writes_own(dy)
             operands = (x, dy, *factors, pixels, width)
             build.step("channel_norm.input_gradient", operands, accesses, *cut, bytes=12.0 * x.width)
+
+    def chunk_gradients(self, build: Build, x: Buffer, dy: Buffer, mean: Buffer) -> Buffer:
+        """Sums of dy and dy (x - mean) of each channel of each chunk of each image."""
+        pixels, width = count(x.shape[:2]), x.shape[-1]
+        sums, chunks = self._chunks(build, "gradient_sums", x.shape), (PIXELS, (-1, -(-pixels // CHUNK_PIXELS), 1))
+        accesses = reads(x, dy, mean) + writes_own(sums)
+        operands = (x, dy, mean, sums, pixels, width)
+        build.step("channel_norm.gradient_sums", operands, accesses, *chunks, bytes=8.0 * x.width)
+        return sums
+
+    @staticmethod
+    def factors(build: Build, width: int) -> tuple[Buffer, ...]:
+        """a, b, s of the input's gradient: dx = a dy + b x + s."""
+        return tuple(build.fixed(name, width) for name in ("gradient_a", "gradient_b", "gradient_s"))
 
     def _frozen_backward(self, build: Build, x: Buffer, dy: Buffer) -> Buffer:
         gamma, variance, width = build.weight("gamma"), build.weight("moving_variance"), x.shape[-1]

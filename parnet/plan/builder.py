@@ -185,10 +185,13 @@ class Builder:
     """What a layer is handed to declare its work; see `parnet.layers.base.Build`.
 
     Attributes:
-        batch: rows of a full batch.
+        batch: rows of a full batch; where it is cut into virtual shards, of a full shard.
         threads: parts at most.
         placed: the model's weights.
         riding: keys of weights whose update rides on their gradient's step.
+        shards: virtual shards of a batch.
+        after: collects the steps that come once a batch, when all shards are done; None where there is one shard.
+        exchanged: places in the region "exchange", and under "" its length, elements.
         inputs: of the model.
         readers: of each buffer, how many nodes and outputs read it, or a view of it.
         delivered: keys of weights whose gradient, or a part of it, has been declared.
@@ -199,6 +202,9 @@ class Builder:
     threads: int
     placed: dict[str, Placed]
     riding: frozenset[str] = frozenset()
+    shards: int = 1
+    after: Builder | None = None
+    exchanged: dict[str, int] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     phase: str = "forward"
@@ -323,14 +329,20 @@ class Builder:
         self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, *where, scratch=scratch))
 
     def step_after_loss(self, *args, **kwargs) -> None:
-        """As `step`, for what outlasts the batch, such as moving averages: held back until `release`."""
+        """As `step`, for what outlasts the batch, such as moving averages: held back until `release`.
+
+        Of a batch in shards such a step runs once, when all shards are done.
+        """
         self._held.append((self.label, args, kwargs))
 
     def release(self) -> None:
         """Now come the steps that were held back."""
+        build = self.after or self
         for label, args, kwargs in self._held:
-            self.label = label
-            self.step(*args, **kwargs)
+            build.label, build.phase = label, self.phase
+            for access in args[2]:
+                build._add(access.buffer)
+            build.step(*args, **kwargs)
         self._held.clear()
 
     def mark(self) -> tuple[int, int]:
@@ -340,6 +352,15 @@ class Builder:
     def rewind(self, mark: tuple[int, int]) -> None:
         """Forget the steps declared since the mark."""
         del self.steps[mark[0] :], self._held[mark[1] :]
+
+    def exchange(self, name: str, width: int) -> Buffer:
+        """A buffer of `width` numbers for each shard, which all shards may read once those who write have met."""
+        size = align(self.shards * width)
+        buffer = self._add(Buffer(f"{self.prefix}/{name}", "exchange", size, shape=(self.shards, width)))
+        if buffer.name not in self.exchanged:
+            self.exchanged[buffer.name] = self.exchanged.setdefault("", 0)
+            self.exchanged[""] += buffer.width
+        return buffer
 
     def _add(self, buffer: Buffer) -> Buffer:
         return self.buffers.setdefault(buffer.name, buffer)

@@ -226,10 +226,10 @@ def _add_tally(build: Builder, row_loss: Buffer, values: list[tuple[Buffer, int]
     build.step("loss.tally", operands, accesses, ONE, (1,), bytes=10.0 * (1 + len(values)))
 
 
-def add_penalties(build: Builder, placed: dict[str, Placed]) -> None:
+def add_penalties(build: Builder, placed: dict[str, Placed], delivered: set[str]) -> None:
     """The regularisers' share of the gradients, after all of them are made."""
     for p in placed.values():
-        if p.weight.regularizer is None or not p.trainable or p.key not in build.delivered:
+        if p.weight.regularizer is None or not p.trainable or p.key not in delivered:
             continue
         build.label, name = p.key.rsplit("/", 1)
         w, dw, regularizer = build.weight(name), build.gradient(name), p.weight.regularizer

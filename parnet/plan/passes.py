@@ -17,6 +17,7 @@ from .builder import Builder, Source
 from .network import Network, Node
 from .objective import Made, Targets, add_penalties
 from .tails import Found, find_tails
+from .update import add_fold
 
 if TYPE_CHECKING:
     from .plan import Request
@@ -61,6 +62,8 @@ def declare_forward(build: Builder, network: Network, request: Request) -> Made:
         build.release()  # whoever drives the loop may never ask for a loss
         build.enter(len(network.nodes), "output")
         shown = tuple(_show(build, network, place, x, fused[place]) for place, x in enumerate(outputs))
+        for place, x in enumerate(shown if request.apart else ()):
+            build.step("gather.output", (x, x.width, place), reads_own(x), ROWS_SHARED, (-1,), bytes=8.0 * x.width)
     return Made(outputs, shown, fused)
 
 
@@ -125,7 +128,9 @@ def declare_backward(build: Builder, network: Network, fused: tuple[bool, ...], 
         for producer, dx in zip(node.inputs, _node_backward(build, node, gradients, dy), strict=True):
             if dx is not None and producer >= 0 and wanted[producer]:
                 gradients.give(producer, dx)
-    add_penalties(build, network.placed)
+    if build.after is not None:
+        add_fold(build.after, network.placed, network.sizes["parameters"], build.delivered)
+    add_penalties(build.after or build, network.placed, build.delivered)
 
 
 def _wanted(network: Network, trains: list[bool]) -> list[bool]:

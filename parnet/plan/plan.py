@@ -8,7 +8,7 @@ Must not know: executors, kernels' code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..kernels.step import Buffer, Step
 from ..layers.base import count
@@ -20,7 +20,7 @@ from .layout import lifetimes, place, stages
 from .network import Network
 from .objective import Aim, Targets, add_losses, metric_slots
 from .passes import declare_backward, declare_forward
-from .schedule import Slot, cost_us, schedule
+from .schedule import Slot, cost_us, meetings, schedule
 from .update import add_updates, slot_size
 
 __all__ = ["Network", "Plan", "Request", "make_plan"]
@@ -44,6 +44,8 @@ class Request:
         threads: parts at most.
         loss, metrics, optimizer: as far as the purpose needs them; loss and metrics are those of a model's one output.
         weighted: rows carry sample weights.
+        shards: virtual shards that a batch is cut into; workers: processes that share them, each of `threads` parts.
+        apart: the plan runs in other processes, so that what a manual loop is shown goes where predictions go.
         aims: of a model of several outputs, one each, in place of loss and metrics.
     """
 
@@ -57,6 +59,9 @@ class Request:
     optimizer: Optimizer | None = None
     weighted: bool = False
     aims: tuple[Aim, ...] = ()
+    shards: int = 1
+    workers: int = 1
+    apart: bool = False
 
     @property
     def goals(self) -> tuple[Aim, ...]:
@@ -80,7 +85,11 @@ class Plan:
         metric_slots: where each metric's sums start, and how many they are, output by output.
         sums: float64 sums that the run adds to.
         slot_size: elements of the optimizer's slots.
-        places: offset of each weight in its region, elements.
+        places: offset of each weight, or buffer of the region "exchange", in its region, elements.
+        after: what is done once a batch when all its shards are done, on all parts of all workers; then `steps` are those of
+            one shard, and `request.batch` is the rows of a full one. None without shards.
+        exchange: elements of the region "exchange".
+        meetings: steps that all shards must have reached before one goes on.
     """
 
     request: Request
@@ -97,6 +106,9 @@ class Plan:
     sums: int
     slot_size: int
     places: dict[str, int]
+    after: Plan | None = None
+    exchange: int = 0
+    meetings: tuple[int, ...] = ()
 
     def span(self, *phases: str) -> tuple[int, int]:
         """The run of steps that belong to the phases: first, last + 1."""
@@ -112,20 +124,29 @@ class Plan:
         """A table of the steps: layer, kernel, extent, FLOPs and bytes a batch, share, parts, barrier."""
         from .explain import table
 
-        return table(self)
+        return table(self) if self.after is None else f"{table(self)}\n\nonce a batch:\n{table(self.after)}"
 
     def estimate_us(self) -> float:
         """The cost model's time of one batch on one thread."""
-        return sum(cost_us(step, self.request.batch) for step in self.steps)
+        own = sum(cost_us(step, self.request.batch) for step in self.steps)
+        return own if self.after is None else own * self.request.shards + self.after.estimate_us()
 
 
 def make_plan(network: Network, request: Request) -> Plan:
     """The plan of a network for a purpose. Pure: equal arguments give equal plans."""
-    build = Builder(request.batch, request.threads, network.placed, riding=_riding(network, request))
-    total = network.sizes["parameters"]
-    if request.purpose == "update" and request.optimizer is not None:
-        add_updates(build, network.placed, total, request.optimizer)
-        return _finish(build, request, network, tuple(build.steps))
+    total, optimizer = network.sizes["parameters"], request.optimizer
+    if request.purpose == "update" and optimizer is not None:
+        once = _once(request)
+        build = Builder(once.batch, once.threads, network.placed)
+        add_updates(build, network.placed, total, optimizer)
+        plan = _finish(build, once, network, tuple(build.steps))
+        return plan if request.shards == 1 else replace(plan, request=request, steps=(), slots=(), after=plan)
+    whole, after = request, None
+    if request.shards > 1:
+        request = replace(whole, batch=-(-whole.batch // whole.shards))
+        after = Builder(whole.batch, whole.threads * whole.workers, network.placed, shards=whole.shards)
+    riding = _riding(network, request)
+    build = Builder(request.batch, request.threads, network.placed, riding, whole.shards, after)
     made = declare_forward(build, network, request)
     targets: tuple[Targets | None, ...] = ()
     slots: tuple[tuple[int, int], ...] = ()
@@ -135,24 +156,51 @@ def make_plan(network: Network, request: Request) -> Plan:
         targets = add_losses(build, network, request, made, slots)
         if request.purpose in ("train", "manual"):
             declare_backward(build, network, made.fused, targets)
-    if request.purpose == "train" and request.optimizer is not None:
-        add_updates(build, network.placed, total, request.optimizer, without=_unreached(build, network))
+    if request.purpose == "train" and optimizer is not None:
+        without = _unreached(build, network)
+        add_updates(after or build, network.placed, total, optimizer, without)
     kinds = (request.data,) * len(network.input_shapes) if isinstance(request.data, str) else request.data
     steps = tuple(gather_steps(build, kinds, _own_copy(network, request)) + build.steps)
-    return _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
+    plan = _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
+    if after is None:
+        return plan
+    after.exchanged = build.exchanged
+    return replace(plan, after=_finish(after, _once(whole), network, tuple(after.steps)))
+
+
+def _once(request: Request) -> Request:
+    """The request of what is done once a batch: on all parts of all workers."""
+    return replace(request, threads=request.threads * request.workers, workers=1, shards=1)
 
 
 def _finish(build, request, network, steps, outputs=(), shown=(), targets=(), slots=(), sums=1) -> Plan:
     """Places, parts and barriers."""
     lasting = frozenset(build.buffers) if request.purpose == "manual" else frozenset()
     buffers = dict(build.buffers)
-    cut = schedule(steps, request.batch, request.threads)
+    cut = schedule(steps, request.batch, request.threads, sharded=build.shards > 1)
     alive = lifetimes(steps, stages(cut, request.threads), lasting)
     offsets, size = place(buffers, alive, request.batch, request.threads)
     extra = slot_size(network.sizes["parameters"], request.optimizer) if request.optimizer else 0
-    places = {key: placed.offset for key, placed in network.placed.items()}
+    places = {key: placed.offset for key, placed in network.placed.items()} | build.exchanged
     sources = tuple(source.buffer for source in build.inputs)
-    return Plan(request, steps, cut, buffers, offsets, size, sources, outputs, shown, targets, slots, sums, extra, places)
+    return Plan(
+        request,
+        steps,
+        cut,
+        buffers,
+        offsets,
+        size,
+        sources,
+        outputs,
+        shown,
+        targets,
+        slots,
+        sums,
+        extra,
+        places,
+        exchange=build.exchanged.get("", 0),
+        meetings=meetings(steps),
+    )
 
 
 def _unreached(build: Builder, network: Network) -> frozenset[str]:
@@ -167,7 +215,7 @@ def _own_copy(network: Network, request: Request) -> bool:
 
 def _riding(network: Network, request: Request) -> frozenset[str]:
     """Weights whose update rides on their gradient's step: plain SGD, one call of their layer, no penalty in it."""
-    if request.batch > MOST_RIDING_ROWS:
+    if request.batch > MOST_RIDING_ROWS or request.shards > 1:
         return frozenset()
     if request.purpose != "train" or request.optimizer is None or not request.optimizer.rides:
         return frozenset()

@@ -80,17 +80,34 @@ def groups(steps: tuple[Step, ...]) -> list[list[Step]]:
     return result
 
 
-def schedule(steps: tuple[Step, ...], rows: int, threads: int) -> tuple[Slot, ...]:
+def schedule(steps: tuple[Step, ...], rows: int, threads: int, sharded: bool = False) -> tuple[Slot, ...]:
     """Parts and barriers of all steps, for that many threads.
 
     The steps are run again and again, so the end of the list meets its beginning.
+
+    Args:
+        sharded: the loss of these rows is not that of the batch, and no reason to stop.
     """
     parts = [parts_of(group, rows, threads) for group in groups(steps) for _ in group]
     barriers = [NO_BARRIER] * len(steps)
     if threads > 1:
         _place_barriers(steps, parts, barriers)
-    _place_check(steps, barriers)
+    if not sharded:
+        _place_check(steps, barriers)
     return tuple(Slot(p, b) for p, b in zip(parts, barriers, strict=True))
+
+
+def meetings(steps: tuple[Step, ...]) -> tuple[int, ...]:
+    """Steps that all shards must have reached before one of them goes on: they read what other shards have left."""
+    result: list[int] = []
+    left: set[str] = set()
+    for index, step in enumerate(steps):
+        names = {a.buffer.name: a.writes for a in step.accesses if a.buffer.region == "exchange"}
+        if any(name in left and not writes for name, writes in names.items()):
+            result.append(index)
+            left.clear()
+        left.update(name for name, writes in names.items() if writes)
+    return tuple(result)
 
 
 def _place_barriers(steps, parts, barriers) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, number, reads, writes_own
+from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
 from ..optimizers import Optimizer
 from .builder import Builder, Placed, align
 
@@ -52,6 +52,20 @@ def add_updates(
         accesses = reads(gradients) + writes_own(weights, slots) + _shadow(build, placed, first, size)
         cost = (12.0 + 8.0 * optimizer.slots) * size
         build.step(optimizer.kernel, operands, accesses, FLAT, (size,), bytes=cost, per_row=False)
+
+
+def add_fold(build: Builder, placed: dict[str, Placed], total: int, delivered: set[str]) -> None:
+    """Add up the shards' gradients of the weights that have one, each vector `total` elements long."""
+    build.phase = "backward"
+    build.enter(0, "shards")
+    made = build._add(Buffer("shards", "shards", total * build.shards))
+    gradients = build._add(Buffer("gradients", "gradients", total))
+    for first, size in runs({k: p for k, p in placed.items() if k in delivered}):
+        operands = ((made, first), total, (gradients, first), size)
+        inside = [p for p in placed.values() if p.region == "parameters" and first <= p.offset < first + size]
+        shadow = writes_own(*(Buffer(f"d {p.key}", "gradients", p.size) for p in inside))
+        accesses = reads_own(made) + writes_own(gradients) + shadow
+        build.step("shards.fold", operands, accesses, FLAT, (size,), bytes=4.0 * (build.shards + 1) * size, per_row=False)
 
 
 def _shadow(build: Builder, placed: dict[str, Placed], first: int, size: int):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, NonFiniteLossError, warn
+from ..errors import DataError, NonFiniteLossError, WorkerLostError, warn
 from ..executors.base import Feed, waited_share
 from ..executors.link import Program
 from ..kernels import library
@@ -79,9 +79,10 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         job.training.close()
         if job.validation is not None:
             job.validation.close()
-        history.timing = Timing(
-            tuple(job.epochs_s), job.compute_s, job.wait_s, 0.0, compile_s, job.samples, job.training.waited_s
-        )
+        wait_s, comm_s = job.strategy.seconds()
+        compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
+        data_s = job.training.waited_s
+        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, data_s)
         session.close()
         if begun:
             callbacks.on_train_end()
@@ -218,6 +219,10 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
             model.session.run(program, done.batches, last)
         except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
             part.advance(max(done.batches, program.batches_done()), rule)
+            rule.iterations -= program.undone
+            raise
+        except WorkerLostError:
+            rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds

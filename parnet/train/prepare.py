@@ -17,6 +17,7 @@ from .fit import Job
 from .history import History
 from .loader import DataLoader, Window, is_iterable
 from .progress import Display, progress
+from .ranks import led
 from .sources import as_loader, as_source, check_rows, stream_of
 from .stream import Rows, Source, Stream, Whole
 
@@ -49,9 +50,14 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     request = Request("train", 1, dtype=model.dtype, optimizer=model.optimizer, aims=model.aims)
     job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
     display = progress(
-        given.verbose, training.samples, 0 if validation is None else validation.samples or 0, epochs, steps=training.steps
+        given.verbose if given.strategy.leads else 0,
+        training.samples,
+        0 if validation is None else validation.samples or 0,
+        epochs,
+        steps=training.steps,
     )
     history = History()
+    given = given if given.strategy.leads else replace(given, callbacks=())
     hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
     params: dict[str, Any] = {
         "epochs": epochs,
@@ -62,7 +68,10 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     names = log_names(model.aims, model.output_names)
     params["metrics"] = names + ([] if validation is None else [f"val_{name}" for name in names])
     params["verbose"] = given.verbose
-    return job, display, CallbackList([*hooks, history], model, params), history
+    callbacks = led(CallbackList([*hooks, history], model, params), model, job)
+    if given.strategy.ranks is not None and isinstance(training, Whole) and training.seed is not None:
+        training.seed = model.session.seed  # that of rank 0
+    return job, display, callbacks, history
 
 
 def _data(model: Any, x, y, batch: int, epochs: int, given: FitArguments) -> tuple[Source, Source | None]:

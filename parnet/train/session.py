@@ -139,6 +139,7 @@ class Session:
         return found
 
     def _link(self, request: Request, strategy: Strategy) -> Program:
+        request = replace(request, shards=strategy.shards, workers=strategy.workers, apart=strategy.apart)
         plan = make_plan(self.network, request)
         threads = strategy.threads_for(plan.estimate_us())
         if threads != request.threads:
@@ -212,10 +213,15 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        executor = self._executor(program.runs_on)
+        executor.run(program, first, last, program.span(phases))
+        if executor.fetch is not None:
+            self.weights.fetch = executor.fetch
 
     def close(self) -> None:
-        """End the threads; the next run starts them again."""
+        """End threads and processes; the next run starts them again."""
+        if any(executor.fetch is not None for executor in self._executors.values()):
+            self._forget_programs()  # they lie with the processes
         _close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ Gradients and the optimizer's state belong to a model alone. Must not know: plan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -26,6 +26,7 @@ class Weights:
     Attributes:
         sizes: length of the regions "parameters" and "state".
         models: how many models work on them.
+        fetch: brings them up to date where other processes have been working on them; None where they are.
     """
 
     def __init__(self, seed: int, dtype: str):
@@ -33,8 +34,15 @@ class Weights:
         self.sizes: dict[str, int] = {"parameters": 0, "state": 0}
         self.models = 0
         self._vectors: dict[str, np.ndarray] = {}
+        self.fetch: Callable[[], None] | None = None
         self._placed: list[Placed] = []
         self._initialized = 0
+
+    def __getstate__(self) -> dict:
+        """For copies and pickles."""
+        if self.fetch is not None:
+            self.vectors()
+        return self.__dict__ | {"fetch": None}
 
     def __setstate__(self, state: dict) -> None:
         """A copy, or weights read from a pickle: the vectors must lie as `aligned_zeros` lays them."""
@@ -53,6 +61,9 @@ class Weights:
 
     def vectors(self) -> dict[str, np.ndarray]:
         """The regions, made, lengthened and initialised as far as need be; as they were where memory runs out."""
+        if self.fetch is not None:
+            fetch, self.fetch = self.fetch, None
+            fetch()
         if self._initialized < len(self._placed) or not self._vectors:
             before = dict(self._vectors)
             try:

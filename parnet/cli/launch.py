@@ -1,0 +1,230 @@
+"""`parnet launch`: a script on several MPI ranks, by the launcher that the machine has. Stage: outermost.
+
+    parnet launch -n 4 --threads 2 train.py --epochs 3
+
+Every rank runs the script under `python -m mpi4py`, so that an exception on one rank ends the job. Each is bound to cores
+of its own, and its thread budget stands in its environment before anything is imported. The first Ctrl-C asks the ranks to
+stop after the step they are in, the second ends them at once. What the job leaves behind is swept away.
+Must not know: models, training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import importlib.util
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from ..checks import check_count
+from ..config import usable_cores
+from ..errors import HyperparameterError, MissingExtraError, ResourceError
+from .launchers import Launcher, Wish, command, find, physical_cores
+
+#: what tells the ranks of this job from all other processes, and how many there should be
+JOB, RANKS = "PARNET_JOB", "PARNET_RANKS"
+#: environment variables with the thread budget of a rank
+BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+#: what reaches the ranks besides, where it is set
+PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
+#: seconds between being asked to end and being killed
+GRACE_S = 5.0
+INTERRUPTED = 130
+
+
+def launch(arguments: argparse.Namespace) -> int:
+    """Start the ranks and wait for them. Returns the job's exit code, 130 after Ctrl-C.
+
+    Raises:
+        HyperparameterError, ResourceError, MissingExtraError: before anything is started.
+    """
+    wish = _wish(arguments)
+    launcher = find(arguments.launcher, os.environ)
+    environ = environment(wish)
+    passed = [JOB, RANKS, *BUDGETS, *(name for name in PASSED_ON if name in environ)]
+    words = command(launcher, wish, passed)
+    if arguments.dry_run:
+        print(" ".join([*(f"{name}={environ[name]}" for name in (RANKS, *BUDGETS)), shlex.join(words)]))
+        return 0
+    return run(launcher, words, environ)
+
+
+def _wish(arguments: argparse.Namespace) -> Wish:
+    """What the command line asks for, checked against the machine."""
+    ranks = check_count(arguments.n, "launch: -n")
+    script = Path(arguments.script)
+    if not script.is_file():
+        raise HyperparameterError(
+            f"launch: expected a script, received {arguments.script!r}, which is no file; check the path"
+        )
+    if importlib.util.find_spec("mpi4py") is None:
+        raise MissingExtraError(
+            "launch: expected the package 'mpi4py', which is not installed; run: pip install 'parnet[mpi]'"
+        )
+    more = tuple(shlex.split(arguments.mpi_args))
+    elsewhere = bool(more) or "SLURM_JOB_ID" in os.environ  # other machines may take part: their cores are not known here
+    cores = usable_cores()
+    threads = _threads(arguments, ranks, cores)
+    if ranks * threads > cores and not (arguments.oversubscribe or elsewhere):
+        raise ResourceError(
+            f"launch: expected at most {cores} threads in all, the cores this process may use (affinity and quota), "
+            f"received {ranks} ranks x {threads} threads; start fewer, or give --oversubscribe, which is slow"
+        )
+    solid = physical_cores()
+    return Wish(
+        ranks,
+        threads,
+        (sys.executable, "-m", "mpi4py", "-m", "parnet.cli.rank", str(script), *arguments.arguments),
+        arguments.oversubscribe,
+        arguments.ulfm,
+        more,
+        not elsewhere and solid is not None and ranks * threads > solid,
+        hasattr(os, "geteuid") and os.geteuid() == 0,
+    )
+
+
+def _threads(arguments: argparse.Namespace, ranks: int, cores: int) -> int:
+    """Of each rank: as asked for, as Slurm gives it, or its share of the cores."""
+    if arguments.threads is not None:
+        return check_count(arguments.threads, "launch: --threads")
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    return int(given) if given.isdigit() and int(given) else max(1, cores // ranks)
+
+
+def environment(wish: Wish) -> dict[str, str]:
+    """What the ranks find in their environment."""
+    budget = dict.fromkeys(BUDGETS, str(wish.threads))
+    return os.environ | budget | {JOB: uuid.uuid4().hex, RANKS: str(wish.ranks)}
+
+
+# -- the job --------------------------------------------------------------------------------------
+
+
+def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
+    """Start the launcher, pass Ctrl-C on, sweep up. Returns its exit code, 130 after Ctrl-C."""
+    before = _shared_memory()
+    # a session of its own: a key pressed in the terminal reaches us alone, not the launcher, which would kill the ranks
+    job = subprocess.Popen(words, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
+    asked = _Asked(job, environ[JOB])
+    kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    old = {kind: signal.signal(kind, asked) for kind in kinds}
+    try:
+        while (code := _ended(job)) is None:
+            if asked.patience_is_over():
+                job.kill()
+    finally:
+        for kind, handler in old.items():
+            signal.signal(kind, handler)
+        _sweep(environ[JOB], before)
+    if asked.times:
+        return INTERRUPTED
+    return code if code >= 0 else 128 - code
+
+
+def _ended(job: subprocess.Popen) -> int | None:
+    """The exit code, or None after a while."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return job.wait(0.2)
+    return None
+
+
+class _Asked:
+    """What signals do to a job: the first asks its ranks to stop after their step, the second ends it.
+
+    Attributes:
+        name: of the job, in the environment of its ranks.
+        times: how often we were asked.
+    """
+
+    def __init__(self, job: subprocess.Popen, name: str):
+        self.job, self.name, self.times, self.until = job, name, 0, math.inf
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.times += 1
+        if self.times == 1:
+            print(
+                "parnet launch: the ranks stop after this step; Ctrl-C again ends them at once", file=sys.stderr, flush=True
+            )
+            self.job.send_signal(signal.SIGUSR1)
+            return
+        self.job.terminate()  # ends ranks on other machines too
+        for pid in set(ranks_of(self.name)) - {self.job.pid}:
+            _kill(pid)
+        self.until = time.monotonic() + GRACE_S
+
+    def patience_is_over(self) -> bool:
+        """Whether the job should have ended by now."""
+        return time.monotonic() > self.until
+
+
+def _die_with_parent() -> None:
+    """Between fork and exec: the launcher is asked to end when we are killed (Linux)."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+# -- what a job may leave -------------------------------------------------------------------------
+
+
+def _sweep(job: str, before: set[Path]) -> None:
+    """End what still runs of the job, and remove the shared memory that its MPI library has left."""
+    until = time.monotonic() + GRACE_S
+    while (left := ranks_of(job)) and time.monotonic() < until:
+        time.sleep(0.05)
+    for pid in left:
+        _kill(pid)
+    new = _shared_memory() - before
+    for path in new - _mapped(new):
+        path.unlink(missing_ok=True)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def ranks_of(job: str) -> list[int]:
+    """Processes of this machine that carry the job's number in their environment, but for this one."""
+    mark = f"{JOB}={job}".encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if int(place.name) != os.getpid() and mark in (place / "environ").read_bytes().split(b"\0"):
+                found.append(int(place.name))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _shared_memory() -> set[Path]:
+    """The MPI libraries' files in /dev/shm that belong to this user."""
+    found = set()
+    for pattern in ("mpich_shm_*", "Intel_MPI_*", "vader_segment.*", "sm_segment.*"):
+        for path in Path("/dev/shm").glob(pattern):
+            try:
+                if path.stat().st_uid == os.getuid():
+                    found.add(path)
+            except OSError:
+                continue
+    return found
+
+
+def _mapped(paths: set[Path]) -> set[Path]:
+    """Those of the files that some process still uses."""
+    used: set[Path] = set()
+    for maps in Path("/proc").glob("[0-9]*/maps") if paths else ():
+        try:
+            text = maps.read_text()
+        except OSError:
+            continue
+        used |= {path for path in paths if str(path) in text}
+    return used

@@ -1,0 +1,26 @@
+"""One rank of `parnet launch`: the user's script, run as `__main__`. Stage: outermost; `python -m mpi4py` runs it.
+
+Ctrl-C reaches `parnet launch`, which passes it on as SIGUSR1: the launchers of MPI pass that signal on to every rank, and
+would kill the ranks on Ctrl-C itself. Here it becomes a KeyboardInterrupt, as if the key had been pressed beside the rank.
+Must not know: models, MPI.
+"""
+
+from __future__ import annotations
+
+import runpy
+import signal
+import sys
+from pathlib import Path
+
+
+def run(words: list[str]) -> None:
+    """Run a script with its arguments, as `python script.py ...` does."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    sys.argv[:] = words
+    sys.path[0] = str(Path(words[0]).resolve().parent)
+    runpy.run_path(words[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

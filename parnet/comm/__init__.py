@@ -1,0 +1,8 @@
+"""How gradients and parameters move between workers. Stage: beneath plan and executors.
+
+| module    | what it does                                                                           |
+|-----------|----------------------------------------------------------------------------------------|
+| `blocks`  | shared memory without a name                                                            |
+| `channel` | messages and file descriptors between a process and one that it started                 |
+| `tree`    | who has which rows and shards, and the one order in which the shards' sums are added     |
+"""

@@ -1,0 +1,212 @@
+"""MPI ranks, as far as training needs them. Stage: comm. mpi4py is imported when the first `Ranks` is made.
+
+Sums are never left to MPI: `Allreduce` does not fix the order of additions (4448 of 20000 float32 sums differed from a fold
+in the order of the ranks). Ranks send pieces, and each adds along the tree. Must not know: plans, models.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..errors import ParnetError, RankError, ResourceError, require_extra
+
+#: set by `parnet launch`: how many ranks it started
+RANKS = "PARNET_RANKS"
+#: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
+STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
+
+#: parts of an array, one for each rank: their lengths, and where they begin
+Cut = tuple[list[int], list[int]]
+
+#: communicator's handle -> its Ranks: one private copy of a communicator a process
+_made: dict[int, Ranks] = {}
+
+
+def ranks_of(comm: Any = None) -> Ranks:
+    """The ranks of a communicator of mpi4py, the world's for None. Collective at the first call for it.
+
+    Raises:
+        MissingExtraError: mpi4py is not installed. ResourceError: it and the launcher belong to different MPI libraries.
+    """
+    MPI = require_extra("mpi4py.MPI", "mpi", "MPI")
+    comm = MPI.COMM_WORLD if comm is None else comm
+    handle = MPI._handleof(comm)
+    if handle not in _made:
+        _made[handle] = Ranks(MPI, comm)
+    return _made[handle]
+
+
+class Ranks:
+    """The processes that train together; every method but `check` is collective unless it says otherwise.
+
+    Attributes:
+        rank, size: this one's number, and how many there are.
+        wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
+        stop_wanted: somebody asked this rank to stop after the step at hand.
+    """
+
+    def __init__(self, MPI: Any, comm: Any):
+        self._MPI = MPI
+        self._comm = comm.Dup()  # so that our messages never meet the user's
+        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self.wait_s = self.comm_s = 0.0
+        self.stop_wanted = False
+        self._old: dict[int, Any] = {}
+        wanted = os.environ.get(RANKS, "1")
+        if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
+            library = MPI.Get_library_version().split(",")[0]
+            raise ResourceError(
+                f"MPI: expected {wanted} ranks, as launched, received 1: mpi4py uses {library!r}, "
+                "which is not the launcher's; start with that library's mpirun (--launcher), or set MPI4PY_LIBMPI"
+            )
+        if self.size > 1:
+            _abort_on_uncaught(MPI, comm)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank shows progress, calls callbacks and writes files. Not collective."""
+        return self.rank == 0
+
+    def reset_clocks(self) -> None:
+        """Start counting seconds anew. Not collective."""
+        self.wait_s = self.comm_s = 0.0
+
+    # -- objects --------------------------------------------------------------------------------
+
+    def from_lead(self, thing: Any = None) -> Any:
+        """What rank 0 gives, on every rank."""
+        return self._comm.bcast(thing)
+
+    def all_objects(self, thing: Any) -> list[Any]:
+        """What each rank gives, in their order."""
+        return self._comm.allgather(thing)
+
+    def lead_first(self, work: Callable[[], Any]) -> Any:
+        """Each rank's own result of the work: rank 0 does it first (it fills the cache of kernels), then the others.
+
+        Raises:
+            RankError: rank 0 failed; there its own error goes on.
+        """
+        if not self.leads:
+            self.raise_from_lead(self.from_lead())
+            return work()
+        try:
+            result = work()
+        except Exception as error:
+            self.from_lead(said(error))
+            raise
+        self.from_lead(None)
+        return result
+
+    def raise_from_lead(self, failure: str | None) -> None:
+        """Raise RankError if rank 0 told of a failure. Not collective."""
+        if failure is not None:
+            raise RankError(f"rank 0 failed: {failure}")
+
+    def check_alike(self, what: dict[str, Any], where: str) -> None:
+        """Raise RankError on every rank unless all of them give the same, naming the first that does not."""
+        everybody = self.all_objects(what)
+        for rank, theirs in enumerate(everybody):
+            for name, value in theirs.items():
+                if value != everybody[0][name]:
+                    raise RankError(
+                        f"{where}: expected the same {name} on all ranks, received {everybody[0][name]} on rank 0 and "
+                        f"{value} on rank {rank}; give every rank the whole data and the same arguments"
+                    )
+
+    def threads_each(self, cores: set[int]) -> int:
+        """Threads for each rank of this machine, so that they share its cores evenly. cores: that this rank may use."""
+        near = self._comm.Split_type(self._MPI.COMM_TYPE_SHARED)
+        everybody = near.allgather(cores)
+        near.Free()
+        return max(1, len(set().union(*everybody)) // len(everybody))
+
+    # -- numbers --------------------------------------------------------------------------------
+
+    def broadcast(self, array: np.ndarray) -> None:
+        """Rank 0's numbers, on every rank."""
+        self._comm.Bcast(_bytes(array))
+
+    def gather_rows(self, array: np.ndarray, first: Sequence[int]) -> None:
+        """Each rank's own rows of an array, on every rank.
+
+        Args:
+            array: (rows, ...) C-contiguous, in place.
+            first: (size + 1,) rank r has rows first[r] .. first[r + 1].
+        """
+        begun = time.perf_counter()
+        each = array.itemsize * (array.size // len(array) if len(array) else 0)
+        counts = [each * (b - a) for a, b in pairwise(first)]
+        places = [each * a for a in first[:-1]]
+        self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
+        self.comm_s += time.perf_counter() - begun
+
+    def gather_words(self, mine: np.ndarray, all_of_them: np.ndarray) -> None:
+        """A few numbers of each rank, on every rank; the time goes into `wait_s`: whoever is early waits here.
+
+        Args:
+            mine: (n,) float64. all_of_them: (size, n) float64, written.
+        """
+        begun = time.perf_counter()
+        self._comm.Allgather(mine, all_of_them)
+        self.wait_s += time.perf_counter() - begun
+
+    def swap(self, out: np.ndarray, into: np.ndarray, sent: Cut, received: Cut) -> None:
+        """To each rank its part of `out`, from each rank a part of `into`."""
+        begun = time.perf_counter()
+        kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
+        self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
+        self.comm_s += time.perf_counter() - begun
+
+    # -- stopping -------------------------------------------------------------------------------
+
+    def listen(self) -> None:
+        """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""
+        self.stop_wanted = False
+        if self.size == 1 or self._old or threading.current_thread() is not threading.main_thread():
+            return
+        for name in STOPPING:
+            number = getattr(signal, name, None)
+            if number is not None:
+                self._old[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: object) -> None:
+        self.stop_wanted = True
+
+    def stop_listening(self) -> None:
+        """Ctrl-C does again what it did before `listen`. Not collective."""
+        while self._old:
+            signal.signal(*self._old.popitem())
+
+
+def said(error: BaseException) -> str:
+    """An error as text, with its kind unless it is one of ours."""
+    return str(error) if isinstance(error, ParnetError) else f"{type(error).__name__}: {error}"
+
+
+def _bytes(array: np.ndarray) -> np.ndarray:
+    """The memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def _abort_on_uncaught(MPI: Any, comm: Any) -> None:
+    """An exception that nobody catches ends all ranks, also where the script was not started by `python -m mpi4py`."""
+    before = sys.excepthook
+
+    def hook(kind, error, trace):
+        before(kind, error, trace)
+        sys.stderr.flush()
+        comm.Abort(128 + signal.SIGINT if issubclass(kind, KeyboardInterrupt) else 1)
+
+    if not getattr(before, "ends_all_ranks", False):
+        hook.ends_all_ranks = True  # type: ignore[attr-defined]
+        sys.excepthook = hook

@@ -1,0 +1,84 @@
+"""Faults on purpose, for tests alone: a worker that dies, fails, hangs or leaves at a named moment. Stage: executors.
+
+The environment variable PARNET_FAULT holds JSON: {"worker": 1, "phase": "apply", "batch": 3, "how": "kill", "once": path}.
+phase: rendezvous, compute (before a gradient is pushed), push (half of it is), pushed, apply (half of the update is done).
+how: kill, segfault, exit, exception, stop. once: a file that marks that it has happened. Must not know: models, training.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..kernels import control
+from ..kernels.entries import APPLY, ENTRY, MEET
+
+if TYPE_CHECKING:
+    from .link import Program
+
+VARIABLE = "PARNET_FAULT"
+
+
+class DeliberateFault(Exception):
+    """What a worker raises when it is told to fail."""
+
+
+def strike(phase: str, worker: int, batch: int | None = None) -> None:
+    """Come to grief if this is the moment."""
+    fault = _planned(worker, phase)
+    if fault is None or (batch is not None and batch != fault.get("batch", 0)):
+        return
+    if "once" in fault:
+        try:
+            Path(fault["once"]).touch(exist_ok=False)
+        except FileExistsError:
+            return
+    how = fault["how"]
+    if how == "exception":
+        raise DeliberateFault(f"worker {worker} was told to fail in {phase}")
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "exit":
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
+
+
+def _planned(worker: int, *phases: str) -> dict[str, Any] | None:
+    text = os.environ.get(VARIABLE)
+    fault = json.loads(text) if text else None
+    return fault if fault and fault["worker"] == worker and fault["phase"] in phases else None
+
+
+def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> None:
+    """If a fault is due in one of the batches: run up to there, leave what was being written half written, and strike."""
+    fault = _planned(worker.number, "compute", "push", "pushed", "apply")
+    if fault is None or not first <= fault.get("batch", 0) < last or Path(fault.get("once", "/nowhere")).exists():
+        return
+    phase, batch = fault["phase"], fault.get("batch", 0)
+    worker.executor.run(program, first, batch, steps)
+    program.control[:, control.STEP] = batch
+    job = program.job(0, batch, batch + 1, steps)
+    if job[7] == 0:  # no shards: one worker alone
+        strike(phase, worker.number, batch)
+        return
+    kinds = np.ctypeslib.as_array(ctypes.cast(job[0], ctypes.POINTER(ctypes.c_int64)), (job[1], ENTRY))[:, 0]
+    meeting = next(k for k in range(len(kinds)) if kinds[k] == MEET)
+    applying = next((k for k in range(len(kinds)) if kinds[k] == APPLY), len(kinds))
+    until = {"compute": 0, "push": meeting, "pushed": meeting + 1, "apply": applying}[phase]
+    loop = worker.executor._loop if hasattr(worker.executor, "_loop") else None
+    if loop is not None and until:
+        operands = np.array([job[0], until, *job[2:]], np.int64)
+        loop(operands.ctypes.data, program.addresses.control[0], None, 0, 1)
+    if phase == "push":
+        for shard in program.shards:  # type: ignore[attr-defined]
+            program.common.gradients[shard, ::2] = np.nan  # type: ignore[attr-defined]
+    if phase == "apply":
+        for vector in (program.store.parameters, program.store.slots, program.store.state):
+            vector[::2] = np.nan
+    strike(phase, worker.number, batch)

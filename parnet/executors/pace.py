@@ -1,0 +1,61 @@
+"""Whether threads still pay, judged by the clock. Stage: executors. Pure: told times, asked for decisions.
+
+Parts that wait for each other need their cores at the same time. Where other programs sit on the cores a part may be away
+for milliseconds at each barrier: two threads on two taken cores took 20 to 40 times one thread's time on small networks. So
+when parts mostly wait, a few batches are run by one thread alone (same parts, same bits), and the faster way is kept; the
+other is tried again after a pause that doubles each time it loses. Must not know: kernels, programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: parts that wait a larger share of a run are suspected to lack cores
+SUSPECT = 0.6
+#: seconds between tries of the way that lost
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+#: seconds of a try, if the batches are that many
+TRY_S = 0.01
+#: a way must take less than this much of the other's time to replace it
+BETTER = 0.7
+
+
+@dataclass
+class Pace:
+    """The pace of one program's runs.
+
+    Attributes:
+        alone: one thread does all parts.
+        batch_s: seconds a batch, the way it is run now.
+    """
+
+    alone: bool = False
+    batch_s: float = 0.0
+    suspected: bool = False
+    again_at: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+
+    def to_try(self, batches: int, now: float) -> int:
+        """How many of the next batches to run the other way; 0 for none.
+
+        Args:
+            batches: there are to run; now: seconds of a clock.
+        """
+        if not (self.alone or self.suspected) or now < self.again_at or not self.batch_s:
+            return 0
+        return max(1, min(batches, int(TRY_S / self.batch_s)))
+
+    def tried(self, batch_s: float, now: float) -> bool:
+        """The other way took so many seconds a batch. Returns whether it is the way from now on."""
+        better = batch_s < BETTER * self.batch_s
+        if better:
+            self.alone, self.batch_s, self.suspected = not self.alone, batch_s, False
+        if better and not self.alone:
+            self.again_at = 0.0
+        else:
+            self.again_at, self.pause_s = now + self.pause_s, min(LONGEST_PAUSE_S, 2 * self.pause_s)
+        return better
+
+    def ran(self, batch_s: float, waited: float) -> None:
+        """The usual way took so many seconds a batch, of which its parts waited that share."""
+        self.batch_s, self.suspected = batch_s, not self.alone and waited > SUSPECT

@@ -1,0 +1,500 @@
+"""The executor of the parameter server: worker processes on this machine. Stage: executors. Must not know: models, training.
+
+The vectors of the model lie in shared memory while workers work on them. The store's own vectors are the last state that is
+known to be whole: they are brought up to date when somebody looks, and once a second. What is lost with a worker is done
+again from there by those who are left or put in its place; the arithmetic is the same, so are the bits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+import weakref
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..comm.blocks import Block, new_block
+from ..errors import StateError, WorkerLostError, warn
+from ..kernels import control, library
+from ..kernels.entries import SPINS
+from ..kernels.step import Buffer
+from ..plan.plan import Plan
+from .base import Executor, Feed, listed
+from .crew import Crew, Limits, Member, lost_error
+from .link import Program
+from .memory import Store
+from .shards import Common, Place
+from .worker import Ref, Report, Setup
+
+#: seconds between two moments that are safe to start again from
+SAFE_S = 1.0
+#: arrays of fewer bytes are handed over anew each time, larger ones once while a fit lasts
+SMALL = 1 << 20
+#: names of the store's vectors
+VECTORS = ("parameters", "gradients", "state", "slots")
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How the processes are run.
+
+    Attributes:
+        workers, threads: processes, and threads of each.
+        on_failure: "abort", "restart" or "shrink".
+        restarts: at most, in the life of the executor.
+        crowded: there may be more threads than cores, so nobody waits long without offering its core to others.
+        limits: of patience with a silent worker.
+    """
+
+    workers: int
+    threads: int = 1
+    on_failure: str = "abort"
+    restarts: int = 3
+    crowded: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+class RemoteProgram(Program):
+    """A program that lies with the workers; here are its plan, its control words and what comes back.
+
+    Attributes:
+        key: its number. shown: blocks of what a manual loop is shown, (rows, width), one for each output.
+        flags: the workers' stop flags of the last run.
+    """
+
+    def __init__(self, executor: ProcessesExecutor, key: int, plan: Plan, store: Store, words: list[np.ndarray]):
+        self.executor, self.key, self._store = executor, key, store
+        self.shown: list[np.ndarray] = []
+        self.flags: list[int] = []
+        self.words = words
+        empty = np.zeros(0)
+        self.vectors = tuple(getattr(store, name) for name in VECTORS)
+        whole = plan.after.request.batch if plan.after is not None else plan.request.batch
+        self.plan = replace(plan, request=replace(plan.request, batch=whole))
+        self.arena = self.scratch = self.tables = self.barrier = empty
+        self.spans, self.runs_on, self.addresses = {}, None, None  # type: ignore[assignment]
+
+    @property
+    def store(self) -> Store:  # type: ignore[override]
+        """The model's, up to date."""
+        self.executor.fetch()
+        return self._store
+
+    @property
+    def control(self) -> np.ndarray:  # type: ignore[override]
+        """(parts of all workers, control.WIDTH), as they are now."""
+        return np.concatenate(self.words)
+
+    @property
+    def undone(self) -> int:
+        return self.executor.undone
+
+    def batches_done(self) -> int:
+        return self.executor.batches_done
+
+    def stopped(self) -> bool:
+        return any(self.flags)
+
+    def resume(self, accumulate: bool) -> None:
+        self.flags = []
+        self.executor.crew.tell("resume", self.key, accumulate)
+
+    def view(self, buffer: Buffer, rows: int) -> np.ndarray:
+        """What a manual loop is shown; other buffers lie with the workers."""
+        names = [shown.name for shown in self.plan.shown]
+        if buffer.name not in names:
+            raise StateError(f"{buffer.name}: lies with the workers; use strategy='serial' to look at it")
+        return self.shown[names.index(buffer.name)][:rows]
+
+
+@dataclass
+class Safe:
+    """A moment to start again from: the store holds the weights, and here is the rest.
+
+    Attributes:
+        program: that runs; batch: the first that has not been done; sums: of the batches before it.
+        at_s: when it was.
+    """
+
+    program: RemoteProgram
+    batch: int
+    sums: np.ndarray
+    at_s: float
+
+
+class ProcessesExecutor(Executor):
+    """Worker processes.
+
+    Args:
+        conduct: how they are run.
+    """
+
+    name = "parameter-server"
+
+    def __init__(self, conduct: Conduct):
+        self.conduct, self.threads = conduct, conduct.threads
+        self.crew = Crew(conduct.threads, conduct.limits)
+        self.undone = self.batches_done = self.restarts = 0
+        self._setups: dict[int, tuple[Plan, dict, dict, list[Ref]]] = {}
+        self._feeds: dict[int, tuple[RemoteProgram, Feed]] = {}
+        self._blocks: dict[int, Block] = {}
+        self._vectors: dict[tuple[str, int], tuple[np.ndarray, Ref]] = {}
+        self._roles: dict[tuple, int] = {}
+        self._data: dict[int, tuple[np.ndarray, Ref]] = {}
+        self._kernels: set[tuple[str, str]] = set()
+        self._numbers = 0
+        self._gone: list[int] = []
+        self._store: Store | None = None
+        self._ahead = False  # the workers' vectors are newer than the store's
+        self._behind = True  # the store's vectors may be newer than the workers'
+        self._safe: Safe | None = None
+        self._copied_s = 0.0
+
+    # -- programs -------------------------------------------------------------------------------
+
+    def open(self, plan: Plan, store: Store) -> RemoteProgram:
+        self.fetch()
+        bare = _bare(plan)
+        key, self._numbers = self._numbers, self._numbers + 1
+        vectors = {name: self._vector(store, name) for name in VECTORS}
+        common = {}
+        if plan.request.shards > 1:
+            for name, (shape, dtype) in Common.sizes(plan, len(store.parameters)).items():
+                common[name] = self._array(shape, dtype, "parameter server: gradients")
+        words = [
+            self._array((self.threads, control.WIDTH), "int64", "parameter server") for _ in range(self.conduct.workers)
+        ]
+        self._setups[key] = (bare, vectors, common, words)
+        program = RemoteProgram(self, key, plan, store, [self._view(ref) for ref in words])
+        self._store = store
+        for one in self._plans(bare):  # compiled here, once, before any worker wants them
+            for step in one.steps:
+                library.address(step.kernel, store.dtype)
+        self._ready()
+        self._send_program(key, self.crew.members)
+        weakref.finalize(program, self._gone.append, key)
+        return program
+
+    @staticmethod
+    def _plans(plan: Plan) -> list[Plan]:
+        return [plan] if plan.after is None else [plan, plan.after]
+
+    def _ready(self) -> None:
+        """All workers are there."""
+        if not self.crew.members:
+            self._begin(list(range(self.conduct.workers)))
+
+    def _begin(self, numbers: list[int]) -> None:
+        """Start workers and tell them everything."""
+        try:
+            self.crew.start(numbers, self.conduct.workers)
+        except BaseException:
+            self.crew.close(at_once=True)
+            raise
+        fresh = [m for m in self.crew.members if m.number in numbers]
+        for number, block in self._blocks.items():
+            self.crew.tell("block", number, block.size, handles=(block.handle,), to=fresh)
+        self.crew.tell("kernels", {one: library.object_code(*one) for one in self._loop_kernels()}, to=fresh)
+        self.crew.tell("kernels", {one: library.object_code(*one) for one in self._kernels}, to=fresh)
+        for key in self._setups:
+            self._send_program(key, fresh)
+        for program, feed in self._feeds.values():
+            self._send_feed(program, feed, fresh)
+
+    def _loop_kernels(self) -> list[tuple[str, str]]:
+        names = ("loop.run",) if self.threads == 1 else ("loop.run", "loop.run_alone", "loop.serve", "loop.post")
+        return [(name, "float32") for name in names]
+
+    def _send_program(self, key: int, members: list[Member]) -> None:
+        plan, vectors, common, words = self._setups[key]
+        wanted = {(step.kernel, plan.request.dtype) for one in self._plans(plan) for step in one.steps}
+        if fresh := wanted - self._kernels:
+            self._kernels |= fresh
+            self.crew.tell("kernels", {one: library.object_code(*one) for one in fresh})
+        crew = self.crew.members
+        for place, member in enumerate(crew):
+            if member in members:
+                where = Place(place, len(crew), 0 if self.conduct.crowded else SPINS)
+                setup = Setup(key, plan, vectors, common, words[member.number], where)
+                self.crew.tell("program", setup, to=[member])
+
+    # -- memory ---------------------------------------------------------------------------------
+
+    def _array(self, shape: tuple[int, ...], dtype: str, what: str) -> Ref:
+        """A block of its own for an array."""
+        block = new_block(int(np.prod(shape)) * np.dtype(dtype).itemsize, what)
+        number, self._numbers = self._numbers, self._numbers + 1
+        self._blocks[number] = block
+        self.crew.tell("block", number, block.size, handles=(block.handle,))
+        return Ref(number, tuple(shape), str(dtype))
+
+    def _view(self, ref: Ref) -> np.ndarray:
+        return self._blocks[ref.block].array(ref.shape, ref.dtype)
+
+    def _vector(self, store: Store, name: str) -> Ref:
+        """The shared copy of one of the store's vectors."""
+        vector = getattr(store, name)
+        key = (name, id(vector))
+        if key not in self._vectors:
+            self._vectors[key] = (vector, self._array(vector.shape, vector.dtype.name, "parameter server: weights"))
+            self._behind = True
+        return self._vectors[key][1]
+
+    def _role(self, role: tuple, shape: tuple[int, ...], dtype: str) -> Ref:
+        """Room for an array that comes anew each time, in a block that is kept for its like."""
+        size, number = int(np.prod(shape)) * np.dtype(dtype).itemsize, self._roles.get(role)
+        if number is None or self._blocks[number].size < size:
+            if number is not None:
+                self._forget([number])
+            number = self._roles[role] = self._array((size + size // 4,), "uint8", "parameter server: data").block
+        return Ref(number, tuple(shape), str(dtype))
+
+    def _forget(self, blocks: list[int]) -> None:
+        self.crew.tell("forget", blocks, [])
+        for number in blocks:
+            self._blocks.pop(number).close()
+
+    # -- feeds ----------------------------------------------------------------------------------
+
+    def start(self, program: Program, feed: Feed) -> None:
+        if not isinstance(program, RemoteProgram):
+            raise StateError("parameter server: expected a program that it opened")
+        for key in self._gone:
+            self._setups.pop(key, None)
+            self._feeds.pop(key, None)
+            self.crew.tell("forget", [], [key])
+        self._gone.clear()
+        self._ready()
+        self._feeds[program.key] = (program, feed)
+        program.flags = []
+        self.batches_done = 0
+        self._send_feed(program, feed, self.crew.members)
+        self._safe = None
+
+    def _send_feed(self, program: RemoteProgram, feed: Feed, members: list[Member]) -> None:
+        arrays: dict[str, object] = {}
+        once = program.plan.request.purpose in ("train", "evaluate", "predict") and feed.total > program.plan.request.batch
+        for name in ("x", "y", "weight", "order", "rates", "sums", "losses"):
+            value = getattr(feed, name)
+            if isinstance(value, tuple):
+                arrays[name] = tuple(self._hand_over(program, (name, k), one, once) for k, one in enumerate(value))
+            else:
+                arrays[name] = self._hand_over(program, (name, 0), value, once and name in ("x", "y", "weight"))
+        arrays["out"] = tuple(self._outputs(program, feed)) or None
+        none = np.zeros(0)
+        bare = replace(feed, x=None, y=None, weight=None, order=None, out=None, rates=None, sums=none, losses=none)
+        self.crew.tell("feed", program.key, bare, arrays, to=members)
+
+    def _hand_over(self, program: RemoteProgram, role: tuple, array: np.ndarray | None, once: bool) -> Ref | None:
+        """An array's copy in shared memory."""
+        if array is None or not array.size:
+            return None
+        if once and array.nbytes > SMALL:
+            if id(array) not in self._data:
+                ref = self._array(array.shape, array.dtype.name, "parameter server: data")
+                self._view(ref)[...] = array
+                self._data[id(array)] = (array, ref)
+            return self._data[id(array)][1]
+        ref = self._role((program.key, *role), array.shape, array.dtype.name)
+        self._view(ref)[...] = array
+        return ref
+
+    def _outputs(self, program: RemoteProgram, feed: Feed) -> list[Ref]:
+        """Room for predictions, or for what a manual loop is shown."""
+        plan = program.plan
+        if plan.request.purpose == "manual":
+            shapes = [(plan.request.batch, buffer.width) for buffer in plan.shown]
+            refs = [self._role((program.key, "out", k), shape, plan.request.dtype) for k, shape in enumerate(shapes)]
+            program.shown = [self._view(ref) for ref in refs]
+            return refs
+        given = [out for out in listed(feed.out) if out is not None]
+        return [self._role((program.key, "out", k), out.shape, out.dtype.name) for k, out in enumerate(given)]
+
+    def _fed(self, program: RemoteProgram, name: str, like: np.ndarray) -> np.ndarray:
+        """The shared copy of one of a feed's small arrays."""
+        return self._view(Ref(self._roles[program.key, name, 0], like.shape, like.dtype.name))
+
+    # -- running --------------------------------------------------------------------------------
+
+    def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
+        if not isinstance(program, RemoteProgram):
+            raise StateError("parameter server: expected a program that it opened")
+        feed = self._feeds[program.key][1]
+        if feed.rates is not None and feed.rates.size:  # a callback may have set them
+            self._fed(program, "rates", feed.rates)[first:last] = feed.rates[first:last]
+        self._be_safe(program, feed, first)
+        with _one_interrupt():
+            try:
+                self._run(program, first, last, steps or program.span(()))
+            except BaseException:
+                self._give_up(first)
+                raise
+            self._take_back(program, feed, first, last)
+
+    def _be_safe(self, program: RemoteProgram, feed: Feed, first: int) -> None:
+        """Make this a moment to start again from, where the last is long ago or somebody else has had the weights."""
+        now, safe, purpose = time.monotonic(), self._safe, program.plan.request.purpose
+        if purpose in ("manual", "update"):
+            if self._behind:
+                self._push()
+            elif self._ahead and purpose == "update" and now - self._copied_s > SAFE_S:
+                self._copy_back()
+            return
+        if self._behind:
+            self._push()
+        elif safe is not None and safe.program is program and now - safe.at_s < SAFE_S:
+            return
+        elif self._ahead:
+            self._copy_back()
+        self._safe = Safe(program, first, self._fed(program, "sums", feed.sums).copy(), now)
+
+    def _run(self, program: RemoteProgram, first: int, last: int, steps: tuple[int, int]) -> None:
+        while True:
+            self._ahead |= program.plan.request.purpose in ("train", "manual", "update")
+            self.crew.tell("run", program.key, first, last, steps)
+            answers, lost = self.crew.collect(self.crew.members, on_loss=lambda _: self._break_off(program))
+            if not lost:
+                program.flags = [report.stopped for report in answers.values() if isinstance(report, Report)]
+                return
+            error = lost_error(lost, f"in step {self._step(program, lost, last)}")
+            self._replace(program, lost, error)
+            first = self._safe.batch if self._safe is not None else first
+
+    def _step(self, program: RemoteProgram, lost: list[Member], last: int) -> int:
+        """The step that a lost worker was at, from 1."""
+        return min(last, int(program.words[lost[0].number][0, control.STEP]) + 1)
+
+    def _break_off(self, program: RemoteProgram) -> None:
+        """End the others' waiting for one that is gone."""
+        common = self._setups[program.key][2]
+        if common and common["words"].shape[0]:
+            self._view(common["words"])[0] = 1
+
+    def _replace(self, program: RemoteProgram, lost: list[Member], error: WorkerLostError) -> None:
+        """Make the crew whole again and go back to the safe moment, or raise the error."""
+        conduct, safe = self.conduct, self._safe
+        self.crew.drop(lost)
+        if conduct.on_failure == "abort" or program.plan.request.purpose in ("manual", "update") or safe is None:
+            raise error
+        self.restarts += len(lost)
+        if self.restarts > conduct.restarts:
+            raise _with_note(error, f"{conduct.restarts} workers have been lost before; that is enough")
+        if conduct.on_failure == "shrink" and not self.crew.members:
+            raise _with_note(error, "no worker is left")
+        goes_on = _goes_on(conduct.on_failure, len(self.crew.members))
+        warn(f"{str(error).splitlines()[0]}; {goes_on} from step {safe.batch + 1}")
+        if conduct.on_failure == "restart":
+            self._begin([m.number for m in lost])
+        for key in self._setups:
+            self._send_program(key, self.crew.members)
+        for one, feed in self._feeds.values():
+            self._send_feed(one, feed, self.crew.members)
+        for _, _, common, _ in self._setups.values():
+            for ref in common.values():  # what a dying worker has left there, in padding too
+                self._view(ref)[...] = 0
+        self._fed(program, "sums", safe.sums)[...] = safe.sums
+        self._push()
+
+    def _give_up(self, first: int) -> None:
+        """The weights are those of the safe moment from now on."""
+        safe = self._safe
+        self.undone = 0 if safe is None else max(0, first - safe.batch)
+        self.batches_done = first
+        self._ahead, self._behind = False, True
+        self.crew.close(at_once=True)
+
+    def _take_back(self, program: RemoteProgram, feed: Feed, first: int, last: int) -> None:
+        """Results of a run that the other side of the executor reads."""
+        self.batches_done, batch = last, program.plan.request.batch
+        if program.stopped():
+            self.batches_done = max(program.flags) - 1
+        feed.sums[...] = self._fed(program, "sums", feed.sums)
+        feed.losses[first:last] = self._fed(program, "losses", feed.losses)[first:last]
+        for k, out in enumerate(listed(feed.out) if program.plan.request.purpose == "predict" else ()):
+            if out is not None:
+                ref = Ref(self._roles[program.key, "out", k], out.shape, out.dtype.name)
+                out[first * batch : last * batch] = self._view(ref)[first * batch : last * batch]
+
+    # -- weights --------------------------------------------------------------------------------
+
+    def _pairs(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(the store's vector, the workers' copy)."""
+        pairs = []
+        for name in VECTORS if self._store is not None else ():
+            found = self._vectors.get((name, id(getattr(self._store, name))))
+            if found is not None:
+                pairs.append((found[0], self._view(found[1])))
+        return pairs
+
+    def _push(self) -> None:
+        """The workers' vectors become those of the store."""
+        for own, shared in self._pairs():
+            shared[...] = own
+        self._behind = self._ahead = False
+
+    def _copy_back(self) -> None:
+        for own, shared in self._pairs():
+            own[...] = shared
+        self._ahead, self._copied_s = False, time.monotonic()
+
+    def fetch(self) -> None:  # type: ignore[override]
+        """The store's vectors become those of the workers; whoever asked may change them."""
+        if self._ahead:
+            self._copy_back()
+        self._behind, self._safe = True, None
+
+    def close(self) -> None:
+        if self._ahead and self.crew.members:
+            self.fetch()
+        self.crew.close()
+        for block in self._blocks.values():
+            block.close()
+        for kept in (self._setups, self._feeds, self._blocks, self._vectors, self._roles, self._data):
+            kept.clear()
+        self._kernels.clear()
+        self._behind = True
+
+
+def _bare(plan: Plan) -> Plan:
+    """A plan without what workers do not need: losses and optimizers of the user's own, which they could not read."""
+    request = replace(plan.request, loss=None, metrics=(), optimizer=None, aims=())
+    return replace(plan, request=request, targets=(), after=None if plan.after is None else _bare(plan.after))
+
+
+def _goes_on(how: str, left: int) -> str:
+    return "it is replaced, and training goes on" if how == "restart" else f"training goes on with {left}"
+
+
+def _with_note(error: WorkerLostError, note: str) -> WorkerLostError:
+    """The same error with a reason why it is raised after all."""
+    head, newline, rest = str(error).partition("\n")
+    result = WorkerLostError(f"{head}; {note}{newline}{rest}")
+    result.worker, result.pid = error.worker, error.pid
+    return result
+
+
+@contextlib.contextmanager
+def _one_interrupt():
+    """The first Ctrl-C is heard when the run is over, the second at once."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not (
+        signal.default_int_handler
+    ):
+        yield
+        return
+    heard = []
+
+    def hear(number, frame):
+        heard.append(number)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if heard:
+        raise KeyboardInterrupt
