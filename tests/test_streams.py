@@ -375,7 +375,9 @@ def test_running_out_of_data_is_said():
 
 
 class NoStreams(Strategy):
-    """A strategy that takes arrays alone."""
+    """A strategy that takes arrays alone, as those with several shards do."""
+
+    shards = 2
 
 
 REFUSED = {
