@@ -54,11 +54,6 @@ class Strategy:
         """Whether this process shows progress, calls callbacks and writes files."""
         return True
 
-    @property
-    def streams(self) -> bool:
-        """Whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory."""
-        return not self.apart and self.ranks is None and self.shards == 1
-
     def seconds(self) -> tuple[float, float]:
         """Seconds of this `fit` spent waiting for other processes, and moving numbers between them."""
         return 0.0, 0.0
@@ -92,6 +87,7 @@ class Serial(Strategy):
     """
 
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_shards(self.shards, "Serial")
@@ -111,6 +107,7 @@ class Threads(Strategy):
 
     n: int | None = None
     shards: int = 1
+    streams: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threads(self.n)
@@ -196,6 +193,8 @@ class ParameterServer(Strategy):
 @dataclass(frozen=True)
 class Auto(Strategy):
     """Threads where they pay."""
+
+    streams: ClassVar[bool] = True
 
     def threads_for(self, estimate_us: float) -> int:
         return check_threads(None) if estimate_us >= WORTH_SHARING_US and usable_cores() > 1 else 1

@@ -375,9 +375,7 @@ def test_running_out_of_data_is_said():
 
 
 class NoStreams(Strategy):
-    """A strategy that takes arrays alone, as those with several shards do."""
-
-    shards = 2
+    """A strategy that takes arrays alone."""
 
 
 REFUSED = {

@@ -48,7 +48,7 @@ def led(callbacks: CallbackList, model: Any, job: Job) -> Any:
 
 def _check(ranks: Ranks, model: Any, job: Job, rows: Rows) -> None:
     """All ranks must be about to do the same."""
-    placed, first = model.session.network.placed.values(), job.training.peek(job.initial_epoch)
+    placed = model.session.network.placed.values()
     ranks.check_alike(
         {
             "model": [(p.key, p.weight.shape, p.trainable) for p in placed],
