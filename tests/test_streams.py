@@ -15,7 +15,7 @@ from subprocesses import run_python
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import DataError, DTypeError, FileFormatError, HyperparameterError, ParnetWarning
-from parnet.strategy import Strategy
+from parnet.strategy import CUDA, ParameterServer, Serial, Strategy, Threads
 from parnet.train.prefetch import Prefetch
 
 ROWS, BATCH = 203, 16
@@ -126,6 +126,33 @@ SOURCES = {
 @pytest.mark.parametrize("kind", SOURCES)
 def test_streams_in_order_give_the_bits_of_arrays_in_order(kind, tmp_path):
     assert_same(trained(SOURCES[kind](tmp_path), strategy="threads"), trained(X, Y, shuffle=False, strategy="serial"))
+
+
+@pytest.mark.parametrize("strategy", (Serial(shards=3), Threads(shards=3)), ids=("serial", "threads"))
+def test_streams_in_virtual_shards_give_the_bits_of_arrays(strategy, tmp_path):
+    loader = SOURCES["windows of files"](tmp_path)
+    plain, shared = compiled(), compiled()
+    one, other = (
+        trained(loader, model=plain, strategy=strategy),
+        trained(X, Y, shuffle=False, strategy=Serial(shards=3), model=shared),
+    )
+    assert_same(one, other)
+    assert plain.evaluate(loader, strategy=strategy) == shared.evaluate(X, Y, BATCH, strategy=Serial(shards=3))
+    np.testing.assert_array_equal(plain.predict(loader, strategy=strategy), shared.predict(X, BATCH))
+
+
+def test_only_whole_arrays_are_vouched_for(monkeypatch):
+    """What a device keeps from one epoch to the next must be what the next one is fed."""
+    model, fed = compiled(), []
+    start = model.session.start
+    monkeypatch.setattr(model.session, "start", lambda program, feed: (fed.append(feed), start(program, feed)))
+    trained(X, Y, model=model, validation_data=(X[:50].copy(), Y[:50]), strategy="serial")
+    training, held = [feed.unchanged for feed in fed[::2]], [feed.unchanged for feed in fed[1::2]]
+    assert training == training[:1] * 3 and held == held[:1] * 3
+    assert None not in (training[0], held[0]) and training[0] is not held[0]
+    fed.clear()
+    trained(pn.DataLoader(X, Y, BATCH, window=BATCH), model=model, validation_data=batches, strategy="serial")
+    assert len(fed) > 6 and all(feed.unchanged is None for feed in fed)
 
 
 def test_an_iterator_with_steps_goes_on_where_the_last_epoch_ended():
@@ -400,6 +427,16 @@ REFUSED = {
     "no iterator": (lambda: trained(lambda: 3), DTypeError, "returns an iterator, received one that returns 3"),
     "no targets": (lambda: trained(lambda: [X[:4]]), DataError, "fit: batch 1: expected targets y"),
     "a strategy": (lambda: trained(batches, strategy=NoStreams()), DataError, "expected arrays with NoStreams"),
+    "a parameter server": (
+        lambda: trained(batches, strategy=ParameterServer(1)),
+        DataError,
+        "fit: expected arrays with ParameterServer, received a loader",
+    ),
+    "a GPU to predict": (
+        lambda: compiled().predict(batches, strategy=CUDA()),
+        DataError,
+        "predict: expected arrays with CUDA, received a loader",
+    ),
     "shuffled batches": (lambda: pn.DataLoader(batches, shuffle=True), HyperparameterError, r"DataLoader\(shuffle\)"),
     "a small window": (lambda: pn.DataLoader(X, Y, 16, window=8), HyperparameterError, "at least batch_size, 16"),
     "unequal lengths": (lambda: pn.DataLoader(X, Y[:9]), DataError, "expected y of 203 rows like x"),
