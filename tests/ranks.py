@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
@@ -81,8 +80,7 @@ class Job:
         try:
             out, err = self.process.communicate(timeout=limit_s)
         except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGINT)
-            os.killpg(self.process.pid, signal.SIGINT)
+            self.process.kill()  # its ranks end with it
             out, err = self.process.communicate(timeout=30)
             pytest.fail(f"the job did not end within {limit_s} s: {out[-1500:]} {err[-1500:]}")
         return self.process.returncode, out, err
