@@ -131,11 +131,18 @@ class ProcessesExecutor(Executor):
 
     def _begin(self, numbers: list[int]) -> None:
         """Start workers and tell them everything."""
-        try:
-            self.crew.start(numbers, self.conduct.workers)
-        except BaseException:
-            self.crew.close(at_once=True)
-            raise
+        missing = numbers
+        while missing:
+            try:
+                self.crew.start(missing, self.conduct.workers)
+            except BaseException as error:
+                self.restarts += 1
+                lost = isinstance(error, WorkerLostError)
+                if not lost or self.conduct.on_failure != "restart" or self.restarts > self.conduct.restarts:
+                    self.crew.close(at_once=True)
+                    raise
+            there = [member.number for member in self.crew.members]
+            missing = [number for number in numbers if number not in there]
         fresh = [m for m in self.crew.members if m.number in numbers]
         for number, block in self.shared.blocks.items():
             self.crew.tell("block", number, block.size, handles=(block.handle,), to=fresh)
