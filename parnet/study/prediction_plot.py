@@ -1,4 +1,4 @@
-"""Predicted speedups beside measured ones. Stage: study. Must not know: how either was made."""
+"""Predicted speedups, with what was measured. Stage: study, beside `plots`. Must not know: how runs are made."""
 
 from __future__ import annotations
 

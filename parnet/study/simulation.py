@@ -149,7 +149,7 @@ class Prediction:
         return max(self.outcomes, key=lambda outcome: outcome.speedup)
 
     def plot(self, path: Any = None, study: Study | None = None, **chosen: Any) -> Any:
-        """Draw it, with the measured points of a study where one is given; see `prediction_plot.py`."""
+        """Draw it, with the measured points of a study where one is given; see `prediction_plot.plot_predictions`."""
         from .prediction_plot import plot_predictions
 
         return plot_predictions({f"{self.cluster.mode}, {self.cluster.topology}": self}, path, study, **chosen)
