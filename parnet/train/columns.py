@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError, DTypeError, FileFormatError
+from ..errors import DataError, DTypeError, FileFormatError, ResourceError
 
 #: kinds of numbers that the engine takes
 NUMBERS = "buif"
@@ -94,7 +94,13 @@ class Packed(Part):
 
     def _read(self) -> np.ndarray:
         size = math.prod(self.shape) * self.dtype.itemsize
-        array = np.empty(self.shape, self.dtype)
+        try:
+            array = np.empty(self.shape, self.dtype)
+        except (MemoryError, ValueError) as error:
+            raise ResourceError(
+                f"{self.name}: expected {size / 2**20:,.0f} MiB of memory for a compressed file, which the machine has not; "
+                "save it by np.savez, which can be mapped, or in smaller shards"
+            ) from error
         with _refusing(self.name), zipfile.ZipFile(self.path) as archive, archive.open(self.member) as stream:
             _read_header(stream, self.name)
             place, view = 0, array.reshape(-1).view(np.uint8)

@@ -81,9 +81,8 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
             job.validation.close()
         wait_s, comm_s = job.strategy.seconds()
         compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
-        history.timing = Timing(
-            tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, job.training.waited_s
-        )
+        data_s = job.training.waited_s
+        history.timing = Timing(tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, data_s)
         session.close()
         if begun:
             callbacks.on_train_end()
