@@ -16,6 +16,7 @@ class Parts(Strategy):
     """So many threads whatever the machine has: more threads than cores must work."""
 
     n: int
+    streams = True
 
     def threads_for(self, estimate_us: float) -> int:
         return self.n
