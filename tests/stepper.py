@@ -6,6 +6,8 @@ a race, found without luck.
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from parnet.executors.base import Feed
@@ -13,6 +15,10 @@ from parnet.executors.link import Program, link
 from parnet.executors.memory import Store
 from parnet.executors.serial import KERNEL, SerialExecutor
 from parnet.kernels import control
+from parnet.kernels.declare import kernel
+from parnet.kernels.intrinsics import float_mode, set_float_mode
+from parnet.kernels.library import add_user_kernel, address
+from parnet.kernels.loop import FLUSH
 from parnet.kernels.step import EVERYONE
 from parnet.plan.builder import align
 from parnet.plan.layout import size_of
@@ -25,6 +31,26 @@ def open_program(session, plan) -> Program:
     store.need_gradients()
     store.need_slots(plan.slot_size, getattr(plan.request.optimizer, "initial_accumulator_value", 0.0))
     return link(plan, store)
+
+
+@kernel
+def exchange_mode(op, ctl, mem, part, parts):
+    """op: the floating-point mode to set, -1 for the native loop's; the one before is written there."""
+    before = float_mode()
+    set_float_mode(before | FLUSH if op[0] < 0 else op[0])
+    op[0] = before
+
+
+@contextlib.contextmanager
+def tiny_as_zero():
+    """Numbers too small to be normal count as 0, as in the native loop."""
+    add_user_kernel(exchange_mode)
+    word, call = np.array([-1]), KERNEL(address(exchange_mode.name, "float32"))
+    call(word.ctypes.data, None, None, 0, 1)
+    try:
+        yield
+    finally:
+        call(word.ctypes.data, None, None, 0, 1)
 
 
 class Stepper:
@@ -62,6 +88,10 @@ class Stepper:
 
     def run(self, order):
         """All batches. order(parts, calls) gives the parts in the order in which they take their next call."""
+        with tiny_as_zero():
+            self._run(order)
+
+    def _run(self, order):
         for segment in self.segments():
             places = [0] * self.parts
             for part in order(self.parts, len(segment)):
