@@ -13,11 +13,20 @@ import numpy as np
 
 import parnet as pn
 from parnet import layers as L
-from parnet.executors.base import Feed
+from parnet.executors.base import Executor, Feed
 from parnet.executors.serial import SerialExecutor
 from parnet.executors.threads import ThreadsExecutor
 from parnet.losses import MeanSquaredError
 from parnet.plan.plan import Request, make_plan
+
+
+def executor_of(threads: int) -> Executor:
+    """So many threads, that never give way to one."""
+    if threads == 1:
+        return SerialExecutor()
+    executor = ThreadsExecutor(threads)
+    executor.gives_way = False
+    return executor
 
 
 class Product:
@@ -35,7 +44,7 @@ class Product:
         self.network, self.store = model.session.network, model.session.store
         self.store.need_gradients()
         self.plan = make_plan(self.network, request)
-        self.executor = SerialExecutor() if threads == 1 else ThreadsExecutor(threads)
+        self.executor = executor_of(threads)
         self.program = self.executor.open(self.plan, self.store)
         rng = np.random.default_rng(0)
         self.program.arena[:] = rng.uniform(-1, 1, len(self.program.arena)).astype(np.float32)
@@ -116,7 +125,7 @@ class Convolution:
         store.need_gradients()
         self.shape, self.rows = shape, rows
         self.plan = make_plan(network, Request("manual", rows, threads=threads, loss=MeanSquaredError()))
-        self.executor = SerialExecutor() if threads == 1 else ThreadsExecutor(threads)
+        self.executor = executor_of(threads)
         self.program = self.executor.open(self.plan, store)
         np.random.default_rng(0).random(dtype=np.float32, out=self.program.arena)
         self.program.arena -= 0.5

@@ -166,7 +166,7 @@ def test_own_builder_from_a_file(capsys, data, own, function, options, expected)
         (("train", "mlp", "--data", "{data}", "--lr", "nan"), "received nan"),
         (
             ("train", "mlp", "--data", "{data}", "--epochs", "0"),
-            "fit: epochs: expected a whole number of 1 or more",
+            "--epochs: expected a whole number of 1 or more",
         ),
         (("train", "mlp", "--data", "{data}", "--batch-size", "-3"), "received -3"),
         (("train", "mlp", "--data", "{data}", "--validation-split", "1"), "below 1, received 1.0"),

@@ -67,6 +67,8 @@ class ThreadsExecutor(Executor):
     """
 
     name = "threads"
+    #: whether one thread may do the work of all where they mostly wait, see `pace.py`; not where threads are measured
+    gives_way = True
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -110,7 +112,7 @@ class ThreadsExecutor(Executor):
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         span = steps or program.span(())
-        if not program.addresses.tables:  # a script, whose shards' tables are all over the place
+        if not self.gives_way or not program.addresses.tables:  # the tables of a script's shards are all over the place
             self._run_threads(program, first, last, span)
             return
         pace, now = program.paces.setdefault(span, Pace()), time.perf_counter()

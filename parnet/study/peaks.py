@@ -22,6 +22,7 @@ from ..executors.base import Executor, Feed
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_zeros
 from ..executors.serial import native
+from ..executors.threads import ThreadsExecutor
 from ..kernels.target import vector_bytes
 from ..layers import Dense
 from ..plan.plan import Network, Request, make_plan
@@ -42,7 +43,7 @@ MEMORY_BYTES, MOVED_BYTES = 192 * 2**20, 64 * 2**20
 
 def product_gflops(threads: int) -> float:
     """Billions of float32 operations a second in X . W, on that many threads."""
-    with Threads(threads).open(threads) as executor:
+    with _steady(threads) as executor:
         program = _program(executor, threads)
         names = [step.kernel for step in program.plan.steps]
         place = names.index("product.forward")
@@ -52,11 +53,19 @@ def product_gflops(threads: int) -> float:
 
 def barrier_us(threads: int) -> float:
     """Microseconds that threads take to meet, when all are running."""
-    with Threads(threads).open(threads) as executor:
+    with _steady(threads) as executor:
         program = _program(executor, threads)
         program.tables[:] = 0
         program.tables[:, :, 2] = 1  # steps of no part, each with a barrier after it
         return 1e6 * best(lambda runs: executor.run(program, 0, runs)) / len(program.plan.steps)
+
+
+def _steady(threads: int) -> Executor:
+    """Threads that never give way to one."""
+    executor = Threads(threads).open(threads)
+    if isinstance(executor, ThreadsExecutor):
+        executor.gives_way = False
+    return executor
 
 
 def copy_gb_per_s() -> float:

@@ -57,7 +57,9 @@ class Crowd(how.Strategy):
         return self.n
 
     def open(self, threads: int):
-        return ThreadsExecutor(threads)
+        executor = ThreadsExecutor(threads)
+        executor.gives_way = False
+        return executor
 
 
 @dataclass(frozen=True)
