@@ -88,7 +88,7 @@ def test_a_change_of_pace_is_said_once_and_changes_no_bit(monkeypatch, caplog):
     wanted = fitted(n1, "serial")
     monkeypatch.setattr(Pace, "to_try", lambda self, batches, now: 1)
     monkeypatch.setattr(Pace, "tried", lambda self, batch_s, now: setattr(self, "alone", not self.alone) is None)
-    with caplog.at_level("WARNING", "parnet"):
+    with caplog.at_level("INFO", "parnet"):
         found = fitted(n1, Parts(2))
     assert found[:2] == wanted[:2]
     assert ["one alone is faster" in message for message in caplog.messages] == [

@@ -24,7 +24,7 @@ from .memory import aligned_zeros
 from .pace import Pace
 from .serial import DONE_WORD, ENDED, native
 
-#: a warning of `warnings` would make errors out of the machine's load where users turn warnings into errors
+#: what is said is of the machine's load: no warning that users may have turned into an error
 LOG = logging.getLogger("parnet")
 #: spins of an idle helper before it sleeps, about a millisecond
 IDLE_SPINS = 20_000
@@ -140,7 +140,7 @@ class ThreadsExecutor(Executor):
         """Once: results are the same, the speed is not."""
         if not self._said:
             self._said = True
-            LOG.warning(
+            LOG.info(
                 "threads: %d threads mostly waited for each other, as where other programs keep the cores busy; "
                 "one alone is faster and goes on, all are tried again from time to time. The numbers are the same",
                 self.threads,
