@@ -9,6 +9,7 @@ import pytest
 from parnet import config
 from parnet.cli import info
 from parnet.io import atomic
+from parnet.study import machine
 
 
 def test_without_affinity_masks_all_cores_count(monkeypatch):
@@ -39,13 +40,13 @@ def test_without_file_locks_files_are_still_replaced_whole(monkeypatch, tmp_path
 
 def test_info_without_affinity_masks_and_proc(monkeypatch, capsys):
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
-    real = info.Path.read_text
+    real = machine.Path.read_text
 
     def read_text(self, *args, **options):
         if str(self).startswith("/proc"):
             raise FileNotFoundError(str(self))
         return real(self, *args, **options)
 
-    monkeypatch.setattr(info.Path, "read_text", read_text)
+    monkeypatch.setattr(machine.Path, "read_text", read_text)
     assert info.show(True) == 0
     assert capsys.readouterr().out.startswith("{")
