@@ -20,7 +20,6 @@ from parnet.kernels import control
 from parnet.kernels.step import PANEL, row_stride
 
 SIDE = 2 if SIMULATED else 16
-SIZES = [16] if SIMULATED else [480, 960, 1920, 3840]  # multiples of PANEL, or of 16 up to it
 
 
 @cuda.jit
@@ -57,17 +56,12 @@ def on_a_grid(kernel, a, b, n):
     return lambda: kernel[(n // SIDE, n // SIDE), (SIDE, SIDE)](a, b, c), c
 
 
-def padded(matrix):
-    """Its rows as far apart as parnet lays them, in one run."""
-    width = matrix.shape[1]
-    return np.pad(matrix, ((0, 0), (0, row_stride(width) - width))).ravel()
-
-
 def parnets(a, b, n):
     """parnet's product: up to 64 sums a thread, and the next tile on its way while this one is used."""
+    pad = ((0, 0), (0, row_stride(n) - n))  # rows of activations start at a cache line
     words = np.where(np.arange(control.WIDTH) == control.ROWS, n, 0)
-    weights = np.concatenate([padded(b[:, j : j + PANEL]) for j in range(0, n, PANEL)])  # they lie in panels of columns
-    arrays = {"x": padded(a), "w": weights, "y": padded(np.zeros_like(a)), 0: np.zeros(1, np.float32)}
+    weights = np.concatenate([b[:, j : j + PANEL].ravel() for j in range(0, n, PANEL)])  # they lie in panels of columns
+    arrays = {"x": np.pad(a, pad).ravel(), "w": weights, "y": np.pad(0 * a, pad).ravel(), 0: np.zeros(1, np.float32)}
     there = {name: cuda.to_device(array) for name, array in arrays.items()}
     context = Context("float32", n, cuda.to_device(words), there.get, lambda size: cuda.device_array(size, np.float32))
     launches = LAUNCHERS["product.forward"](context, ("x", "w", "y", n, n, 0))
@@ -87,16 +81,14 @@ def gflops(run, n, wait=cuda.synchronize):
 
 def climb(n):
     """Rung -> GFLOP/s at size n; in the simulator only whether it is right."""
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(2, n, n)).astype(np.float32)
+    a, b = np.random.default_rng(0).normal(size=(2, n, n)).astype(np.float32)
     rungs = {"a thread a sum": on_a_grid(naive, a, b, n), "tiles in shared memory": on_a_grid(tiled, a, b, n)}
     rungs["tiles in registers (parnet)"], speeds = parnets(a, b, n), {}
     for name, (run, c) in rungs.items():
         run()
         error = np.abs(c.copy_to_host().reshape(n, -1)[:, :n] - a @ b).max()
         print(f"{n:5d}  {name:30s} largest error {error:.1e}")
-        if not error < 1e-5 * n:
-            raise SystemExit(f"{name}: wrong by {error}")
+        assert error < 1e-5 * n, f"{name}: wrong by {error}"
         speeds |= {} if SIMULATED else {name: gflops(run, n)}
     if not SIMULATED:
         speeds["CPU (NumPy)"] = gflops(lambda: a @ b, n)
@@ -111,7 +103,8 @@ def climb(n):
 
 def main():
     """Climb the ladder at each size, and draw it."""
-    found = {n: climb(n) for n in [int(word) for word in sys.argv[1:]] or SIZES}
+    sizes = [16] if SIMULATED else [480, 960, 1920, 3840]  # multiples of PANEL, or of 16 up to it
+    found = {n: climb(n) for n in [int(word) for word in sys.argv[1:]] or sizes}
     if not SIMULATED:
         import matplotlib.pyplot as plt
 
