@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels import control, library
-from ..kernels.step import TABLE_ROW, Buffer, row_stride
+from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
 from .memory import Store, aligned_zeros
@@ -21,8 +21,6 @@ from .pace import Pace
 if TYPE_CHECKING:
     from .base import Feed
 
-#: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
-SCRATCH = 4096
 #: words of the barrier's state, with the stop flag on a cache line of its own
 BARRIER_WORDS, STOP_WORD = 32, 24
 
