@@ -103,8 +103,9 @@ def climb(n):
 
 def main():
     """Climb the ladder at each size, and draw it."""
-    sizes = [16] if SIMULATED else [480, 960, 1920, 3840]  # multiples of PANEL, or of 16 up to it
-    found = {n: climb(n) for n in [int(word) for word in sys.argv[1:]] or sizes}
+    sizes = [int(word) for word in sys.argv[1:]] or ([16] if SIMULATED else [480, 960, 1920, 3840])
+    assert all(n in (16, 32) or n % PANEL == 0 for n in sizes), f"sizes: 16, 32, or multiples of {PANEL}, not {sizes}"
+    found = {n: climb(n) for n in sizes}
     if not SIMULATED:
         import matplotlib.pyplot as plt
 

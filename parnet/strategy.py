@@ -285,7 +285,8 @@ class MPI(Strategy):
         if self.on_failure == "shrink" and ranks.size > 1 and not ranks.can_shrink:
             raise ResourceError(
                 "MPI(on_failure='shrink'): expected an MPI that tells of deaths, received none; start with parnet launch "
-                "--ulfm and Open MPI (mpirun --with-ft ulfm --mca coll ^han,cuda), or take on_failure='abort'"
+                "--ulfm and Open MPI (mpirun --with-ft ulfm --mca coll ^han,cuda --mca async_mpi_finalize 1), or take "
+                "on_failure='abort'"
             )
         shards = ranks.size if self.shards is None else self.shards
         check_shards(shards, "MPI")

@@ -175,5 +175,5 @@ def test_scaling_report_is_complete(tmp_path):
 
 @pytest.mark.cuda
 def test_every_rung_of_the_ladder_is_right(tmp_path):
-    out = run("cuda_matmul_ladder", tmp_path, "8", NUMBA_ENABLE_CUDASIM="1")
+    out = run("cuda_matmul_ladder", tmp_path, NUMBA_ENABLE_CUDASIM="1")
     assert out.count("largest error") == 3

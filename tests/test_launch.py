@@ -44,7 +44,7 @@ def test_the_users_own_words_come_before_the_program():
 
 
 def test_only_open_mpi_goes_on_after_a_failure():
-    assert "--with-ft ulfm --mca coll ^han,cuda" in words("openmpi", ulfm=True)
+    assert "--with-ft ulfm --mca coll ^han,cuda --mca async_mpi_finalize 1" in words("openmpi", ulfm=True)
     with pytest.raises(launch.ResourceError, match="--ulfm needs Open MPI"):
         words("hydra", ulfm=True)
 

@@ -130,8 +130,8 @@ def _openmpi(wish: Wish, names: Sequence[str]) -> list[str]:
     else:
         words += ["--map-by", f"slot:PE={wish.threads}" + (":HWTCPUS" if wish.hardware_threads else "")]
         words += ["--bind-to", "hwthread" if wish.hardware_threads else "core"]
-    if wish.ulfm:  # the collectives han and cuda do not stand failures
-        words += ["--with-ft", "ulfm", "--mca", "coll", "^han,cuda"]
+    if wish.ulfm:  # the collectives han and cuda do not stand failures, and at the end nobody may wait for the dead
+        words += ["--with-ft", "ulfm", "--mca", "coll", "^han,cuda", "--mca", "async_mpi_finalize", "1"]
     for name in names:
         words += ["-x", name]
     return words

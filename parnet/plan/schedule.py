@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, NARROW, ONE, PANEL, PIXELS, ROWS_SHARED, Step
+from ..kernels.step import (
+    COLUMNS,
+    EACH,
+    EVERYONE,
+    FLAT,
+    NARROW,
+    ONE,
+    PANEL,
+    PANELS,
+    PIXELS,
+    ROWS_SHARED,
+    Step,
+    window_panel,
+)
 
 #: cost model, one thread of a current core; only ratios to GRAIN_US matter
 FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
@@ -44,7 +57,7 @@ def cut_key(step: Step) -> tuple:
         return (ROWS_SHARED, step.extent[0])
     if step.share == PIXELS:
         return (PIXELS, *step.extent[1:])
-    return (COLUMNS, step.extent[-1]) if step.share == COLUMNS else (step.share, step.extent)
+    return (step.share, step.extent[-1]) if step.share in (COLUMNS, PANELS) else (step.share, step.extent)
 
 
 def pieces(step: Step, rows: int) -> int:
@@ -54,6 +67,8 @@ def pieces(step: Step, rows: int) -> int:
         return -(-extent[0] // 8)
     if step.share == COLUMNS:
         return max(1, extent[-1] // PANEL + (extent[-1] % PANEL > NARROW))
+    if step.share == PANELS:
+        return -(-extent[-1] // window_panel(extent[-1]))
     if step.share == PIXELS:
         return extent[0] * -(-extent[1] // extent[2])
     return -(-extent[0] // 64) if step.share == FLAT else 1
