@@ -15,6 +15,7 @@ from ..kernels import control, library
 from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
+from ..server.machine import Tally
 from .memory import Store, aligned_zeros
 from .pace import Pace
 
@@ -51,6 +52,8 @@ class Program:
         spans: phases -> run of steps, filled as they are asked for.
         vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
         runs_on: what its owner finds its executor by.
+        missed: rows of the feed's batches so far that nobody computed.
+        tally: what a parameter server has counted, where it decides who goes when.
         paces: run of steps -> whether threads pay for it, see `pace.py`.
     """
 
@@ -65,6 +68,8 @@ class Program:
     spans: dict[tuple[str, ...], tuple[int, int]]
     vectors: tuple[np.ndarray, ...]
     runs_on: Any = None
+    missed: int = 0
+    tally: Tally | None = None
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`fit`: epochs of batches, run by the session in stretches of about a tenth of a second. Stage: train.
+"""`fit`: epochs of batches, run by the session in stretches, of a tenth of a second with most strategies. Stage: train.
 
 Between two stretches Python shows progress, calls callbacks and hears Ctrl-C; within one it is never entered.
 Must not know: files, layers' insides.
@@ -27,9 +27,6 @@ from .progress import Display
 from .session import Session
 from .stream import Piece, Source, ran_out
 from .worker_times import WorkerTimes
-
-#: seconds of one stretch of batches
-STRETCH_S = 0.1
 
 
 @dataclass
@@ -85,9 +82,8 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         workers = job.workers.result()
         comm_s += sum(worker.comm_s for worker in workers) / max(1, len(workers))
         compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
-        history.timing = Timing(
-            tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, workers, job.training.waited_s
-        )
+        times = compute_s, wait_s, comm_s, compile_s, job.samples, workers, job.training.waited_s, job.workers.tally
+        history.timing = Timing(tuple(job.epochs_s), *times)
         session.close()
         if begun:
             callbacks.on_train_end()
@@ -233,11 +229,8 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
-        except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
+        except (KeyboardInterrupt, WorkerLostError):  # heard when the native loop had returned: these batches were done
             part.advance(max(done.batches, program.batches_done()), rule)
-            rule.iterations -= program.undone
-            raise
-        except WorkerLostError:
             rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
@@ -249,7 +242,7 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if callbacks.wants_batches:
             callbacks.on_train_batch_end(first, _logs(model, program, feed, done.rows))
         else:
-            stretch = max(1, min(4 * stretch, int(stretch * STRETCH_S / max(seconds, 1e-6))))
+            stretch = max(1, min(4 * stretch, int(stretch * job.strategy.stretch_s / max(seconds, 1e-6))))
         display.update(done.rows, _logs(model, program, feed, done.rows))
     if program.stopped():
         step = _failed_step(feed, done)
@@ -266,7 +259,7 @@ def _failed_step(feed: Feed, done: _Progress) -> int:
 
 def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
     """Loss and metrics of the epoch so far."""
-    return Measurement.of(model, feed.sums, rows, program).results()
+    return Measurement.of(model, feed.sums, max(1, rows - program.missed), program).results()
 
 
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:
