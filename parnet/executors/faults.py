@@ -2,7 +2,8 @@
 
 The environment variable PARNET_FAULT holds JSON: {"worker": 1, "phase": "apply", "batch": 3, "how": "kill", "once": path}.
 phase: rendezvous, compute (before a gradient is pushed), push (half of it is), pushed, apply (half of the update is done).
-how: kill, segfault, exit, exception, stop. once: a file that marks that it has happened. Must not know: models, training.
+how: kill, segfault, exit, exception, stop; sleep for "seconds", in the phases rendezvous and compute.
+once: a file that marks that it has happened. Must not know: models, training.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,9 @@ def strike(phase: str, worker: int, batch: int | None = None) -> None:
         ctypes.string_at(0)
     if how == "exit":
         os._exit(0)
+    if how == "sleep":
+        time.sleep(fault["seconds"])
+        return
     os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
 
 
@@ -55,18 +60,21 @@ def _planned(worker: int, *phases: str) -> dict[str, Any] | None:
     return fault if fault and fault["worker"] == worker and fault["phase"] in phases else None
 
 
-def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> None:
-    """If a fault is due in one of the batches: run up to there, leave what was being written half written, and strike."""
+def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> int:
+    """If a fault is due in one of the batches: run up to there, leave what was being written half written, and strike.
+
+    Returns the batch to go on with.
+    """
     fault = _planned(worker.number, "compute", "push", "pushed", "apply")
     if fault is None or not first <= fault.get("batch", 0) < last or Path(fault.get("once", "/nowhere")).exists():
-        return
+        return first
     phase, batch = fault["phase"], fault.get("batch", 0)
     worker.executor.run(program, first, batch, steps)
     program.control[:, control.STEP] = batch
     job = program.job(0, batch, batch + 1, steps)
     if job[7] == 0:  # no shards: one worker alone
         strike(phase, worker.number, batch)
-        return
+        return batch
     kinds = np.ctypeslib.as_array(ctypes.cast(job[0], ctypes.POINTER(ctypes.c_int64)), (job[1], ENTRY))[:, 0]
     meeting = next(k for k in range(len(kinds)) if kinds[k] == MEET)
     applying = next((k for k in range(len(kinds)) if kinds[k] == APPLY), len(kinds))
@@ -82,3 +90,4 @@ def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, 
         for vector in (program.store.parameters, program.store.slots, program.store.state):
             vector[::2] = np.nan
     strike(phase, worker.number, batch)
+    return batch

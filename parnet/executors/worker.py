@@ -24,6 +24,7 @@ import numpy as np
 from ..comm.blocks import Block
 from ..comm.channel import Channel, ChannelEnded
 from ..kernels import library
+from ..kernels.control import TRACE
 from ..plan.plan import Plan
 from . import faults
 from .base import Executor, Feed
@@ -162,10 +163,15 @@ class Worker:
         """Further phases of the batch at hand."""
         self.programs[key].resume(accumulate)
 
+    def on_record(self, key: int, ref: Ref | None) -> None:
+        """Put time stamps of the next runs of a program there, or nowhere."""
+        program, rings = self.programs[key], self.array(ref)
+        program.control[:, TRACE] = 0 if rings is None else [ring.ctypes.data for ring in rings]
+
     def on_run(self, key: int, first: int, last: int, steps: tuple[int, int]) -> None:
         """Batches first..last, then a report."""
         program = self.programs[key]
-        faults.run(self, program, first, last, steps)
+        first = faults.run(self, program, first, last, steps)
         self.executor.run(program, first, last, steps)
         ended = self.executor.ended
         if ended:
