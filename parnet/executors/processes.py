@@ -25,6 +25,7 @@ from .crew import Crew, Limits, Member, lost_error
 from .link import Program
 from .memory import Store
 from .remote import VECTORS, RemoteProgram, bare_plan
+from .remote_rings import RemoteRings
 from .shards import Common, Place
 from .shared import Shared
 from .worker import Ref, Report, Setup
@@ -84,6 +85,7 @@ class ProcessesExecutor(Executor):
         self._setups: dict[int, tuple[Plan, dict, dict, list[Ref]]] = {}
         self._feeds: dict[int, tuple[RemoteProgram, Feed]] = {}
         self.shared = Shared(self.crew.tell)
+        self.rings = RemoteRings(self.shared, self.crew)
         self._kernels: set[tuple[str, str]] = set()
         self._numbers = 0
         self._gone: list[int] = []
@@ -173,6 +175,7 @@ class ProcessesExecutor(Executor):
                 where = Place(place, len(crew), 0 if self.conduct.crowded else SPINS)
                 setup = Setup(key, plan, vectors, common, words[member.number], where)
                 self.crew.tell("program", setup, to=[member])
+        self.rings.send(key, members)
 
     def _send_kernels(self, plan: Plan) -> None:
         wanted = {(step.kernel, plan.request.dtype) for one in self._plans(plan) for step in one.steps}
@@ -358,6 +361,7 @@ class ProcessesExecutor(Executor):
         self.crew.close()
         self.shared.close()
         self._setups.clear()
+        self.rings.clear()
         self._feeds.clear()
         self._kernels.clear()
         self._behind = True
