@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_path
 from ..errors import FileFormatError
 from ..executors.recording import Clock, Recorder, Tape
 from .atomic import destination, replacing
@@ -54,7 +55,7 @@ def recorded(session: Any, path: str | os.PathLike[str] | None, where: str) -> I
     if path is None:
         yield None
         return
-    destination(path, f"{where}: trace")
+    destination(check_path(path, f"{where}: trace"), f"{where}: trace")
     recorder = session.recorder = Recorder()
     try:
         yield recorder
