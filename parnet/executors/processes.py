@@ -7,9 +7,6 @@ again from there by those who are left or put in its place; the arithmetic is th
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
 import weakref
 from dataclasses import dataclass, field, replace
@@ -22,6 +19,7 @@ from ..kernels.entries import SPINS
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
 from .crew import Crew, Limits, Member, lost_error
+from .interrupts import one_interrupt
 from .link import Program
 from .memory import Store
 from .remote import VECTORS, RemoteProgram, bare_plan
@@ -377,27 +375,3 @@ def with_note(error: WorkerLostError, note: str) -> WorkerLostError:
     result = WorkerLostError(f"{head}; {note}{newline}{rest}")
     result.worker, result.pid = error.worker, error.pid
     return result
-
-
-@contextlib.contextmanager
-def one_interrupt():
-    """The first Ctrl-C is heard when the run is over, the second at once. Yields a list that the first is put into."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not (
-        signal.default_int_handler
-    ):
-        yield []
-        return
-    heard: list[int] = []
-
-    def hear(number, frame):
-        heard.append(number)
-        if len(heard) > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if heard:
-        raise KeyboardInterrupt
