@@ -56,6 +56,7 @@ class Ranks:
     Attributes:
         rank, size: this one's number, and how many there are.
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
+        sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
     """
 
@@ -63,7 +64,7 @@ class Ranks:
         self._MPI = MPI
         self._comm = comm.Dup()  # so that our messages never meet the user's
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self.wait_s = self.comm_s = 0.0
+        self.reset_clocks()
         self.stop_wanted = False
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
@@ -82,8 +83,9 @@ class Ranks:
         return self.rank == 0
 
     def reset_clocks(self) -> None:
-        """Start counting seconds anew. Not collective."""
+        """Start counting seconds and bytes anew. Not collective."""
         self.wait_s = self.comm_s = 0.0
+        self.sent_bytes = 0
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -183,6 +185,7 @@ class Ranks:
         counts = [each * (b - a) for a, b in pairwise(first)]
         places = [each * a for a in first[:-1]]
         self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
+        self.sent_bytes += counts[self.rank] * (self.size - 1)
         self.comm_s += time.perf_counter() - begun
 
     def gather_words(self, mine: np.ndarray, all_of_them: np.ndarray) -> None:
@@ -193,6 +196,7 @@ class Ranks:
         """
         begun = time.perf_counter()
         self._comm.Allgather(mine, all_of_them)
+        self.sent_bytes += mine.nbytes * (self.size - 1)
         self.wait_s += time.perf_counter() - begun
 
     def swap(self, out: np.ndarray, into: np.ndarray, sent: Cut, received: Cut) -> None:
@@ -200,6 +204,7 @@ class Ranks:
         begun = time.perf_counter()
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
         self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
+        self.sent_bytes += out.itemsize * (sum(sent[0]) - sent[0][self.rank])
         self.comm_s += time.perf_counter() - begun
 
     # -- going on without a rank ----------------------------------------------------------------
