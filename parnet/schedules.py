@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .checks import check_count, check_number
+from .checks import check_count, check_flag, check_list, check_number
 from .errors import HyperparameterError
 from .registry import Configurable, Registry
 
@@ -95,7 +95,7 @@ class ExponentialDecay(Schedule):
         )
         self.decay_steps = check_number(decay_steps, "ExponentialDecay(decay_steps)", low=0, above=True)
         self.decay_rate = check_number(decay_rate, "ExponentialDecay(decay_rate)", low=0, above=True)
-        self.staircase = bool(staircase)
+        self.staircase = check_flag(staircase, "ExponentialDecay(staircase)")
 
     def rate(self, step):
         exponent = step / self.decay_steps
@@ -122,7 +122,7 @@ class InverseTimeDecay(Schedule):
         )
         self.decay_steps = check_number(decay_steps, f"{where}(decay_steps)", low=0, above=True)
         self.decay_rate = check_number(decay_rate, f"{where}(decay_rate)", low=0)
-        self.staircase = bool(staircase)
+        self.staircase = check_flag(staircase, f"{where}(staircase)")
 
     def rate(self, step):
         times = step / self.decay_steps
@@ -169,8 +169,10 @@ class PiecewiseConstantDecay(Schedule):
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float]):
         where = "PiecewiseConstantDecay"
-        self.boundaries = [check_number(b, f"{where}(boundaries)", low=0) for b in boundaries]
-        self.values = [check_number(v, f"{where}(values)", low=0) for v in values]
+        self.boundaries = [
+            check_number(b, f"{where}(boundaries)", low=0) for b in check_list(boundaries, f"{where}(boundaries)", "steps")
+        ]
+        self.values = [check_number(v, f"{where}(values)", low=0) for v in check_list(values, f"{where}(values)", "rates")]
         if len(self.values) != len(self.boundaries) + 1:
             raise HyperparameterError(
                 f"{where}: expected one value more than boundaries, received {len(self.values)} values and "

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .checks import check_argument, check_count, check_number
+from .checks import check_argument, check_count, check_number, is_whole
 from .comm.mpi import Ranks, ranks_of
 from .config import settings, usable_cores, usable_set
 from .errors import DataError, ResourceError, UnknownNameError, unknown_name
@@ -77,7 +77,7 @@ class Strategy:
 
 def check_shards(shards, where: str) -> None:
     """Raise HyperparameterError unless it is a number of virtual shards."""
-    good = hasattr(shards, "__index__") and not isinstance(shards, bool) and 1 <= int(shards) <= MOST_SHARDS
+    good = is_whole(shards, 1) and int(shards) <= MOST_SHARDS
     check_argument(good, f"{where}(shards)", f"a whole number from 1 to {MOST_SHARDS}", shards, "leave it out for 1")
 
 

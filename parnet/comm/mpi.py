@@ -26,6 +26,9 @@ ULFM = "OMPI_MCA_mpi_ft_enable"
 #: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
 
+#: times that a rank asks for another machine's time
+ASKED = 50
+
 #: parts of an array, one for each rank: their lengths, and where they begin
 Cut = tuple[list[int], list[int]]
 
@@ -131,6 +134,36 @@ class Ranks:
         everybody = near.allgather(cores)
         near.Free()
         return max(1, len(set().union(*everybody)) // len(everybody))
+
+    def clock_ahead(self) -> float:
+        """Seconds by which rank 0's `time.perf_counter` is ahead of this rank's: 0 on its machine."""
+        near = self._comm.Split_type(self._MPI.COMM_TYPE_SHARED)
+        far = [rank for rank, here in enumerate(self.all_objects(0 in near.allgather(self.rank))) if not here]
+        near.Free()
+        return self.asked_clock(far)
+
+    def asked_clock(self, far: list[int]) -> float:
+        """As `clock_ahead`, of ranks that ask rank 0 for its time: of several answers the one that came back soonest.
+
+        Source: F. Cristian, "Probabilistic clock synchronization" (1989). far: those who ask; 0 for the others.
+        """
+        looks = [(0.0, 0.0)]
+        for rank in far:
+            if self.leads:
+                for _ in range(ASKED):
+                    self._comm.recv(source=rank)
+                    self._comm.send(time.perf_counter(), rank)
+            elif rank == self.rank:
+                looks = [self._ask() for _ in range(ASKED)]
+        return min(looks)[1]
+
+    def _ask(self) -> tuple[float, float]:
+        """Seconds that the answer took, and that rank 0's clock is ahead. Not collective."""
+        before = time.perf_counter()
+        self._comm.send(None, 0)
+        there = self._comm.recv(source=0)
+        after = time.perf_counter()
+        return after - before, there - (before + after) / 2
 
     # -- numbers --------------------------------------------------------------------------------
 

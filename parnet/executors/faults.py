@@ -2,8 +2,8 @@
 
 The environment variable PARNET_FAULT holds JSON: {"worker": 1, "phase": "apply", "batch": 3, "how": "kill", "once": path}.
 phase: rendezvous, compute (before a gradient is pushed), push (half of it is), pushed, apply (half of the update is done).
-how: kill, segfault, exit, exception, stop, sleep (for "seconds"). batch: 0, or "all" of them. once: a file that marks that
-it has happened. Must not know: models, training.
+how: kill, segfault, exit, exception, stop; sleep for "seconds", in the phases rendezvous and compute. batch: 0; or "all" of
+them, at a worker's own pace. once: a file that marks that it has happened. Must not know: models, training.
 """
 
 from __future__ import annotations
@@ -84,18 +84,21 @@ def behind(worker: Any, program: SoloProgram, batch: int) -> None:
         strike("push", worker.number, batch)
 
 
-def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> None:
-    """If a fault is due in one of the batches: run up to there, leave what was being written half written, and strike."""
+def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> int:
+    """If a fault is due in one of the batches: run up to there, leave what was being written half written, and strike.
+
+    Returns the batch to go on with.
+    """
     fault = _planned(worker.number, "compute", "push", "pushed", "apply")
     if fault is None or not first <= fault.get("batch", 0) < last or Path(fault.get("once", "/nowhere")).exists():
-        return
+        return first
     phase, batch = fault["phase"], fault.get("batch", 0)
     worker.executor.run(program, first, batch, steps)
     program.control[:, control.STEP] = batch
     job = program.job(0, batch, batch + 1, steps)
     if job[7] == 0:  # no shards: one worker alone
         strike(phase, worker.number, batch)
-        return
+        return batch
     kinds = np.ctypeslib.as_array(ctypes.cast(job[0], ctypes.POINTER(ctypes.c_int64)), (job[1], ENTRY))[:, 0]
     meeting = next(k for k in range(len(kinds)) if kinds[k] == MEET)
     applying = next((k for k in range(len(kinds)) if kinds[k] == APPLY), len(kinds))
@@ -111,3 +114,4 @@ def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, 
         for vector in (program.store.parameters, program.store.slots, program.store.state):
             vector[::2] = np.nan
     strike(phase, worker.number, batch)
+    return batch

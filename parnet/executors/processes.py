@@ -7,9 +7,6 @@ again from there by those who are left or put in its place; the arithmetic is th
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
 import weakref
 from dataclasses import dataclass, field, replace
@@ -22,9 +19,11 @@ from ..kernels.entries import SPINS
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
 from .crew import Crew, Limits, Member, lost_error
+from .interrupts import one_interrupt
 from .link import Program
 from .memory import Store
 from .remote import VECTORS, RemoteProgram, bare_plan
+from .remote_rings import RemoteRings
 from .shards import Common, Place
 from .shared import Shared
 from .worker import Ref, Report, Setup
@@ -84,6 +83,7 @@ class ProcessesExecutor(Executor):
         self._setups: dict[int, tuple[Plan, dict, dict, list[Ref]]] = {}
         self._feeds: dict[int, tuple[RemoteProgram, Feed]] = {}
         self.shared = Shared(self.crew.tell)
+        self.rings = RemoteRings(self.shared, self.crew)
         self._kernels: set[tuple[str, str]] = set()
         self._numbers = 0
         self._gone: list[int] = []
@@ -173,6 +173,7 @@ class ProcessesExecutor(Executor):
                 where = Place(place, len(crew), 0 if self.conduct.crowded else SPINS)
                 setup = Setup(key, plan, vectors, common, words[member.number], where)
                 self.crew.tell("program", setup, to=[member])
+        self.rings.send(key, members)
 
     def _send_kernels(self, plan: Plan) -> None:
         wanted = {(step.kernel, plan.request.dtype) for one in self._plans(plan) for step in one.steps}
@@ -358,6 +359,7 @@ class ProcessesExecutor(Executor):
         self.crew.close()
         self.shared.close()
         self._setups.clear()
+        self.rings.clear()
         self._feeds.clear()
         self._kernels.clear()
         self._behind = True
@@ -373,27 +375,3 @@ def with_note(error: WorkerLostError, note: str) -> WorkerLostError:
     result = WorkerLostError(f"{head}; {note}{newline}{rest}")
     result.worker, result.pid = error.worker, error.pid
     return result
-
-
-@contextlib.contextmanager
-def one_interrupt():
-    """The first Ctrl-C is heard when the run is over, the second at once. Yields a list that the first is put into."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not (
-        signal.default_int_handler
-    ):
-        yield []
-        return
-    heard: list[int] = []
-
-    def hear(number, frame):
-        heard.append(number)
-        if len(heard) > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield heard
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if heard:
-        raise KeyboardInterrupt

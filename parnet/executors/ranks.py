@@ -86,6 +86,7 @@ class RanksExecutor(Executor):
             stop |= self._exchange(program, stretch, batch)
         if program.plan.request.purpose == "predict":
             self._gather_outputs(program, batch)
+            program.mark(program.last_line)
         return stop
 
     def _go_on_without(self, program: RankProgram) -> None:
@@ -112,27 +113,32 @@ class RanksExecutor(Executor):
 
     def _exchange(self, program: RankProgram, stretch: Stretch, batch: int) -> bool:
         """What the next stretch reads. Returns whether some rank was asked to stop."""
-        ranks, common, stop = self.ranks, program.common, False
+        ranks, common, stop, line = self.ranks, program.common, False, stretch.line
         if stretch.sums:
             program.tell(batch, ranks.stop_wanted)
             ranks.gather_words(*program.words)
             stop = program.hear(batch)
+            line = program.mark(line)
         for first, width in stretch.shown:
             shards = common.exchange[first : first + program.plan.request.shards * width].reshape(-1, width)
             ranks.gather_rows(shards, program.owners)
+            line = program.mark(line)
         if stretch.gradients:
-            self._fold(program, batch)
+            self._fold(program, batch, line)
         return stop
 
-    def _fold(self, program: RankProgram, batch: int) -> None:
-        """The whole gradient, on every rank."""
+    def _fold(self, program: RankProgram, batch: int, line: int) -> None:
+        """The whole gradient, on every rank. line: of a recorded batch, that this begins with."""
         ranges, ranks, gradient = program.ranges, self.ranks, program.store.gradients
         ranks.swap(program.out, program.into, ranges.sent, ranges.received)
+        line = program.mark(line)
         before = gradient.copy() if program.accumulates() else None
         program.add_up(batch, gradient[ranges.ends[ranks.rank] : ranges.ends[ranks.rank + 1]])
+        line = program.mark(line)
         ranks.gather_rows(gradient, ranges.ends)
         if before is not None:
             gradient += before
+        program.mark(line)
 
     def _gather_outputs(self, program: RankProgram, batch: int) -> None:
         """The rows that each rank predicted of a batch."""

@@ -15,6 +15,7 @@ from ..kernels.step import Buffer
 from ..plan.plan import Plan
 from .link import Program
 from .memory import Store
+from .tapes import Tape
 
 if TYPE_CHECKING:
     from .processes import ProcessesExecutor
@@ -63,6 +64,12 @@ class RemoteProgram(Program):
 
     def stopped(self) -> bool:
         return any(self.flags)
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        self.executor.rings.record(self.key, self.plan, tapes, kept_steps)
+
+    def stop_recording(self) -> None:
+        self.executor.rings.stop(self.key)
 
     def resume(self, accumulate: bool) -> None:
         self.flags = []

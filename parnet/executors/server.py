@@ -25,9 +25,10 @@ from ..server.work import Cycles, NextShard, OwnShard, Task, Work
 from .base import Feed
 from .crew import LOST, Member, lost_error
 from .desk import GRADIENTS, NOTHING, PARAMETERS, Desk
+from .interrupts import one_interrupt
 from .link import Program
 from .memory import Store
-from .processes import Conduct, ProcessesExecutor, goes_on, one_interrupt, with_note
+from .processes import Conduct, ProcessesExecutor, goes_on, with_note
 from .remote import RemoteProgram
 from .solo import Answer
 from .worker import Ref

@@ -17,6 +17,7 @@ from ..kernels.entries import rows_before, rows_in
 from ..plan.plan import Plan
 from .base import Executor, Feed, address
 from .memory import Store, aligned_zeros
+from .outline import Passage, outline
 from .shards import Common, Place, ShardedProgram
 
 
@@ -74,8 +75,9 @@ class SoloProgram(ShardedProgram):
         head = self.header
         head[entries.H_PART], head[entries.H_PARTS], head[entries.H_WORDS] = 0, parts, 0
 
-    def _after(self, phases: set[str]) -> tuple[int, int]:
-        return super()._after(phases) if self.updates else (0, 0)
+    def _outline(self, first: int, last: int) -> list[Passage]:
+        plan = self.plan if self.updates else replace(self.plan, after=None)
+        return outline(plan, self.shards, first, last)
 
     def connect(self, feed: Feed) -> None:
         """As ever, but for sums and losses, which are this process's own."""

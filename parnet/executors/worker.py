@@ -25,6 +25,7 @@ from ..comm.blocks import Block
 from ..comm.channel import Channel, ChannelEnded
 from ..errors import StateError
 from ..kernels import library
+from ..kernels.control import TRACE
 from ..plan.plan import Plan
 from ..server.work import Task
 from . import faults
@@ -207,10 +208,15 @@ class Worker:
         """Further phases of the batch at hand."""
         self.programs[key].resume(accumulate)
 
+    def on_record(self, key: int, ref: Ref | None) -> None:
+        """Put time stamps of the next runs of a program there, or nowhere."""
+        program, rings = self.programs[key], self.array(ref)
+        program.control[:, TRACE] = 0 if rings is None else [ring.ctypes.data for ring in rings]
+
     def on_run(self, key: int, first: int, last: int, steps: tuple[int, int]) -> None:
         """Batches first..last, then a report."""
         program = self.programs[key]
-        faults.run(self, program, first, last, steps)
+        first = faults.run(self, program, first, last, steps)
         self.executor.run(program, first, last, steps)
         ended = self.executor.ended
         if ended:
