@@ -52,6 +52,10 @@ def ranks_of(comm: Any = None) -> Ranks:
     return _made[handle]
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, after which all ranks have stopped behind the same step."""
+
+
 class Ranks:
     """The processes that train together; every method but `check` is collective unless it says otherwise.
 
@@ -78,7 +82,7 @@ class Ranks:
                 "which is not the launcher's; start with that library's mpirun (--launcher), or set MPI4PY_LIBMPI"
             )
         if self.size > 1:
-            _abort_on_uncaught(MPI, comm)
+            _end_together(MPI, comm, self)
 
     @property
     def leads(self) -> bool:
@@ -243,6 +247,12 @@ class Ranks:
 
     # -- stopping -------------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """End MPI, when all ranks do."""
+        if self.can_shrink:  # then the end of MPI waits for nobody
+            self._comm.Barrier()
+        self._MPI.Finalize()
+
     def listen(self) -> None:
         """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""
         self.stop_wanted = False
@@ -287,14 +297,19 @@ def _bytes(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1).view(np.uint8)
 
 
-def _abort_on_uncaught(MPI: Any, comm: Any) -> None:
-    """An exception that nobody catches ends all ranks, also where the script was not started by `python -m mpi4py`."""
+def _end_together(MPI: Any, comm: Any, ranks: Ranks) -> None:
+    """An exception that nobody catches ends all ranks, also where the script was not started by `python -m mpi4py`: at once,
+    but after `Stopped`, which all of them have got, when each has done what its script does at its end, such as saving.
+    """
     before = sys.excepthook
 
     def hook(kind, error, trace):
         before(kind, error, trace)
         sys.stderr.flush()
-        comm.Abort(128 + signal.SIGINT if issubclass(kind, KeyboardInterrupt) else 1)
+        if issubclass(kind, Stopped):
+            ranks.leave()
+        else:
+            comm.Abort(128 + signal.SIGINT if issubclass(kind, KeyboardInterrupt) else 1)
 
     if not getattr(before, "ends_all_ranks", False):
         hook.ends_all_ranks = True  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ what the next one reads. Must not know: models, training.
 
 from __future__ import annotations
 
-from ..comm.mpi import Ranks
+from ..comm.mpi import Ranks, Stopped
 from ..comm.tree import share_of
 from ..errors import RankError, warn
 from ..kernels import control
@@ -55,7 +55,7 @@ class RanksExecutor(Executor):
         return self.ranks.rank, self.ranks.size
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        """Raises KeyboardInterrupt on all ranks after the same batch, where one of them was asked to stop."""
+        """Raises Stopped, a KeyboardInterrupt, on all ranks after the same batch, where one of them was asked to stop."""
         if not isinstance(program, RankProgram):
             self.inner.run(program, first, last, steps)
             return
@@ -73,7 +73,7 @@ class RanksExecutor(Executor):
                 return
             self._done += 1
             if stop:
-                raise KeyboardInterrupt
+                raise Stopped("all ranks stop behind the same step")
 
     def _run_batch(self, program: RankProgram, batch: int, span: tuple[int, int]) -> bool:
         """One batch, in stretches. Returns whether some rank was asked to stop."""
