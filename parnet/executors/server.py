@@ -31,6 +31,7 @@ from .memory import Store
 from .processes import Conduct, ProcessesExecutor, goes_on, with_note
 from .remote import RemoteProgram
 from .solo import Answer
+from .tapes import Tape
 from .worker import Ref
 
 
@@ -51,6 +52,12 @@ class ServedProgram(RemoteProgram):
         super().__init__(executor, key, plan, store, [])
         self.desk, self.tally, self.missed = desk, Tally(), 0
         self.busy_s, self.apply_s, self.run_s = np.zeros(desk.workers), 0.0, 0.0
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        raise HyperparameterError(
+            "trace: expected workers that step together, as with ParameterServer(mode='sync'), received workers at their "
+            "own pace; take mode='sync', or leave the trace out"
+        )
 
     @property
     def control(self) -> np.ndarray:  # type: ignore[override]
