@@ -62,6 +62,10 @@ class Strategy:
         """Seconds of this `fit` spent waiting for other processes, and moving numbers between them."""
         return 0.0, 0.0
 
+    def exchanged_bytes(self) -> float:
+        """Bytes that the ranks of this `fit` have sent each other."""
+        return 0.0
+
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
 
@@ -307,6 +311,9 @@ class MPI(Strategy):
 
     def seconds(self) -> tuple[float, float]:
         return self.ranks.wait_s, self.ranks.comm_s
+
+    def exchanged_bytes(self) -> float:
+        return float(self.ranks.sent_bytes * self.ranks.size)
 
     def threads_for(self, estimate_us: float) -> int:
         return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1

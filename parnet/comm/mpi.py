@@ -25,6 +25,8 @@ RANKS = "PARNET_RANKS"
 ULFM = "OMPI_MCA_mpi_ft_enable"
 #: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
+#: seconds after a run that was stopped in which this rank may hear the Ctrl-C that another one heard before
+LATE_S = 10.0
 
 #: times that a rank asks for another machine's time
 ASKED = 50
@@ -56,6 +58,7 @@ class Ranks:
     Attributes:
         rank, size: this one's number, and how many there are.
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
+        sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
     """
 
@@ -63,8 +66,9 @@ class Ranks:
         self._MPI = MPI
         self._comm = comm.Dup()  # so that our messages never meet the user's
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self.wait_s = self.comm_s = 0.0
+        self.reset_clocks()
         self.stop_wanted = False
+        self._late_until = 0.0
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
         if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
@@ -82,8 +86,9 @@ class Ranks:
         return self.rank == 0
 
     def reset_clocks(self) -> None:
-        """Start counting seconds anew. Not collective."""
+        """Start counting seconds and bytes anew. Not collective."""
         self.wait_s = self.comm_s = 0.0
+        self.sent_bytes = 0
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -183,6 +188,7 @@ class Ranks:
         counts = [each * (b - a) for a, b in pairwise(first)]
         places = [each * a for a in first[:-1]]
         self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
+        self.sent_bytes += counts[self.rank] * (self.size - 1)
         self.comm_s += time.perf_counter() - begun
 
     def gather_words(self, mine: np.ndarray, all_of_them: np.ndarray) -> None:
@@ -193,6 +199,7 @@ class Ranks:
         """
         begun = time.perf_counter()
         self._comm.Allgather(mine, all_of_them)
+        self.sent_bytes += mine.nbytes * (self.size - 1)
         self.wait_s += time.perf_counter() - begun
 
     def swap(self, out: np.ndarray, into: np.ndarray, sent: Cut, received: Cut) -> None:
@@ -200,6 +207,7 @@ class Ranks:
         begun = time.perf_counter()
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
         self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
+        self.sent_bytes += out.itemsize * (sum(sent[0]) - sent[0][self.rank])
         self.comm_s += time.perf_counter() - begun
 
     # -- going on without a rank ----------------------------------------------------------------
@@ -238,8 +246,9 @@ class Ranks:
     def listen(self) -> None:
         """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""
         self.stop_wanted = False
-        if self.size == 1 or self._old or threading.current_thread() is not threading.main_thread():
+        if self.size == 1 or threading.current_thread() is not threading.main_thread():
             return
+        self.stop_listening()
         for name in STOPPING:
             number = getattr(signal, name, None)
             if number is not None:
@@ -248,10 +257,24 @@ class Ranks:
     def _note(self, number: int, frame: object) -> None:
         self.stop_wanted = True
 
-    def stop_listening(self) -> None:
-        """Ctrl-C does again what it did before `listen`. Not collective."""
+    def stop_listening(self, stopped: bool = False) -> None:
+        """Ctrl-C does again what it did before `listen`. Not collective.
+
+        Args:
+            stopped: the run was. On a rank that another one has stopped, the same Ctrl-C may still come: it counts once.
+        """
+        if stopped and not self.stop_wanted:
+            self._late_until = time.monotonic() + LATE_S
+            for number in self._old:
+                signal.signal(number, self._come_late)
+            return
         while self._old:
             signal.signal(*self._old.popitem())
+
+    def _come_late(self, number: int, frame: object) -> None:
+        self.stop_listening()
+        if time.monotonic() > self._late_until:
+            signal.raise_signal(number)
 
 
 def said(error: BaseException) -> str:

@@ -22,7 +22,7 @@ class Passage:
     Attributes:
         kind: of `kernels/entries.py`, or BETWEEN.
         first, last: steps of the plan for COMPUTE; for APPLY of what comes once a batch.
-        shard: of COMPUTE. fresh: its sums start from zero here.
+        shard: of COMPUTE. flag: see there.
         own: of APPLY, the adding up of this process's own gradients instead.
     """
 
@@ -30,7 +30,7 @@ class Passage:
     first: int = 0
     last: int = 0
     shard: int = -1
-    fresh: bool = False
+    flag: bool = False
     own: bool = False
 
     @property
@@ -54,7 +54,11 @@ def outline(plan: Plan, shards: Iterable[int], first: int, last: int) -> list[Pa
         result += [Passage(entries.MEET), Passage(entries.TALLY)]
     if plan.after is not None and (span := _after(plan, phases)) != (0, 0):
         result += [] if met else [Passage(entries.MEET)]
-        result += [Passage(entries.APPLY, *span), Passage(entries.MEET)]
+        steps = plan.after.steps
+        update = next((k for k in range(*span) if steps[k].phase == "update"), span[1])
+        cut = [(span[0], update, False), (update, span[1], True)]
+        result += [Passage(entries.APPLY, begin, end, flag=flag) for begin, end, flag in cut if end > begin]
+        result.append(Passage(entries.MEET))
     return result
 
 

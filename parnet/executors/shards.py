@@ -157,7 +157,7 @@ class ShardedProgram(Program):
         self.resume(feed.accumulate)
 
     def resume(self, accumulate: bool) -> None:
-        self.control[:, control.APPLIED] = 0
+        self.control[:, [control.APPLIED, control.UPDATED]] = 0
         self.control[:, control.ACCUMULATE] = 0  # a shard's gradient is its own; what is added up is their sum
         self.header[entries.H_ACCUMULATE] = accumulate
         self.barrier[STOP_WORD] = 0
@@ -228,7 +228,7 @@ class ShardedProgram(Program):
 def _words(passage: Passage, table: np.ndarray, memory: np.ndarray) -> list[int]:
     """The entry of a table."""
     where = table.ctypes.data, table.shape[0], memory.ctypes.data
-    return [passage.kind, *where, passage.shard, int(passage.fresh)]
+    return [passage.kind, *where, passage.shard, int(passage.flag)]
 
 
 def _whole(plan: Plan) -> int:

@@ -166,7 +166,7 @@ def apply(row, header, state, ctl, batch, part, parts):
             ended = True
             break
     ctl[ACCUMULATE] = 0
-    ctl[APPLIED] += cycles() - begun - (ctl[WAITED] - waited)
+    ctl[APPLIED + row[5]] += cycles() - begun - (ctl[WAITED] - waited)
     return ended
 
 

@@ -61,7 +61,7 @@ def traced_apply(row, header, state, ctl, batch, part, parts, mine, line):
             ended = True
             break
     ctl[ACCUMULATE] = 0
-    ctl[APPLIED] += cycles() - begun - (ctl[WAITED] - waited)
+    ctl[APPLIED + row[5]] += cycles() - begun - (ctl[WAITED] - waited)
     return ended
 
 

@@ -27,7 +27,7 @@ class Timing:
 
     #: each epoch, validation included
     epochs_s: tuple[float, ...] = ()
-    #: forward, backward and update
+    #: forward, backward and update, without the waits in between
     compute_s: float = 0.0
     #: waiting for other workers
     wait_s: float = 0.0
@@ -43,6 +43,10 @@ class Timing:
     data_s: float = 0.0
     #: of a parameter server whose workers go at their own pace: updates, stale and dropped gradients, samples left out
     server: Tally | None = None
+    #: of `compute_s`, updating the weights, where that comes once a batch: with virtual shards, workers or ranks
+    update_s: float = 0.0
+    #: of gradients, statistics and losses that workers read and wrote, or ranks sent, all together
+    comm_bytes: int = 0
 
     @property
     def limit(self) -> str:

@@ -24,21 +24,39 @@ class WorkerTime:
     Attributes:
         compute_s: gradients of its shards.
         wait_s: waiting for the others.
-        comm_s: adding up all shards' gradients of its range of the weights, and updating that.
+        comm_s: adding up all shards' gradients of its range of the weights.
         comm_bytes: of gradients read and written for that.
+        update_s: updating that range.
     """
 
     compute_s: float
     wait_s: float
     comm_s: float
     comm_bytes: int
+    update_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What running batches took so far, and on what.
+
+    Attributes:
+        run_s: seconds in all; wait_s, comm_s, update_s: of them.
+        comm_bytes: exchanged between all workers or ranks.
+    """
+
+    run_s: float
+    wait_s: float
+    comm_s: float
+    update_s: float
+    comm_bytes: float
 
 
 @dataclass
 class WorkerTimes:
     """Sums over the epochs of a run."""
 
-    seconds: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    seconds: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     bytes: float = 0.0
     tally: Tally | None = None
 
@@ -46,11 +64,11 @@ class WorkerTimes:
         """An epoch that took so many seconds has been run."""
         self.tally = program.tally
         words = program.control.astype(float)
-        shares = words[:, [control.WAITED, control.APPLIED]] / np.maximum(words[:, [control.CYCLES]], 1.0)
+        shares = words[:, [control.WAITED, control.APPLIED, control.UPDATED]] / np.maximum(words[:, [control.CYCLES]], 1.0)
         parts = len(words) // program.plan.request.workers
-        shares = shares.reshape(-1, parts, 2).mean(axis=1) if parts else shares
+        shares = shares.reshape(-1, parts, 3).mean(axis=1) if parts else shares
         if len(self.seconds) != len(shares):
-            self.seconds = np.zeros((len(shares), 3))
+            self.seconds = np.zeros((len(shares), 4))
         self.seconds += run_s * np.column_stack([1 - shares.sum(axis=1), shares])
         after = program.plan.after
         folds = () if after is None else (step for step in after.steps if step.kernel == "shards.fold")
@@ -58,7 +76,14 @@ class WorkerTimes:
 
     def result(self) -> tuple[WorkerTime, ...]:
         """One for each worker."""
-        return tuple(WorkerTime(float(row[0]), float(row[1]), float(row[2]), int(self.bytes)) for row in self.seconds)
+        size = int(self.bytes)
+        return tuple(WorkerTime(compute, wait, comm, size, update) for compute, wait, comm, update in self.seconds.tolist())
+
+
+def updated_share(program: Program) -> float:
+    """The share of native code that parts spent updating weights once a batch; 0 where that is not measured."""
+    words = program.control.astype(float)
+    return float(np.mean(words[:, control.UPDATED] / np.maximum(words[:, control.CYCLES], 1.0)))
 
 
 def limit_of(workers: tuple[WorkerTime, ...], tally: Tally | None = None) -> str:
@@ -87,8 +112,8 @@ def _own_pace(tally: Tally | None) -> str:
 
 
 def _slowest_part(workers: tuple[WorkerTime, ...]) -> str:
-    total = sum(w.compute_s + w.wait_s + w.comm_s for w in workers) or 1.0
-    waits, moves = (sum(getattr(w, name) for w in workers) / total for name in ("wait_s", "comm_s"))
+    total = sum(w.compute_s + w.wait_s + w.comm_s + w.update_s for w in workers) or 1.0
+    waits, moves = (sum(n) / total for n in ([w.wait_s for w in workers], [w.comm_s + w.update_s for w in workers]))
     slowest = max(range(len(workers)), key=lambda k: workers[k].compute_s)
     if waits > WAITS:
         return (
