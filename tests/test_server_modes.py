@@ -376,8 +376,9 @@ def test_one_worker_alone_is_serial_in_every_mode():
 
 
 def test_arguments_that_belong_to_another_mode_are_refused():
-    with pytest.raises(UnknownNameError, match="async, hogwild, local, ssp, sync"):
-        ParameterServer(1, mode="asinc")
+    for mode in ("asinc", None, ["ssp"]):
+        with pytest.raises(UnknownNameError, match="async, hogwild, local, ssp, sync"):
+            ParameterServer(1, mode=mode)
     for name, arguments in {
         "staleness": {"mode": "async", "staleness": 2},
         "backup": {"mode": "ssp", "backup": 1},

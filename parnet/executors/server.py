@@ -214,7 +214,7 @@ class ServerExecutor(ProcessesExecutor):
                 for reply in run.server.handle(run.events.popleft()):
                     self._carry_out(run, reply)
             if not run.busy:
-                if run.over or not run.work.waits():
+                if run.over or not run.work.waits() or not self.crew.members:
                     return
                 run.events.extend(Join(m.number) for m in self.crew.members)  # a task came back when all had left
                 continue
