@@ -31,6 +31,7 @@ from .memory import Store
 from .processes import Conduct, ProcessesExecutor, goes_on, with_note
 from .remote import RemoteProgram
 from .solo import Answer
+from .tapes import Tape
 from .worker import Ref
 
 
@@ -51,6 +52,12 @@ class ServedProgram(RemoteProgram):
         super().__init__(executor, key, plan, store, [])
         self.desk, self.tally, self.missed = desk, Tally(), 0
         self.busy_s, self.apply_s, self.run_s = np.zeros(desk.workers), 0.0, 0.0
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        raise HyperparameterError(
+            "trace: expected workers that step together, as with ParameterServer(mode='sync'), received workers at their "
+            "own pace; take mode='sync', or leave the trace out"
+        )
 
     @property
     def control(self) -> np.ndarray:  # type: ignore[override]
@@ -207,7 +214,7 @@ class ServerExecutor(ProcessesExecutor):
                 for reply in run.server.handle(run.events.popleft()):
                     self._carry_out(run, reply)
             if not run.busy:
-                if run.over or not run.work.waits():
+                if run.over or not run.work.waits() or not self.crew.members:
                     return
                 run.events.extend(Join(m.number) for m in self.crew.members)  # a task came back when all had left
                 continue

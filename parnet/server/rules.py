@@ -138,7 +138,7 @@ def rule_of(mode: str, workers: int, where: str, **given: int) -> Rule:
     Raises:
         UnknownNameError: no such mode. HyperparameterError: a parameter out of range, or of another mode.
     """
-    if mode not in MODES:
+    if not isinstance(mode, str) or mode not in MODES:
         raise unknown_name(f"{where}(mode)", mode, MODES)
     for name, neutral in NEUTRAL.items():
         value = check_count(given[name], f"{where}({name})", low=neutral)
