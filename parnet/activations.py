@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import FileFormatError, HyperparameterError, unknown_name
+from .errors import DTypeError, FileFormatError, HyperparameterError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,10 @@ class Activation:
         """
         from .executors.single import apply_activation
 
-        return apply_activation(self, np.asarray(x))
+        array = np.asarray(x)
+        if array.dtype.kind not in "buif":
+            raise DTypeError(f"activation {self.name}: expected numbers, received an array of {array.dtype}")
+        return apply_activation(self, array)
 
     def plain(self) -> dict:
         """What `get` reads back, ready for JSON."""

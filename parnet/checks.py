@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import operator
+import os
+from collections.abc import Iterable
 from numbers import Real
+from typing import Any
 
-from .errors import HyperparameterError
+from .errors import HyperparameterError, unknown_name
 
 
 def check_argument(condition: bool, where: str, expected: str, received: object, advice: str) -> None:
@@ -14,9 +18,46 @@ def check_argument(condition: bool, where: str, expected: str, received: object,
         raise HyperparameterError(f"{where}: expected {expected}, received {received!r}; {advice}")
 
 
+def is_whole(value: Any, low: float = -math.inf) -> bool:
+    """Whether the value is one whole number of at least `low`, Python's or NumPy's; a bool is none, nor is an array."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= low
+    except TypeError:
+        return False
+
+
+def check_flag(value: Any, where: str) -> bool:
+    """The value as a bool: True and False, Python's or NumPy's, or 1 and 0. Raises HyperparameterError."""
+    good = type(value).__name__ in ("bool", "bool_") or (is_whole(value) and int(value) in (0, 1))
+    check_argument(good, where, "True or False", value, "pass one of them")
+    return bool(value)
+
+
+def check_choice(value: Any, where: str, valid: Iterable[str]) -> str:
+    """The value as one of some names. Raises UnknownNameError, which lists them."""
+    names = tuple(valid)
+    if not isinstance(value, str) or value not in names:
+        raise unknown_name(where, value, names)
+    return value
+
+
+def check_path(value: Any, where: str) -> str:
+    """The path of a file as a string. Raises HyperparameterError."""
+    good = isinstance(value, str | bytes | os.PathLike) and len(os.fspath(value)) > 0
+    check_argument(good, where, "the path of a file", value, "pass a string or a pathlib.Path")
+    return os.fsdecode(value)
+
+
+def check_list(value: Any, where: str, of: str) -> list:
+    """The value as a list. Raises HyperparameterError where it has no items to go through."""
+    good = hasattr(value, "__iter__") and not isinstance(value, str | bytes | dict)
+    check_argument(good, where, f"a list of {of}", value, "put it in [ ]")
+    return list(value)
+
+
 def check_count(value, where: str, low: int = 1) -> int:
     """The value as an int of at least `low`. Raises HyperparameterError."""
-    good = hasattr(value, "__index__") and not isinstance(value, bool) and int(value) >= low
+    good = is_whole(value, low)
     check_argument(good, where, f"a whole number of {low} or more", value, "pass such a number")
     return int(value)
 
@@ -41,3 +82,9 @@ def check_number(
     bounds += [f"{'below' if below else 'at most'} {high:g}"] if high < math.inf else []
     check_argument(good, where, " ".join(["a finite number", " and ".join(bounds)]).strip(), value, "pass such a number")
     return float(value)
+
+
+def check_model(value: Any, where: str) -> None:
+    """Raise HyperparameterError unless the value is a model: by what it has, as this module knows no classes."""
+    good = all(hasattr(type(value), name) for name in ("graph", "session", "compile"))
+    check_argument(good, where, "a model first", value, "pass a pn.Sequential or a pn.Model")

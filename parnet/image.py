@@ -12,8 +12,11 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import is_whole
 from .errors import DTypeError, FileFormatError, HyperparameterError, ShapeError, require_extra
 
+#: pixels of a side that `resize_with_pad` makes
+LARGEST_SIDE = 2**15
 #: what `load` decodes; PostScript is left out, as reading it would run a program
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
@@ -128,9 +131,10 @@ def _checked(img: ArrayLike) -> NDArray[Any]:
 
 
 def _count(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value) < 1:
+    if not is_whole(value, 1) or value > LARGEST_SIDE:
         raise HyperparameterError(
-            f"pn.image.resize_with_pad: expected {name}, a whole number of pixels above 0, received {value!r}"
+            f"pn.image.resize_with_pad: expected {name}, a whole number of pixels from 1 to {LARGEST_SIDE}, "
+            f"received {value!r}"
         )
     return int(value)
 

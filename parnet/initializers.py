@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from .checks import check_number
-from .errors import HyperparameterError, unknown_name
+from .checks import check_choice, check_number
+from .errors import HyperparameterError
 from .registry import Configurable, Registry
 
 #: standard deviation of a standard normal cut at -2 and +2, to the digits Keras divides by
@@ -197,12 +197,9 @@ class VarianceScaling(_Scaled):
         self.scale = check_number(scale, "VarianceScaling(scale)", low=0)
         if self.scale == 0:
             raise HyperparameterError("VarianceScaling(scale): expected a number above 0, received 0; use Zeros() for zeros")
-        if mode not in MODES:
-            raise unknown_name("VarianceScaling(mode)", mode, MODES)
-        self.mode = mode
-        self.distribution = "truncated_normal" if distribution == "normal" else distribution
-        if self.distribution not in DISTRIBUTIONS:
-            raise unknown_name("VarianceScaling(distribution)", distribution, DISTRIBUTIONS)
+        self.mode = check_choice(mode, "VarianceScaling(mode)", MODES)
+        named = check_choice(distribution, "VarianceScaling(distribution)", (*DISTRIBUTIONS, "normal"))
+        self.distribution = "truncated_normal" if named == "normal" else named
 
 
 @registry.add()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .checks import check_number
+from .checks import check_flag, check_number
 from .registry import Configurable, Registry
 
 
@@ -57,7 +57,7 @@ registry: Registry[Loss] = Registry("loss", Loss)
 
 class _Crossentropy(Loss):
     def __init__(self, from_logits: bool = False):
-        self.from_logits = bool(from_logits)
+        self.from_logits = check_flag(from_logits, f"{type(self).__name__}(from_logits)")
         if self.from_logits:
             self.kernel = next(iter(self.fused.values()))
 

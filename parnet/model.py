@@ -15,6 +15,7 @@ import numpy as np
 
 from . import metrics, optimizers, seeding
 from . import strategy as how
+from .checks import check_argument, check_choice, check_count, check_flag, check_list, is_whole
 from .errors import ShapeError, StateError, unknown_name
 from .graph import Graph, sample_shape
 from .graph import trace as graph_of
@@ -73,9 +74,7 @@ class Model:
 
     def _start(self, name: str, dtype: str, seed: int | None) -> None:
         """Everything but the layers."""
-        if dtype not in DTYPES:
-            raise unknown_name("dtype", dtype, DTYPES)
-        self.name, self.dtype = name, dtype
+        self.name, self.dtype = name, check_choice(dtype, "dtype", DTYPES)
         self.seed = seeding.next_seed() if seed is None else seeding.check_seed(seed)
         self.optimizer: optimizers.Optimizer | None = None
         self.aims: tuple[Aim, ...] = (Aim(None),)
@@ -177,9 +176,14 @@ class Model:
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by its name or its number."""
         if index is not None:
+            count = len(self.layers)
+            good = is_whole(index, -count) and int(index) < count
+            check_argument(
+                good, f"{self.name}.get_layer: index", f"a number of {count} layers, from 0", index, "see summary()"
+            )
             return self.layers[index]
         for layer in self._layers:
-            if layer.name == name:
+            if isinstance(name, str) and layer.name == name:
                 return layer
         raise unknown_name("layer", name, [str(layer.name) for layer in self._layers])
 
@@ -187,6 +191,7 @@ class Model:
         """Print layers, output shapes and parameter counts. Allocates no weights."""
         from .summary import summary
 
+        check_argument(callable(print_fn), f"{self.name}.summary: print_fn", "a function", print_fn, "leave it out to print")
         print_fn(summary(self))
 
     def count_params(self) -> int:
@@ -196,7 +201,8 @@ class Model:
     def explain(self, batch_size: int = 32, threads: int = 1) -> str:
         """The plan of a training step as a table; see `Plan.explain`."""
         self._check_compiled("explain")
-        request = Request("train", batch_size, dtype=self.dtype, threads=threads, optimizer=self.optimizer, aims=self.aims)
+        rows, parts = check_count(batch_size, "explain: batch_size"), check_count(threads, "explain: threads")
+        request = Request("train", rows, dtype=self.dtype, threads=parts, optimizer=self.optimizer, aims=self.aims)
         return make_plan(self.session.network, request).explain()
 
     # -- weights --------------------------------------------------------------------------------
@@ -221,7 +227,7 @@ class Model:
         Raises:
             ShapeError: another number of arrays, or one of another shape. Nothing is changed then.
         """
-        mine = self.weights
+        mine, arrays = self.weights, check_list(arrays, f"{self.name}.set_weights", "arrays")
         if len(arrays) != len(mine):
             raise ShapeError(f"{self.name}.set_weights: expected {len(mine)} arrays, received {len(arrays)}")
         checked = [p.check(a) for p, a in zip(mine, arrays, strict=True)]
@@ -244,8 +250,7 @@ class Model:
         """Write the model for inference elsewhere, as an ONNX file; see `parnet.io.onnx_writer.save_onnx`."""
         from .io.onnx_writer import save_onnx
 
-        if format != "onnx":
-            raise unknown_name("export: format", format, ("onnx",))
+        check_choice(format, "export: format", ("onnx",))
         save_onnx(self, path)
 
     def load_weights(self, path, format: str = "auto", strict: bool = True):
@@ -390,7 +395,7 @@ class Model:
                 callbacks,
                 validation_split,
                 validation_data,
-                bool(shuffle),
+                check_flag(shuffle, "fit: shuffle"),
                 class_weight,
                 sample_weight,
                 initial_epoch,
@@ -426,6 +431,7 @@ class Model:
             output, metric, ...].
         """
         self._check_compiled("evaluate")
+        as_dict = check_flag(return_dict, "evaluate: return_dict")
         chosen = how.get(strategy)
         source = as_source(self, x, y, sample_weight, batch_size, steps, chosen, "evaluate")
         display = progress(verbose if chosen.leads else 0, source.samples, training=False, steps=source.steps)
@@ -439,7 +445,7 @@ class Model:
             logs = measured.results()
             display.learn_samples(measured.rows)
             display.epoch_end(0, time.perf_counter() - begun, logs)
-        if return_dict:
+        if as_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 
@@ -467,9 +473,10 @@ class Model:
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):
         """One update with one batch. Returns what `evaluate` does, measured before the update."""
         self._check_compiled("train_on_batch")
+        as_dict = check_flag(return_dict, "train_on_batch: return_dict")
         rows = check_rows(self, x, y, sample_weight, class_weight, "train_on_batch")
         logs = train_on_rows(self, rows)
-        if return_dict:
+        if as_dict:
             return logs
         return list(logs.values()) if len(logs) > 1 else logs["loss"]
 

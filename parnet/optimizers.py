@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import schedules
-from .checks import check_number
+from .checks import check_flag, check_number
 from .errors import HyperparameterError, StateError, unknown_name
 from .registry import Configurable, Registry, arguments, plain
 
@@ -54,7 +54,7 @@ class Optimizer(Configurable):
             raise HyperparameterError(f"{type(self).__name__}: lr and learning_rate are one argument; give one of them")
         rate = lr if learning_rate is None else learning_rate
         self._rate = self._checked_rate(self.default_rate if rate is None else rate)
-        if decay:
+        if decay is not None and check_number(decay, f"{type(self).__name__}(decay)", 0) > 0:
             self._rate = schedules.InverseTimeDecay(self._rate, 1, decay)
         self.clipnorm = self._limit("clipnorm", clipnorm)
         self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
@@ -217,7 +217,7 @@ class SGD(Optimizer):
 
     def __init__(self, parameters=None, learning_rate=None, momentum: float = 0.0, nesterov: bool = False, **base):
         super().__init__(parameters, learning_rate, **base)
-        self.momentum, self.nesterov = self._share("momentum", momentum), bool(nesterov)
+        self.momentum, self.nesterov = self._share("momentum", momentum), check_flag(nesterov, "SGD(nesterov)")
         self.kernel = "update.sgd" if not momentum else "update.nesterov" if nesterov else "update.momentum"
         self.slots = 1 if momentum else 0
 

@@ -46,11 +46,11 @@ class Registry(Generic[T]):
 
         return enter
 
-    def find(self, name: str) -> type[T]:
+    def find(self, name: str, where: str | None = None) -> type[T]:
         """The class of that name, in any case. Raises UnknownNameError, which lists the names."""
         cls = self._aliases.get(name.lower())
         if cls is None:
-            raise unknown_name(self.kind, name, self._aliases)
+            raise unknown_name(where or self.kind, name, self._aliases)
         return cls
 
     def get(self, identifier: Any) -> T:

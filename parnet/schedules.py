@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .checks import check_number
+from .checks import check_count, check_flag, check_list, check_number
 from .errors import HyperparameterError
 from .registry import Configurable, Registry
 
@@ -95,7 +95,7 @@ class ExponentialDecay(Schedule):
         )
         self.decay_steps = check_number(decay_steps, "ExponentialDecay(decay_steps)", low=0, above=True)
         self.decay_rate = check_number(decay_rate, "ExponentialDecay(decay_rate)", low=0, above=True)
-        self.staircase = bool(staircase)
+        self.staircase = check_flag(staircase, "ExponentialDecay(staircase)")
 
     def rate(self, step):
         exponent = step / self.decay_steps
@@ -122,7 +122,7 @@ class InverseTimeDecay(Schedule):
         )
         self.decay_steps = check_number(decay_steps, f"{where}(decay_steps)", low=0, above=True)
         self.decay_rate = check_number(decay_rate, f"{where}(decay_rate)", low=0)
-        self.staircase = bool(staircase)
+        self.staircase = check_flag(staircase, f"{where}(staircase)")
 
     def rate(self, step):
         times = step / self.decay_steps
@@ -169,8 +169,10 @@ class PiecewiseConstantDecay(Schedule):
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float]):
         where = "PiecewiseConstantDecay"
-        self.boundaries = [check_number(b, f"{where}(boundaries)", low=0) for b in boundaries]
-        self.values = [check_number(v, f"{where}(values)", low=0) for v in values]
+        self.boundaries = [
+            check_number(b, f"{where}(boundaries)", low=0) for b in check_list(boundaries, f"{where}(boundaries)", "steps")
+        ]
+        self.values = [check_number(v, f"{where}(values)", low=0) for v in check_list(values, f"{where}(values)", "rates")]
         if len(self.values) != len(self.boundaries) + 1:
             raise HyperparameterError(
                 f"{where}: expected one value more than boundaries, received {len(self.values)} values and "
@@ -218,3 +220,27 @@ class WarmUp(Schedule):
             later = target = self.after
         line = self.start + (target - self.start) * step / self.warmup_steps
         return np.where(step < self.warmup_steps, line, later)
+
+
+def scale_lr(learning_rate: float, batch_size: int, *, reference: int, warmup_steps: float = 0) -> Schedule | float:
+    """A rate for larger batches: times `batch_size` / `reference`, reached along a line from the rate itself.
+
+    A batch k times as large makes a k-th of the updates, each by a mean of k times as many samples; with k times the rate it
+    goes about as far. That fails in the first steps, when gradients change fast, so the rate grows during a warm-up. It
+    holds up to some size of batch that hangs on the task: look at the loss. No optimizer does this unless it is told to.
+    Meant for SGD. Source: Goyal et al. 2017, arXiv 1706.02677, sections 2.1 and 2.2.
+
+    Args:
+        learning_rate: that suits batches of `reference` samples, above 0.
+        batch_size: of the training, all workers together.
+        reference: batch size that the rate was found for.
+        warmup_steps: updates until the rate is reached; 0 for none. Goyal et al. take five epochs.
+    Returns:
+        a schedule for an optimizer, or a number where there is no warm-up, as for batches no larger than `reference`.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+    rate = check_number(learning_rate, "scale_lr(learning_rate)", low=0, above=True)
+    larger = check_count(batch_size, "scale_lr(batch_size)") / check_count(reference, "scale_lr(reference)")
+    steps = check_number(warmup_steps, "scale_lr(warmup_steps)", low=0)
+    return WarmUp(rate * larger, steps, start=rate) if steps and larger > 1 else rate * larger

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .checks import is_whole
 from .errors import HyperparameterError
 
 WEIGHTS, SHUFFLE = 1, 2
@@ -29,7 +30,7 @@ def set_seed(seed: int) -> None:
 
 def check_seed(seed) -> int:
     """A seed as an int. Raises HyperparameterError where it is none."""
-    if not hasattr(seed, "__index__") or isinstance(seed, bool) or int(seed) < 0 or int(seed) >= 2**63:
+    if not is_whole(seed, 0) or int(seed) >= 2**63:
         raise HyperparameterError(f"seed: expected a whole number from 0 to 2**63 - 1, received {seed!r}")
     return int(seed)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .checks import check_list
 from .errors import ShapeError, StateError
 from .graph import Graph, name_layers
 from .layers.base import Layer, Shape, check_shape
@@ -38,7 +39,7 @@ class Sequential(Model):
         seed: int | None = None,
     ):
         self._start(name, dtype, seed)
-        for layer in layers:
+        for layer in check_list(layers, "Sequential", "layers"):
             self._append(layer)
         self._build()
 
@@ -110,8 +111,8 @@ class Sequential(Model):
         Args:
             input_shape: of one sample, without the batch; a leading None is left out.
         """
-        shape = tuple(input_shape)
-        shape = check_shape(shape[1:] if shape and shape[0] is None else shape, f"{self.name}.build")
+        batched = isinstance(input_shape, list | tuple) and len(input_shape) > 0 and input_shape[0] is None
+        shape = check_shape(input_shape[1:] if batched else input_shape, f"{self.name}.build")
         if self._layers and self._layers[0].input_shape is None:
             self._layers[0].input_shape = shape
         self._build()

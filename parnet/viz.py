@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .checks import check_model, is_whole
 from .diagram import Diagram, draw
 from .errors import DataError, ShapeError, require_extra
 from .figures import SUFFIXES, check_suffix, new_figure, real, save
@@ -149,6 +150,7 @@ def plot_model(model: HasGraph, path: str | os.PathLike | None = None) -> Diagra
         MissingExtraError: matplotlib is needed and not installed.
     """
     check_suffix("plot_model", path)
+    check_model(model, "plot_model")
     diagram = draw(model.graph, model.name)
     if path is not None and Path(path).suffix.lower() == ".svg":
         Path(path).write_text(diagram.svg(), encoding="utf-8")
@@ -182,7 +184,7 @@ def show_filters(kernel: Any, channel: int | None = None, path: str | os.PathLik
             f"convolution or its kernel"
         )
     count = weights.shape[2]
-    if channel is not None and not (hasattr(channel, "__index__") and -count <= int(channel) < count):
+    if channel is not None and not (is_whole(channel, -count) and int(channel) < count):
         raise ShapeError(f"show_filters: expected a channel of {count}, from 0, received {channel!r}")
     maps = weights.mean(2) if channel is None else weights[:, :, int(channel)]
     what = "weight" if count == 1 else "mean weight" if channel is None else f"weight of channel {channel}"

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import kernels
-from .checks import check_count
-from .errors import unknown_name
+from .checks import check_choice, check_count, check_model
 from .executors.threads import check_threads
 from .kernels import library
 from .kernels.declare import Kernel
@@ -35,9 +34,10 @@ def warmup(model: Any = None, *, batch_size: int = 32, dtype: str = "float32") -
         UnknownNameError: another dtype.
         StateError: the shape of the model's input is not known.
     """
+    if model is not None:
+        check_model(model, "warmup")
     dtype = dtype if model is None else model.dtype
-    if dtype not in DTYPES:
-        raise unknown_name("warmup: dtype", dtype, DTYPES)
+    check_choice(dtype, "warmup: dtype", DTYPES)
     begun = library.compile_seconds
     for name in _all() if model is None else _of_model(model, check_count(batch_size, "warmup: batch_size")):
         library.address(name, dtype)

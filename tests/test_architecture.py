@@ -21,7 +21,7 @@ ROOT = Path(parnet.__file__).parent
 
 #: from low to high; a module may import from its own row and from those above it here
 ROWS = (
-    ("errors", "checks", "config", "_version"),
+    ("errors", "checks", "config", "endings", "_version"),
     ("registry",),
     ("seeding", "initializers", "regularizers", "schedules"),
     ("kernels",),

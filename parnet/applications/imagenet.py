@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..checks import is_whole
 from ..errors import DTypeError, HyperparameterError, ShapeError, unknown_name
 from ..io.fields import damaged, parse
 from ._files import KnownFile, located
@@ -83,7 +84,7 @@ def decode_predictions(
             f"decode_predictions: expected scores (N, {CLASSES}), received {scores.shape} {scores.dtype}; the names are "
             "those of ImageNet's classes"
         )
-    if isinstance(top, bool) or not hasattr(top, "__index__") or not 1 <= int(top) <= CLASSES:
+    if not is_whole(top, 1) or int(top) > CLASSES:
         raise HyperparameterError(f"decode_predictions: expected top, a whole number from 1 to {CLASSES}, received {top!r}")
     names = class_names(class_index)
     best = np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, : int(top)]

@@ -14,6 +14,7 @@ from functools import partial
 from numpy.typing import ArrayLike, NDArray
 
 from .. import layers as L
+from ..checks import check_path
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..graph import Input
 from ..layers.base import check_shape
@@ -100,13 +101,16 @@ def preprocess_input(x: ArrayLike) -> NDArray:
 
 def _checked(input_shape, weights, classes: int, include_top: bool, pooling: str | None) -> tuple[int, ...]:
     shape = check_shape(input_shape, "ResNet50: input_shape")
-    wanted = 3 if weights == "imagenet" else shape[-1]
+    pretrained = isinstance(weights, str) and weights == "imagenet"
+    if weights is not None:
+        check_path(weights, "ResNet50(weights), unless None or 'imagenet'")
+    wanted = 3 if pretrained else shape[-1] if shape else 3
     if len(shape) != 3 or min(shape[:2]) < SMALLEST or shape[2] != wanted:
         raise ShapeError(
             f"ResNet50: expected input_shape (H, W, {wanted}) of {SMALLEST} pixels or more on each side, "
             f"received {input_shape!r}"
         )
-    if weights == "imagenet" and include_top and classes != CLASSES:
+    if pretrained and include_top and classes != CLASSES:
         raise HyperparameterError(
             f"ResNet50: expected {CLASSES} classes, as weights 'imagenet' have, received {classes!r}; pass "
             "include_top=False and add a layer of your own, or weights=None"

@@ -20,6 +20,7 @@ Exit codes: 0 done; 1 the demo's weights differ, or `report --compare` finds som
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 import warnings
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: by argparse, for `--help`, `--version` and options it does not know.
     """
     parser = _parser()
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        _refuse(getattr(arguments, "parser", parser), unknown)
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return WRONG_USE
@@ -114,7 +117,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _command(commands, name: str, text: str) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False)
+    parser.set_defaults(parser=parser)
     return parser
+
+
+def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
+    """What argparse says of words it does not know, with the command's own options, not those of all of parnet."""
+    options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+    near = difflib.get_close_matches(unknown[0].partition("=")[0], options, n=1)
+    parser.error(f"unrecognized arguments: {' '.join(unknown)}{f'; did you mean {near[0]}?' if near else ''}")
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

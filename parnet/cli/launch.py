@@ -57,9 +57,20 @@ def launch(arguments: argparse.Namespace) -> int:
     return run(launcher, words, environ)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    """Words as a shell cuts them. Raises HyperparameterError for a quotation that does not end."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise HyperparameterError(
+            f"launch: --mpi-args: expected words as in a shell, received {text!r} ({error}); close the quotation"
+        ) from error
+
+
 def _wish(arguments: argparse.Namespace) -> Wish:
     """What the command line asks for, checked against the machine."""
     ranks = check_count(arguments.n, "launch: -n")
+    more = _words(arguments.mpi_args)
     script = Path(arguments.script)
     if not script.is_file():
         raise HyperparameterError(
@@ -69,7 +80,6 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise MissingExtraError(
             "launch: expected the package 'mpi4py', which is not installed; run: pip install 'parnet[mpi]'"
         )
-    more = tuple(shlex.split(arguments.mpi_args))
     elsewhere = bool(more) or "SLURM_JOB_ID" in os.environ  # other machines may take part: their cores are not known here
     cores = usable_cores()
     threads = _threads(arguments, ranks, cores)

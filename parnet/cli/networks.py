@@ -91,7 +91,11 @@ class Builder:
         if self.name in RATES:
             return (mlp if self.name == "mlp" else mlp_selu)(self.shape, self.classes, self.scale)
         if self.name.endswith(SAVED):
+            if not Path(self.name).is_file():
+                raise UnknownNameError(f"model: expected a saved model, received {self.name!r}, which does not exist")
             return load_model(self.name)
+        if self.name.endswith(".py"):
+            raise UnknownNameError(f"model: expected {FROM_FILE}, received {self.name!r}; add ':' and the function's name")
         path, colon, function = self.name.rpartition(":")
         if not colon or not path.endswith(".py"):
             raise unknown_name("model", self.name, [*RATES, FROM_FILE, f"path/to/model{SAVED}"])

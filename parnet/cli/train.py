@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import optimizers, seeding
+from .. import losses, optimizers, seeding
 from .. import strategy as how
-from ..checks import check_count, check_number
+from ..checks import check_choice, check_count, check_number
+from ..endings import check_own
 from ..errors import DataError, DatasetError, FileFormatError, HyperparameterError, ParnetError
 from ..executors.threads import check_threads
 from ..model import Model
@@ -47,6 +48,13 @@ def train(arguments: argparse.Namespace) -> int:
         check_number(arguments.lr, "--lr", 0)
     if arguments.save is not None:
         check_folder(arguments.save, "--save")
+        check_own(arguments.save, "--save")
+    for option, name, known in (
+        ("--optimizer", arguments.optimizer, optimizers.registry),
+        ("--loss", arguments.loss, losses.registry),
+    ):
+        if name is not None:
+            known.find(name, option)
     seeding.set_seed(arguments.seed)
     data = read_arrays(arguments.data)
     model = build(arguments.model, data.x, data.y)
@@ -90,10 +98,11 @@ def choose_strategy(name: str | None, threads: int | None) -> how.Strategy:
         UnknownNameError: no such strategy.
         HyperparameterError, ResourceError: no such number of threads; or serial on N threads.
     """
+    if name is not None:
+        check_choice(name, "--strategy", how.NAMES)
     if threads is None:
         return how.get(name or "auto")
     if name not in (None, "threads"):
-        how.get(name)
         raise HyperparameterError(f"--threads: expected it with --strategy threads, received {threads} with {name}")
     return how.Threads(check_threads(threads, "--threads"))
 

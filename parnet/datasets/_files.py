@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_path
 from ..config import settings
 from ..errors import DatasetError, FileFormatError
 
@@ -65,7 +66,7 @@ def load(source: ImageSource, path: str | os.PathLike | None = None, url: str | 
     if path is None:
         arrays = _load_known(source, url)
     else:
-        arrays = _load_path(source, Path(path).expanduser())
+        arrays = _load_path(source, Path(check_path(path, f"{source.name}: path")).expanduser())
     return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
 
 

@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_number
 from ..errors import HyperparameterError, require_extra
 
 Split = tuple[NDArray[np.uint8], NDArray[np.int64]]
@@ -31,9 +32,10 @@ def load_data(test_size: float = 0.2) -> tuple[Split, Split]:
         HyperparameterError: test_size leaves one part empty.
         MissingExtraError: scikit-learn is not installed.
     """
+    check_number(test_size, "digits.load_data: test_size", 0, 1, above=True, below=True)
     bunch = require_extra("sklearn.datasets", "data", "pn.datasets.digits").load_digits()
     x, y = bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
-    cut = len(x) - math.ceil(len(x) * test_size) if 0 < test_size < 1 else 0
+    cut = len(x) - math.ceil(len(x) * test_size)
     if cut < 1:
         raise HyperparameterError(
             f"digits.load_data: expected test_size above 0 and below 1 with both parts non-empty, "

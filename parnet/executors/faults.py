@@ -2,8 +2,8 @@
 
 The environment variable PARNET_FAULT holds JSON: {"worker": 1, "phase": "apply", "batch": 3, "how": "kill", "once": path}.
 phase: rendezvous, compute (before a gradient is pushed), push (half of it is), pushed, apply (half of the update is done).
-how: kill, segfault, exit, exception, stop; sleep for "seconds", in the phases rendezvous and compute.
-once: a file that marks that it has happened. Must not know: models, training.
+how: kill, segfault, exit, exception, stop; sleep for "seconds", in the phases rendezvous and compute. batch: 0; or "all" of
+them, at a worker's own pace. once: a file that marks that it has happened. Must not know: models, training.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ..kernels.entries import APPLY, ENTRY, MEET
 
 if TYPE_CHECKING:
     from .link import Program
+    from .solo import SoloProgram
 
 VARIABLE = "PARNET_FAULT"
 
@@ -34,7 +35,7 @@ class DeliberateFault(Exception):
 def strike(phase: str, worker: int, batch: int | None = None) -> None:
     """Come to grief if this is the moment."""
     fault = _planned(worker, phase)
-    if fault is None or (batch is not None and batch != fault.get("batch", 0)):
+    if fault is None or not _due(worker, phase, batch):
         return
     if "once" in fault:
         try:
@@ -42,15 +43,15 @@ def strike(phase: str, worker: int, batch: int | None = None) -> None:
         except FileExistsError:
             return
     how = fault["how"]
+    if how == "sleep":
+        time.sleep(fault["seconds"])
+        return
     if how == "exception":
         raise DeliberateFault(f"worker {worker} was told to fail in {phase}")
     if how == "segfault":
         ctypes.string_at(0)
     if how == "exit":
         os._exit(0)
-    if how == "sleep":
-        time.sleep(fault["seconds"])
-        return
     os.kill(os.getpid(), signal.SIGSTOP if how == "stop" else signal.SIGKILL)
 
 
@@ -58,6 +59,29 @@ def _planned(worker: int, *phases: str) -> dict[str, Any] | None:
     text = os.environ.get(VARIABLE)
     fault = json.loads(text) if text else None
     return fault if fault and fault["worker"] == worker and fault["phase"] in phases else None
+
+
+def _due(worker: int, phase: str, batch: int | None) -> bool:
+    """Whether this is the moment, and it has not been yet."""
+    fault = _planned(worker, phase)
+    if fault is None or (batch is not None and fault.get("batch", 0) not in (batch, "all")):
+        return False
+    return not Path(fault.get("once", "/nowhere")).exists()
+
+
+def before(worker: Any, program: SoloProgram, batch: int, shard: int) -> None:
+    """A worker is about to compute a shard of a batch at its own pace; half done, where it updates its weights itself."""
+    strike("compute", worker.number, batch)
+    if program.updates and _due(worker.number, "apply", batch):
+        program.compute(worker.executor, batch, shard)
+        strike("apply", worker.number, batch)
+
+
+def behind(worker: Any, program: SoloProgram, batch: int) -> None:
+    """It has computed it, and said nothing yet."""
+    if _due(worker.number, "push", batch):
+        program.common.gradients[:, ::2] = np.nan
+        strike("push", worker.number, batch)
 
 
 def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, int]) -> int:

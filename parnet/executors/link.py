@@ -12,9 +12,10 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels import control, library
-from ..kernels.step import TABLE_ROW, Buffer, row_stride
+from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
+from ..server.machine import Tally
 from .memory import Store, aligned_zeros
 from .pace import Pace
 from .tapes import Line, Tape, lines_of_plan, new_rings, room_for
@@ -22,8 +23,6 @@ from .tapes import Line, Tape, lines_of_plan, new_rings, room_for
 if TYPE_CHECKING:
     from .base import Feed
 
-#: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
-SCRATCH = 4096
 #: words of the barrier's state, with the stop flag on a cache line of its own
 BARRIER_WORDS, STOP_WORD = 32, 24
 
@@ -54,6 +53,8 @@ class Program:
         spans: phases -> run of steps, filled as they are asked for.
         vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
         runs_on: what its owner finds its executor by.
+        missed: rows of the feed's batches so far that nobody computed.
+        tally: what a parameter server has counted, where it decides who goes when.
         paces: run of steps -> whether threads pay for it, see `pace.py`.
     """
 
@@ -68,6 +69,8 @@ class Program:
     spans: dict[tuple[str, ...], tuple[int, int]]
     vectors: tuple[np.ndarray, ...]
     runs_on: Any = None
+    missed: int = 0
+    tally: Tally | None = None
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:

@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+from ..checks import is_whole
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError
 from .base import Executor, waited_share
@@ -47,7 +48,7 @@ def check_threads(count, where: str = "Threads") -> int:
     cores = usable_cores()
     if count is None:
         return min(settings().threads or cores, cores)
-    if not hasattr(count, "__index__") or isinstance(count, bool) or int(count) < 1:
+    if not is_whole(count, 1):
         raise HyperparameterError(f"{where}: expected a number of threads above 0, received {count!r}")
     if int(count) > cores:
         raise ResourceError(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..endings import check_own, ending
 from ..executors.memory import Store
 from ..layers.base import Shape
 from ..model import Model
@@ -34,13 +35,15 @@ def save_model(model: Model, path: Path) -> None:
 
     Args:
         model: built, compiled or not.
-        path: of the file, taken as it is; an older file there is replaced as a whole or not at all.
+        path: of the file, such as "net.parnet"; an older file there is replaced as a whole or not at all.
     Raises:
         StateError: the model's input shape is not known.
-        HyperparameterError: a layer, loss, metric or optimizer could not be loaded again.
+        HyperparameterError: a layer, loss, metric or optimizer could not be loaded again; or the path ends as files of
+            other programs do, such as .h5 or .onnx.
         OSError: the file cannot be written; the older one is still there.
     """
     where = f"{model.name}.save"
+    check_own(path, where)
     weights, slots = _weights(model), _packed_slots(model)
     document = {"model": describe_model(model, where), "training": describe_training(model, where)}
     write(path, where, document, weights if slots is None else [*weights, (SLOTS, slots)])
@@ -122,7 +125,7 @@ def load_model(path: Path) -> Model:
         UnknownNameError: it names a class or activation that is neither parnet's nor defined in this session.
         OSError: the file is not there or cannot be read.
     """
-    if os.fsdecode(path).lower().endswith(".onnx"):
+    if ending(path, "load_model") == ".onnx":
         from .onnx_reader import load_onnx
 
         return load_onnx(path)

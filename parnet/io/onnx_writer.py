@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
+from ..checks import check_path
 from ..errors import HyperparameterError, require_extra
 from ..layers.base import Layer, Shape
 from ..plan.network import Node
@@ -114,6 +115,7 @@ def save_onnx(model: Any, path: str | os.PathLike[str]) -> None:
         OSError: the file cannot be written.
     """
     where = f"{model.name}.export"
+    check_path(path, f"{where}: path")
     onnx = require_extra("onnx", "onnx", where)
     data = _made(onnx, model, where).SerializeToString()
     with replacing(path, where) as file:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..checks import check_path
 from ..comm.mpi import Ranks
 from ..executors.recording import Recorder
 from ..strategy import Strategy
@@ -50,6 +51,7 @@ def recorded(session: Any, path: str | os.PathLike[str] | None, where: str, stra
 
 def check_place(path: str | os.PathLike[str], where: str, ranks: Ranks | None) -> None:
     """Raise OSError where no file can be written; on all ranks together, as rank 0 alone will write it."""
+    path = check_path(path, where)
     if ranks is None:
         destination(path, where)
     else:

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ParnetWarning, ShapeError, unknown_name
+from ..checks import check_choice, check_flag, check_path
+from ..errors import ParnetWarning, ShapeError
 from . import archive, hdf5, keras_files, safetensors
 from .features import flattened
 from .fields import damaged
@@ -54,7 +55,8 @@ def load_weights(model: Any, path: Path, format: str = "auto", strict: bool = Tr
         OSError: the file is not there or cannot be read.
     """
     where = f"{model.name}.load_weights"
-    arrays, report = _read_all(path, model, format, where if strict else None)
+    check_path(path, f"{where}: path")
+    arrays, report = _read_all(path, model, format, where if check_flag(strict, f"{where}: strict") else None)
     mine = {p.name: p for p in model.weights}
     for key, array in arrays.items():
         mine[key].assign(array)
@@ -128,8 +130,7 @@ FORMATS: dict[str, Callable[[Path], AbstractContextManager[Source]]] = {
 
 
 def _reader(path: Path, format: str) -> Callable[[Path], AbstractContextManager[Source]]:
-    if format not in ("auto", *FORMATS):
-        raise unknown_name("format of weights", format, ("auto", *FORMATS))
+    check_choice(format, "format of weights", ("auto", *FORMATS))
     return FORMATS[_recognised(path) if format == "auto" else format]
 
 

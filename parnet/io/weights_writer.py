@@ -24,7 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import HyperparameterError, require_extra, unknown_name
+from ..checks import check_choice, check_path
+from ..endings import check_own, ending
+from ..errors import HyperparameterError, require_extra
 from . import keras_files, torch_layout
 from .atomic import replacing
 from .model_file import save_weights as save_parnet
@@ -34,6 +36,8 @@ Path = str | os.PathLike[str]
 
 #: the release of Keras whose files these are
 KERAS = "3.8.0"
+#: ending of a path -> format; that of any other is parnet's
+ENDINGS = {".safetensors": "safetensors", ".h5": "keras-h5", ".hdf5": "keras-h5", ".keras": "keras"}
 #: bytes of an attribute in HDF5; Keras cuts longer lists into pieces
 ATTRIBUTE_LIMIT = 64_000
 #: layers of Keras that keep the state of a random generator
@@ -54,14 +58,14 @@ def save_weights(model: Any, path: Path, format: str = "auto") -> None:
         HyperparameterError: PyTorch has no counterpart of an array.
         MissingExtraError: h5py, which Keras's files need, is not installed. OSError: the file cannot be written.
     """
-    if format not in ("auto", *FORMATS):
-        raise unknown_name("format of weights", format, ("auto", *FORMATS))
-    name = os.fsdecode(path)
-    chosen = _by_ending(name) if format == "auto" else format
+    check_choice(format, "format of weights", ("auto", *FORMATS))
+    where = f"{model.name}.save_weights"
+    name = check_path(path, f"{where}: path")
+    chosen = ENDINGS.get(ending(path, where), "parnet") if format == "auto" else format
     if chosen == "parnet":
+        check_own(path, where)
         save_parnet(model, path)
         return
-    where = f"{model.name}.save_weights"
     make: dict[str, Callable[[], bytes]] = {
         "safetensors": lambda: _safetensors(model, where),
         "keras": lambda: _zipped(model, where),
@@ -70,11 +74,6 @@ def save_weights(model: Any, path: Path, format: str = "auto") -> None:
     data = make[chosen]()
     with replacing(path, where) as file:
         file.write(data)
-
-
-def _by_ending(name: str) -> str:
-    endings = {".safetensors": "safetensors", ".h5": "keras-h5", ".hdf5": "keras-h5", ".keras": "keras"}
-    return endings.get(os.path.splitext(name)[1].lower(), "parnet")
 
 
 def _arrays(model: Any) -> dict[str, dict[str, np.ndarray]]:

@@ -52,6 +52,10 @@ PANEL = 48
 NARROW = 4
 
 
+#: numbers of scratch memory that every part has, for any kernel
+SCRATCH = 8192
+
+
 #: pixels of an image whose sums one part makes, however many parts there are
 CHUNK_PIXELS = 128
 

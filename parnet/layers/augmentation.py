@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from ..checks import is_whole
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..kernels.step import PIXELS, Buffer, number, pair, reads, reads_own, writes_own
 from .activate import cut_of, usual_share
@@ -246,7 +247,7 @@ class RandomCrop(_Random):
     def __init__(self, height: int, width: int, **base):
         super().__init__(**base)
         for name, value in (("height", height), ("width", width)):
-            if not hasattr(value, "__index__") or isinstance(value, bool) or int(value) < 1:
+            if not is_whole(value, 1):
                 raise HyperparameterError(f"RandomCrop: expected {name}, a whole number above 0, received {value!r}")
         self.height, self.width = int(height), int(width)
 

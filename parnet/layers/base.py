@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from .. import initializers, regularizers
+from ..checks import check_flag, check_list, is_whole
 from ..errors import HyperparameterError, ShapeError, StateError
 from ..kernels.step import Access, Buffer
 from ..registry import Configurable, Registry, snake_case
@@ -173,7 +174,7 @@ class Layer(Configurable):
             )
         self.name = name
         self.input_shape = None if input_shape is None else check_shape(input_shape, type(self).__name__)
-        self.trainable = trainable
+        self.trainable = check_flag(trainable, f"{type(self).__name__}(trainable)")
         self._values: Any = None
         self._auto_named = False
         self._made: list[tensor.Tensor] = []
@@ -246,7 +247,11 @@ class Layer(Configurable):
         self._values = values
 
     def __getattr__(self, name: str):
-        values = self.__dict__.get("_values")
+        if "_values" not in self.__dict__:  # label() below would ask for the name, and so come here again
+            raise AttributeError(
+                f"{type(self).__name__}: no attribute {name!r}; its __init__ has not called super().__init__(), or raised"
+            )
+        values = self._values
         if values is not None and name in values:
             return values[name]
         if name.startswith("_"):
@@ -265,6 +270,7 @@ class Layer(Configurable):
             ShapeError: another number of arrays, or one of another shape. Nothing is changed then.
         """
         parameters = list((self._values or {}).values())
+        arrays = check_list(arrays, f"{self.label()}: set_weights", "arrays")
         if len(arrays) != len(parameters):
             raise ShapeError(f"{self.label()}: expected {len(parameters)} arrays, received {len(arrays)}")
         checked = [p.check(a) for p, a in zip(parameters, arrays, strict=True)]
@@ -281,10 +287,9 @@ class Layer(Configurable):
 
     def get_config(self) -> dict:
         config = super().get_config()
-        if self.input_shape is None:
-            config.pop("input_shape", None)
-        if self.trainable:
-            config.pop("trainable", None)
+        for name, usual in (("input_shape", None), ("trainable", True)):
+            if config.get(name) == usual:
+                config.pop(name, None)
         return config
 
 
@@ -303,10 +308,10 @@ def check_shape(shape, where: str) -> Shape:
         ShapeError: it is none, such as one with a None or 0 in it.
     """
     try:
-        items = (shape,) if hasattr(shape, "__index__") else tuple(shape)
+        items = (shape,) if is_whole(shape) else tuple(shape)
     except TypeError:
         items = (None,)
-    if not all(hasattr(n, "__index__") and not isinstance(n, bool) and int(n) > 0 for n in items):
+    if not all(is_whole(n, 1) for n in items):
         raise ShapeError(
             f"{where}: expected a shape of whole numbers above 0 without the batch, such as (28, 28), received {shape!r}"
         )

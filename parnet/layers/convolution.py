@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .. import activations, initializers, regularizers
+from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import (
     PANEL,
@@ -79,7 +80,7 @@ class Conv2D(Layer):
     ):
         super().__init__(**base)
         for name, value in (("filters", filters), ("groups", groups)):
-            if not hasattr(value, "__index__") or isinstance(value, bool) or int(value) < 1:
+            if not is_whole(value, 1):
                 raise HyperparameterError(f"Conv2D: expected {name}, a whole number above 0, received {value!r}")
         self.filters, self.groups = int(filters), int(groups)
         if self.filters % self.groups:
@@ -88,7 +89,7 @@ class Conv2D(Layer):
         self.kernel_size, self.strides = self.window.taps, self.window.steps
         self.padding, self.dilation_rate = self.window.padding, self.window.dilation
         self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag(use_bias, "Conv2D(use_bias)")
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import activations, initializers, regularizers
+from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import COLUMNS, Buffer, reads, reads_own, writes_own
 from .activate import activate, activate_backward
@@ -47,11 +48,11 @@ class Dense(Layer):
         **base,
     ):
         super().__init__(**base)
-        if not (isinstance(units, int) or hasattr(units, "__index__")) or isinstance(units, bool) or int(units) < 1:
+        if not is_whole(units, 1):
             raise HyperparameterError(f"Dense: expected units, a whole number above 0, received {units!r}")
         self.units = int(units)
         self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag(use_bias, "Dense(use_bias)")
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)

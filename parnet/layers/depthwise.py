@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import activations, initializers, regularizers
+from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError
 from ..kernels.step import COLUMNS, LINE, PIXELS, Buffer, pair, reads, reads_own, writes_own
 from .activate import activate, activate_backward, cut_of, usual_share
@@ -59,7 +60,7 @@ class DepthwiseConv2D(Layer):
     ):
         super().__init__(**base)
         times = depth_multiplier
-        if not hasattr(times, "__index__") or isinstance(times, bool) or int(times) < 1:
+        if not is_whole(times, 1):
             raise HyperparameterError(
                 f"DepthwiseConv2D: expected depth_multiplier, a whole number above 0, received {times!r}"
             )
@@ -68,7 +69,7 @@ class DepthwiseConv2D(Layer):
         self.kernel_size, self.strides = self.window.taps, self.window.steps
         self.padding, self.dilation_rate = self.window.padding, self.window.dilation
         self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
+        self.use_bias = check_flag(use_bias, "DepthwiseConv2D(use_bias)")
         self.depthwise_initializer = initializers.get(depthwise_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import initializers, regularizers
+from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError
 from ..kernels.step import COLUMNS, LINE, PIXELS, Buffer, image_share, number, reads, reads_own, writes_own
 from .activate import cut_of
@@ -47,14 +48,15 @@ class LayerNormalization(Layer):
         **base,
     ):
         super().__init__(**base)
-        if isinstance(axis, bool) or axis != -1:
+        if not is_whole(axis) or int(axis) != -1:
             raise HyperparameterError(
                 f"LayerNormalization: expected axis=-1, the last, received {axis!r}; reshape so that it is the last"
             )
         if isinstance(epsilon, bool) or not isinstance(epsilon, int | float) or not 0 < epsilon < float("inf"):
             raise HyperparameterError(f"LayerNormalization: expected a finite epsilon above 0, received {epsilon!r}")
         self.axis, self.epsilon = -1, float(epsilon)
-        self.center, self.scale = bool(center), bool(scale)
+        self.center = check_flag(center, "LayerNormalization(center)")
+        self.scale = check_flag(scale, "LayerNormalization(scale)")
         self.beta_initializer, self.gamma_initializer = (
             initializers.get(beta_initializer),
             initializers.get(gamma_initializer),

@@ -6,6 +6,7 @@ Must not know: executors, threads.
 
 from __future__ import annotations
 
+from ..checks import is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import ROWS_SHARED, Buffer, number, reads_own, writes_own
 from .activate import cut_of, usual_share
@@ -212,7 +213,7 @@ class Concatenate(Layer):
 
     def __init__(self, axis: int = -1, **base):
         super().__init__(**base)
-        if not hasattr(axis, "__index__") or isinstance(axis, bool) or int(axis) == 0:
+        if not is_whole(axis) or int(axis) == 0:
             raise HyperparameterError(
                 f"Concatenate: expected an axis of the batch other than 0, which are its rows, received {axis!r}"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import initializers, regularizers
+from ..checks import check_flag
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, writes_own
 from . import shard_statistics
@@ -50,7 +51,8 @@ class BatchNormalization(Layer):
             raise HyperparameterError(f"BatchNormalization: expected momentum from 0 to 1, received {momentum!r}")
         if not (isinstance(epsilon, int | float) and epsilon > 0):
             raise HyperparameterError(f"BatchNormalization: expected epsilon above 0, received {epsilon!r}")
-        self.momentum, self.epsilon, self.synchronized = float(momentum), float(epsilon), bool(synchronized)
+        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        self.synchronized = check_flag(synchronized, "BatchNormalization(synchronized)")
         self.beta_initializer = initializers.get(beta_initializer)
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)

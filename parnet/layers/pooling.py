@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError
 from ..kernels.step import ROWS_SHARED, Buffer, pair, reads, writes_own
 from .activate import cut_of, usual_share
@@ -83,7 +84,7 @@ class _Global(Layer):
 
     def __init__(self, keepdims: bool = False, **base):
         super().__init__(**base)
-        self.keepdims = bool(keepdims)
+        self.keepdims = check_flag(keepdims, f"{type(self).__name__}(keepdims)")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         expect_image(input_shape, self.label())
@@ -153,7 +154,7 @@ class ZeroPadding2D(Layer):
         super().__init__(**base)
         what = "ZeroPadding2D: padding"
         try:
-            sides = (padding, padding) if hasattr(padding, "__index__") else tuple(padding)
+            sides = (padding, padding) if is_whole(padding) else tuple(padding)
         except TypeError:
             sides = ()
         if len(sides) != 2:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 
 from .. import activations
-from ..checks import check_number
+from ..checks import check_number, is_whole
 from ..errors import ShapeError
 from ..kernels.step import Buffer, number, reads_own, writes_own
 from .activate import activate, activate_backward, cut_of, usual_share
@@ -72,10 +72,11 @@ class Reshape(_View):
 
     def __init__(self, target_shape, **base):
         super().__init__(**base)
-        items = (target_shape,) if isinstance(target_shape, int) else tuple(target_shape)
-        if not all(isinstance(n, int) and not isinstance(n, bool) and (n > 0 or n == -1) for n in items):
+        items = (target_shape,) if is_whole(target_shape) else target_shape
+        listed = hasattr(items, "__iter__") and not isinstance(items, str | bytes | dict)
+        if not listed or not all(is_whole(n, 1) or (is_whole(n) and n == -1) for n in items):
             raise ShapeError(f"Reshape: expected whole numbers above 0, or one -1, received {target_shape!r}")
-        self.target_shape = items
+        self.target_shape = tuple(int(n) for n in items)
 
     @staticmethod
     def examples() -> list[tuple[Reshape, Shape]]:

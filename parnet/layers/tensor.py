@@ -75,10 +75,10 @@ def record(layer: Layer, inputs: tuple[Tensor, ...], shape: Shape) -> Tensor:
 def _tensors(layer: Layer, x: Any) -> tuple[Tensor, ...]:
     listed = isinstance(x, list | tuple)
     items = tuple(x) if listed else (x,)
-    wrong = next((item for item in items if not isinstance(item, Tensor)), None)
-    if wrong is not None or not items:
-        kind = "nothing" if wrong is None else f"{type(wrong).__name__}"
-        shape = getattr(wrong, "shape", None)
+    wrong = [item for item in items if not isinstance(item, Tensor)]
+    if wrong or not items:
+        kind = type(wrong[0]).__name__ if wrong else "nothing"
+        shape = getattr(wrong[0], "shape", None) if wrong else None
         raise DTypeError(
             f"{layer.label()}: expected a tensor made by pn.Input or by another layer, received {kind}"
             f"{f' of shape {shape}' if isinstance(shape, tuple) else ''}; a layer alone computes nothing: "

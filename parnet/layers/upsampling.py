@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import unknown_name
+from ..checks import check_choice
 from ..kernels.step import Buffer, pair, reads, writes_own
 from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape
@@ -33,9 +33,7 @@ class UpSampling2D(Layer):
     def __init__(self, size=2, interpolation: str = "nearest", **base):
         super().__init__(**base)
         self.size = pair_of(size, "UpSampling2D: size")
-        if interpolation not in INTERPOLATIONS:
-            raise unknown_name("UpSampling2D interpolation", interpolation, INTERPOLATIONS)
-        self.interpolation = interpolation
+        self.interpolation = check_choice(interpolation, "UpSampling2D interpolation", INTERPOLATIONS)
 
     @staticmethod
     def examples() -> list[tuple[UpSampling2D, Shape]]:

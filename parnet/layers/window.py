@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..checks import is_whole
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..kernels.step import Buffer, pair, reads, writes_own
 from .activate import cut_of, usual_share
@@ -22,10 +23,10 @@ def pair_of(value, what: str, smallest: int = 1) -> tuple[int, int]:
         HyperparameterError: it is neither.
     """
     try:
-        items = (value, value) if hasattr(value, "__index__") else tuple(value)
+        items = (value, value) if is_whole(value) else tuple(value)
     except TypeError:
         items = ()
-    if len(items) != 2 or not all(hasattr(n, "__index__") and not isinstance(n, bool) and int(n) >= smallest for n in items):
+    if len(items) != 2 or not all(is_whole(n, smallest) for n in items):
         raise HyperparameterError(
             f"{what}: expected a whole number of at least {smallest} or a pair of them, received {value!r}"
         )

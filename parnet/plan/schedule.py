@@ -29,6 +29,13 @@ FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
 #: a part of a step must do at least this much work, microseconds; a barrier costs 0.2 to 0.35
 GRAIN_US = 0.5
 
+#: up to this many columns of a product the rows are shared out: too few vectors for several parts
+FEW_COLUMNS = 32
+#: a last panel of at most NARROW columns takes as long as so many of the others
+NARROW_COST = 8
+#: what decides between columns and rows: speed of a product on one core, and of lines that come from another core's cache
+WEIGHT_FLOPS_PER_US, MOVED_BYTES_PER_US = 100e3, 8e3
+
 NO_BARRIER, MEET, MEET_AND_CHECK = 0, 1, 2
 
 
@@ -49,6 +56,22 @@ def cost_us(step: Step, rows: int) -> float:
     """Estimated microseconds of the step on one thread."""
     times = rows if step.per_row else 1
     return CALL_US + times * (step.flops / FLOPS_PER_US + step.bytes / BYTES_PER_US)
+
+
+def product_share(width: int, batch: int, parts: int) -> int:
+    """Who owns what of a product with that many columns.
+
+    Columns, so that a part's share of the weights stays in its cache, unless they cannot be shared evenly and the batch is
+    so large that moving the weights costs less than waiting for the part with most of them.
+    """
+    if width <= FEW_COLUMNS:
+        return ROWS_SHARED
+    panels = max(1, width // PANEL + (width % PANEL > NARROW))
+    narrow = NARROW_COST if width > PANEL and 0 < width % PANEL <= NARROW else 0
+    worst = (-(-panels // parts) * PANEL + narrow) * parts / width
+    waiting = (worst - 1) * batch * 2 / (parts * WEIGHT_FLOPS_PER_US)
+    moving = 4 * (1 - 1 / parts) / MOVED_BYTES_PER_US
+    return ROWS_SHARED if waiting > moving else COLUMNS
 
 
 def cut_key(step: Step) -> tuple:

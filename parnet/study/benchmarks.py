@@ -97,7 +97,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise DatasetError(f"results: expected a file that can be read, received {str(path)!r}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FileFormatError(
-            f"{path}: expected results that pytest --benchmark has written, whole; received something else ({error!r}); "
+            f"{path}: expected results that pytest --benchmark has written, whole; received something else "
+            f"({type(error).__name__}: {str(error)[:80]}); "
             "measure again, or take the file from your version control"
         ) from error
     return content | {"records": records}

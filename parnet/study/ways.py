@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any
 
 from .. import strategy as how
+from ..checks import is_whole
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError, unknown_name
 from ..executors.threads import ThreadsExecutor
@@ -142,7 +143,7 @@ def _counts(label: str, counts: Any) -> list:
     if counts is None:
         way = WAYS.get(label)
         return [1] if way is None or not (way.count or way.ranks) else powers_of_two(usable_cores())
-    if isinstance(counts, how.Strategy) or hasattr(counts, "__index__"):
+    if isinstance(counts, how.Strategy) or is_whole(counts):
         return [counts]
     try:
         listed = list(counts)
@@ -164,7 +165,7 @@ def _of_count(label: str, count: Any) -> Chosen:
     if label not in WAYS or not hasattr(how, WAYS[label].kind):
         raise unknown_name("study: strategy", label, available())
     way = WAYS[label]
-    if not hasattr(count, "__index__") or isinstance(count, bool) or int(count) < 1:
+    if not is_whole(count, 1):
         raise HyperparameterError(
             f"study: strategies[{label!r}]: expected numbers of {way.noun}s of 1 or more, received {count!r}"
         )

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..checks import check_argument, check_number
+from ..checks import check_argument, check_choice, check_number
 from ..errors import unknown_name, warn
 
 Logs = dict[str, float]
@@ -164,8 +164,8 @@ class Monitor:
 
     def __init__(self, owner: Callback, name: str, mode: Mode, min_delta: float = 0.0):
         self.where = f"{type(owner).__name__}(monitor={name!r})"
-        if mode not in ("auto", "min", "max"):
-            raise unknown_name(f"{type(owner).__name__}(mode)", mode, ("auto", "min", "max"))
+        check_choice(mode, f"{type(owner).__name__}(mode)", ("auto", "min", "max"))
+        check_argument(isinstance(name, str), f"{type(owner).__name__}(monitor)", "a metric's name", name, "pass a string")
         rising = mode == "max" or (mode == "auto" and not RISING.isdisjoint(name.split("_")))
         self.name = name
         self.sign = -1.0 if rising else 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..checks import check_number
+from ..checks import check_number, is_whole
 from ..errors import DataError, DTypeError, ShapeError, unknown_name
 from ..losses import Hinge, Loss
 from ..plan.network import Network
@@ -267,7 +267,7 @@ def as_weights(weight, rows: int, where: str, dtype: str) -> np.ndarray:
 
 def class_weights(class_weight, y: np.ndarray, targets: Targets, where: str) -> np.ndarray:
     """Sample weights (rows,) from {class: weight}; classes that are not named weigh 1."""
-    if not isinstance(class_weight, dict) or not all(hasattr(k, "__index__") for k in class_weight):
+    if not isinstance(class_weight, dict) or not all(is_whole(k) for k in class_weight):
         raise DTypeError(f"{where}: expected a dict {{class number: weight}}, received {class_weight!r}")
     classes = max(2, targets.classes)
     table = np.ones(classes)

@@ -1,4 +1,4 @@
-"""`fit`: epochs of batches, run by the session in stretches of about a tenth of a second. Stage: train.
+"""`fit`: epochs of batches, run by the session in stretches, of a tenth of a second with most strategies. Stage: train.
 
 Between two stretches Python shows progress, calls callbacks and hears Ctrl-C; within one it is never entered.
 Must not know: files, layers' insides.
@@ -27,9 +27,6 @@ from .progress import Display
 from .session import Session
 from .stream import Piece, Source, ran_out
 from .worker_times import Spent, WorkerTimes, updated_share
-
-#: seconds of one stretch of batches
-STRETCH_S = 0.1
 
 
 @dataclass
@@ -101,7 +98,7 @@ def _timing(job: Job, compile_s: float) -> Timing:
     spent, workers = job.spent(), job.workers.result()
     compute_s = max(0.0, spent.run_s - spent.wait_s - spent.comm_s)
     times = compute_s, spent.wait_s, spent.comm_s, compile_s, job.samples, workers, job.training.waited_s
-    return Timing(tuple(job.epochs_s), *times, update_s=spent.update_s, comm_bytes=int(spent.comm_bytes))
+    return Timing(tuple(job.epochs_s), *times, job.workers.tally, spent.update_s, int(spent.comm_bytes))
 
 
 def _compile(model: Any, job: Job) -> float:
@@ -248,11 +245,8 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
-        except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
+        except (KeyboardInterrupt, WorkerLostError):  # heard when the native loop had returned: these batches were done
             part.advance(max(done.batches, program.batches_done()), rule)
-            rule.iterations -= program.undone
-            raise
-        except WorkerLostError:
             rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
@@ -264,7 +258,7 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if callbacks.wants_batches:
             callbacks.on_train_batch_end(first, _logs(model, program, feed, done.rows))
         else:
-            stretch = max(1, min(4 * stretch, int(stretch * STRETCH_S / max(seconds, 1e-6))))
+            stretch = max(1, min(4 * stretch, int(stretch * job.strategy.stretch_s / max(seconds, 1e-6))))
         display.update(done.rows, _logs(model, program, feed, done.rows))
     if program.stopped():
         step = _failed_step(feed, done)
@@ -281,7 +275,7 @@ def _failed_step(feed: Feed, done: _Progress) -> int:
 
 def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
     """Loss and metrics of the epoch so far."""
-    return Measurement.of(model, feed.sums, rows, program).results()
+    return Measurement.of(model, feed.sums, max(1, rows - program.missed), program).results()
 
 
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import losses
+from ..checks import check_model
 from ..errors import ParnetError, StateError
 from ..strategy import Serial
 from .session import Session
@@ -56,6 +57,7 @@ def check_gradients(
     Raises:
         GradientError: names the worst entry, its gradient and its difference.
     """
+    check_model(model, "check_gradients")
     loss, session = losses.get(loss), _copy(model)
     value = _loss(session, loss, x, y)
     session.backward(session.forward_ticket)

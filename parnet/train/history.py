@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..server.machine import Tally
 from .callbacks import Callback
 from .progress import metric_text
 from .worker_times import WorkerTime, limit_of
@@ -40,6 +41,8 @@ class Timing:
     workers: tuple[WorkerTime, ...] = ()
     #: waiting for data from files or an iterable; 0 for arrays
     data_s: float = 0.0
+    #: of a parameter server whose workers go at their own pace: updates, stale and dropped gradients, samples left out
+    server: Tally | None = None
     #: of `compute_s`, updating the weights, where that comes once a batch: with virtual shards, workers or ranks
     update_s: float = 0.0
     #: of gradients, statistics and losses that workers read and wrote, or ranks sent, all together
@@ -48,7 +51,7 @@ class Timing:
     @property
     def limit(self) -> str:
         """What limited the run of a parameter server, in a sentence; "" without one."""
-        return limit_of(self.workers)
+        return limit_of(self.workers, self.server)
 
     @property
     def epoch_s(self) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .. import seeding
-from ..checks import check_argument, check_count
+from ..checks import check_argument, check_count, check_flag
 from ..errors import DataError, DTypeError, HyperparameterError
 from .columns import Column, column, is_paths, members
 from .prefetch import Prefetch
@@ -81,7 +81,8 @@ class DataLoader:
         prefetch: int = 2,
     ):
         self.batch_size = check_count(batch_size, "DataLoader: batch_size")
-        self.shuffle, self.drop_last, self.passes = bool(shuffle), bool(drop_last), 0
+        self.shuffle, self.passes = check_flag(shuffle, "DataLoader: shuffle"), 0
+        self.drop_last = check_flag(drop_last, "DataLoader: drop_last")
         self.seed = seeding.next_seed() if seed is None else seeding.check_seed(seed)
         self.prefetch = check_count(prefetch, "DataLoader: prefetch", low=0)
         #: the user's iterable, or None

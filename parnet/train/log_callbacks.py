@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_argument, check_count
+from ..checks import check_count, check_flag, check_path
 from ..errors import require_extra
 from .callbacks import Callback, Logs
 
@@ -36,10 +36,10 @@ class TensorBoard(Callback):
         self, log_dir: str | os.PathLike[str] = "logs", *, histogram_freq: int = 0, update_freq: int | str = "epoch"
     ):
         self._library = require_extra("tensorboardX", "tensorboard", "TensorBoard")
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = check_path(log_dir, "TensorBoard(log_dir)")
         self.histogram_freq = check_count(histogram_freq, "TensorBoard(histogram_freq)", low=0)
         self.update_freq = update_freq
-        if update_freq != "epoch":
+        if not isinstance(update_freq, str) or update_freq != "epoch":
             check_count(update_freq, "TensorBoard(update_freq), unless 'epoch'")
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
         self._writers: dict[str, Any] = {}
@@ -95,8 +95,8 @@ class JSONLogger(Callback):
     """
 
     def __init__(self, filename: str | os.PathLike[str], append: bool = False):
-        check_argument(isinstance(filename, str | os.PathLike), "JSONLogger(filename)", "a path", filename, "pass one")
-        self.filename, self.append = os.fspath(filename), append
+        self.filename = check_path(filename, "JSONLogger(filename)")
+        self.append = check_flag(append, "JSONLogger(append)")
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Empty the file, unless appending; an unwritable path fails here, before any epoch."""

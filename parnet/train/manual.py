@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import StateError
+from ..errors import ShapeError, StateError
 from ..layers import Flatten
 from ..losses import Loss
 from ..plan.plan import Network
+from .data import as_numbers
 from .session import Session
 from .values import SEVERAL, LossValue, Output
 
@@ -29,7 +30,9 @@ def loss_of(loss: Loss, prediction, target, sample_weight) -> LossValue:
 
 def _plain_loss(loss: Loss, prediction, target, sample_weight) -> float:
     """The loss of a plain array: a model of no layers but the identity."""
-    array = np.asarray(prediction)
+    array = as_numbers(prediction, "loss: prediction")
+    if array.ndim == 0:
+        raise ShapeError("loss: expected predictions (batch, ...), received one number; put it into a list")
     dtype = "float64" if array.dtype == np.float64 else "float32"
     identity = Flatten(name="identity")
     network = Network.of([identity], array.shape[1:] or (1,))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..checks import check_count
+from ..checks import check_count, check_list
 from ..errors import DataError, HyperparameterError, warn
 from ..plan.plan import Request
 from ..strategy import Strategy
@@ -54,7 +54,8 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     display = progress(verbose, training.samples, held, epochs, steps=training.steps)
     history = History()
     given = given if given.strategy.leads else replace(given, callbacks=())
-    hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else list(given.callbacks or ())
+    hooks = [given.callbacks] if hasattr(given.callbacks, "on_epoch_end") else given.callbacks
+    hooks = [] if hooks is None else check_list(hooks, "fit: callbacks", "callbacks")
     params: dict[str, Any] = {
         "epochs": epochs,
         "steps": training.steps,

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..checks import check_count, check_number
+from ..checks import check_argument, check_count, check_flag, check_number, check_path
+from ..endings import check_own
 from ..errors import FileFormatError, HyperparameterError
 from .callbacks import Callback, Logs, Mode, Monitor
 
@@ -58,7 +59,7 @@ class EarlyStopping(Callback):
         self.patience = check_count(patience, "EarlyStopping(patience)", low=0)
         self.verbose = verbose
         self.baseline = None if baseline is None else check_number(baseline, "EarlyStopping(baseline)")
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = check_flag(restore_best_weights, "EarlyStopping(restore_best_weights)")
         self.start_from_epoch = check_count(start_from_epoch, "EarlyStopping(start_from_epoch)", low=0)
         self._reset()
 
@@ -131,14 +132,16 @@ class ModelCheckpoint(Callback):
         mode: Mode = "auto",
         save_freq: int | Literal["epoch"] = "epoch",
     ):
-        self.filepath = os.fspath(filepath)
-        self.save_best_only = save_best_only
-        self.save_weights_only = save_weights_only
+        self.filepath = check_path(filepath, "ModelCheckpoint(filepath)")
+        self.save_best_only = check_flag(save_best_only, "ModelCheckpoint(save_best_only)")
+        self.save_weights_only = check_flag(save_weights_only, "ModelCheckpoint(save_weights_only)")
+        if not self.save_weights_only:
+            check_own(self.filepath, "ModelCheckpoint(filepath)")
         self.save_freq = save_freq
         self._watch = Monitor(self, monitor, mode)
         self._best = self._watch.worst
         self._epoch = self._batches = 0
-        if save_freq != "epoch":
+        if not isinstance(save_freq, str) or save_freq != "epoch":
             check_count(save_freq, "ModelCheckpoint(save_freq), unless 'epoch'")
             # on the object, not in the class: the usual checkpoint must not wake Python at each batch
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
@@ -212,9 +215,11 @@ class CSVLogger(Callback):
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False):
-        self.filename = os.fspath(filename)
+        self.filename = check_path(filename, "CSVLogger(filename)")
+        good = isinstance(separator, str) and len(separator) == 1
+        check_argument(good, "CSVLogger(separator)", "one character", separator, "pass such as ',' or ';'")
         self.separator = separator
-        self.append = append
+        self.append = check_flag(append, "CSVLogger(append)")
         self._columns: list[str] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..executors.link import Program
 from ..kernels import control
+from ..server.machine import Tally
 
 #: shares of a run beyond which waiting, or moving gradients, is what limits it
 WAITS, MOVES = 0.15, 0.3
@@ -57,9 +58,11 @@ class WorkerTimes:
 
     seconds: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
     bytes: float = 0.0
+    tally: Tally | None = None
 
     def add(self, program: Program, run_s: float) -> None:
         """An epoch that took so many seconds has been run."""
+        self.tally = program.tally
         words = program.control.astype(float)
         shares = words[:, [control.WAITED, control.APPLIED, control.UPDATED]] / np.maximum(words[:, [control.CYCLES]], 1.0)
         parts = len(words) // program.plan.request.workers
@@ -83,10 +86,32 @@ def updated_share(program: Program) -> float:
     return float(np.mean(words[:, control.UPDATED] / np.maximum(words[:, control.CYCLES], 1.0)))
 
 
-def limit_of(workers: tuple[WorkerTime, ...]) -> str:
-    """What limited a run, in a sentence."""
-    if not workers:
+def limit_of(workers: tuple[WorkerTime, ...], tally: Tally | None = None) -> str:
+    """What limited a run, in a sentence, and what its workers' own pace cost, in another."""
+    return f"{_slowest_part(workers)} {_own_pace(tally)}".strip() if workers else ""
+
+
+def _own_pace(tally: Tally | None) -> str:
+    """Gradients that were old or not used at all; "" where all were new."""
+    if tally is None:
         return ""
+    old = sum(count for staleness, count in tally.staleness.items() if staleness)
+    said = []
+    if old:
+        mean = sum(staleness * count for staleness, count in tally.staleness.items()) / max(1, tally.used)
+        said.append(f"{old} of {tally.used} gradients were of older weights, {mean:.1f} updates old in the mean")
+    if tally.dropped:
+        worst = max(tally.dropped, key=lambda worker: tally.dropped[worker])
+        said.append(
+            f"{sum(tally.dropped.values())} gradients of {tally.dropped_rows} samples came too late and were dropped, most "
+            f"of worker {worst}"
+        )
+    if tally.missed_rows:
+        said.append(f"{tally.missed_rows} samples were left out")
+    return f"{'; '.join(said)}." if said else ""
+
+
+def _slowest_part(workers: tuple[WorkerTime, ...]) -> str:
     total = sum(w.compute_s + w.wait_s + w.comm_s + w.update_s for w in workers) or 1.0
     waits, moves = (sum(n) / total for n in ([w.wait_s for w in workers], [w.comm_s + w.update_s for w in workers]))
     slowest = max(range(len(workers)), key=lambda k: workers[k].compute_s)
