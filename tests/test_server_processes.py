@@ -176,7 +176,12 @@ def test_timing_says_where_each_workers_time_went_and_what_limited_the_run():
     assert len(timing.workers) == 2 and timing.limit.endswith(".")
     for worker in timing.workers:
         assert min(worker.compute_s, worker.wait_s, worker.comm_s) >= 0 and worker.comm_bytes > 0
-        assert worker.compute_s + worker.wait_s + worker.comm_s <= sum(timing.epochs_s)
+        assert worker.update_s > 0
+        parts = worker.compute_s + worker.wait_s + worker.comm_s + worker.update_s
+        assert parts <= sum(timing.epochs_s)
+    assert timing.comm_bytes == sum(worker.comm_bytes for worker in timing.workers)
+    assert timing.update_s == pytest.approx(np.mean([worker.update_s for worker in timing.workers]))
+    assert timing.compute_s + timing.wait_s + timing.comm_s <= sum(timing.epochs_s)
     assert fitted("serial")[1].timing.limit == ""
 
 
