@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ import parnet as pn
 from parnet import layers as L
 from parnet.comm import blocks
 from parnet.errors import HyperparameterError, NonFiniteLossError, ResourceError, UnknownNameError
+from parnet.executors.crew import Crew
 from parnet.strategy import ParameterServer, Serial
 
 pytestmark = pytest.mark.skipif(
@@ -168,6 +170,20 @@ def test_arguments_that_make_no_sense_are_refused_at_once():
         ParameterServer(3, shards=2, oversubscribe=True)
     with pytest.raises(ResourceError, match="oversubscribe"):
         ParameterServer(64, threads_per_worker=64)
+
+
+def test_samples_go_through_shared_memory_and_not_through_messages(monkeypatch):
+    sizes, tell = [], Crew.tell
+
+    def heard(self, *message, **more):
+        if message[0] not in ("kernels", "program"):
+            sizes.append(len(pickle.dumps(message)))
+        tell(self, *message, **more)
+
+    monkeypatch.setattr(Crew, "tell", heard)
+    net, rows = model(), 20_000
+    net.fit(np.zeros((rows, 12), np.float32), np.zeros(rows, int), 5000, 2, verbose=0, strategy=server(2))
+    assert 0 < max(sizes) < 4000
 
 
 def test_timing_says_where_each_workers_time_went_and_what_limited_the_run():
