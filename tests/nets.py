@@ -22,6 +22,17 @@ class Parts(Strategy):
         return self.n
 
 
+@dataclass(frozen=True)
+class Split(Strategy):
+    """Threads that share the virtual shards, more than the machine may have."""
+
+    threads: int
+    shards: int
+
+    def threads_for(self, estimate_us: float) -> int:
+        return self.threads
+
+
 def fresh(layer):
     """A copy of a layer that is in no model yet."""
     return registry.load(registry.dump(layer))

