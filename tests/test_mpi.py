@@ -133,6 +133,7 @@ class TestRanks:
     told = ranks.all_objects((rank_cases.digest(*model.get_weights()), history.history, model.optimizer.learning_rate))
     assert told[0] == told[1] and len(history.epoch) == 3 and history.history["own"] == [3.5] * 3
     assert history.timing.comm_s > 0 and history.timing.wait_s > 0
+    assert history.timing.comm_bytes > 0 and 0 < history.timing.update_s < history.timing.compute_s
     if ranks.leads:
         model.save("last.parnet")
 """

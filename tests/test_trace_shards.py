@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections import defaultdict
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 from nets import digest
 from server_cases import AT, BATCH, EPOCHS, FAULTY, ROWS, data, fitted, model, plan_fault, server
 
+import parnet as pn
 from parnet import viz
+from parnet.errors import ParnetWarning
 from parnet.executors.stragglers import latest
 from parnet.executors.tapes import WAIT, WAIT_WORKERS, Clock, Line, Tape, new_rings
 from parnet.io.trace_file import BATCH as WHOLE
@@ -247,3 +250,20 @@ def test_picture_groups_the_threads_of_a_worker(traces):
     assert labels == [f"worker {worker}, thread {thread}" for worker in range(3) for thread in range(2)]
     steps = np.diff(high.get_yticks())
     assert (steps[1::2] > steps[0]).all() and np.allclose(steps[::2], steps[0])
+
+
+@pytest.mark.parametrize("mode", ["async", "hogwild"])
+def test_workers_at_their_own_pace_show_the_steps_of_the_shards_they_were_given(tmp_path, mode):
+    net = model()
+    net.compile(pn.optimizers.SGD(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ParnetWarning)  # hogwild is experimental
+        fitted(server(2, None, mode=mode), net, trace=tmp_path / "t.json", epochs=1)
+    plan, rows = planned(2, 1), rows_of(read_trace(tmp_path / "t.json"))
+    assert sorted(rows) == [(WORKERS, 1), (WORKERS + 1, 1)]
+    steps = [step.label for step in plan.steps]
+    for batches in rows.values():
+        for _, inner in batches:
+            seen = [piece.name for piece in inner if piece.category in ("input", "forward", "loss", "backward")]
+            assert [name for name in seen if name != "sums"][: len(steps)] == steps
+            assert ("update" in {piece.category for piece in inner}) == (mode == "hogwild")

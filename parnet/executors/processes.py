@@ -210,6 +210,7 @@ class ProcessesExecutor(Executor):
         arrays["out"] = tuple(self._outputs(program, feed)) or None
         none = np.zeros(0)
         bare = replace(feed, x=None, y=None, weight=None, order=None, out=None, rates=None, sums=none, losses=none)
+        bare.unchanged = None  # it may be the samples themselves
         self.crew.tell("feed", program.key, bare, arrays, to=members)
 
     def _outputs(self, program: RemoteProgram, feed: Feed) -> list[Ref]:

@@ -6,23 +6,14 @@ another's place goes on in its ring; where the shards are shared out anew, new t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ..plan.plan import Plan
 from .crew import Crew, Member
-from .outline import outline
 from .shards import Place
 from .shared import Shared
-from .tapes import WAIT, WAIT_WORKERS, Line, Tape, laid, lines_of_plan, lines_of_script, ring_words, room_for
+from .tapes import Line, Tape, laid, ring_words, room_for
 from .worker import Ref
-
-
-def lines_in(plan: Plan, place: Place) -> tuple[Line, ...]:
-    """What a recorded batch of a worker is made of."""
-    if plan.request.shards == 1:
-        return lines_of_plan(plan)
-    passages = outline(plan, place.shards(plan.request.shards), 0, len(plan.steps))
-    return lines_of_script(plan, passages, WAIT_WORKERS if place.workers > 1 else WAIT)
 
 
 @dataclass
@@ -30,11 +21,14 @@ class Recorded:
     """A program that is recorded.
 
     Attributes:
-        plan: of it. tapes: where new ones are put. kept_steps: of all workers together.
+        purpose, rows: of its plan. lines_at: what a batch of the worker at a place is made of.
+        tapes: where new ones are put. kept_steps: of all workers together.
         rings: worker -> its lines and its rings.
     """
 
-    plan: Plan
+    purpose: str
+    rows: int
+    lines_at: Callable[[Place], tuple[Line, ...]]
     tapes: list[Tape]
     kept_steps: int
     rings: dict[int, tuple[tuple[Line, ...], Ref]] = field(default_factory=dict)
@@ -51,10 +45,10 @@ class RemoteRings:
         self._shared, self._crew = shared, crew
         self._recorded: dict[int, Recorded] = {}
 
-    def record(self, key: int, plan: Plan, tapes: list[Tape], kept_steps: int) -> None:
+    def record(self, key: int, recorded: Recorded) -> None:
         """Have the next runs of a program recorded; for one that is, it does nothing."""
         if key not in self._recorded:
-            self._recorded[key] = Recorded(plan, tapes, kept_steps)
+            self._recorded[key] = recorded
             self.send(key, self._crew.members)
 
     def send(self, key: int, members: list[Member]) -> None:
@@ -62,7 +56,7 @@ class RemoteRings:
         recorded, crew = self._recorded.get(key), self._crew.members
         if recorded is None or not crew:
             return
-        lines = {m.number: lines_in(recorded.plan, Place(place, len(crew))) for place, m in enumerate(crew)}
+        lines = {m.number: recorded.lines_at(Place(place, len(crew))) for place, m in enumerate(crew)}
         most = max(len(one) for one in lines.values())
         room = room_for(recorded.kept_steps, most, self._crew.threads * len(crew))
         for member in members:
@@ -74,8 +68,8 @@ class RemoteRings:
     def _new_rings(self, recorded: Recorded, worker: int, lines: tuple[Line, ...], room: int) -> None:
         ref = self._shared.array((self._crew.threads, ring_words(room, len(lines))), "int64", "trace")
         recorded.rings[worker] = lines, ref
-        rings, request = laid(self._shared.view(ref), room, len(lines)), recorded.plan.request
-        recorded.tapes.append(Tape(request.purpose, lines, request.batch, rings, f"worker {worker}"))
+        rings = laid(self._shared.view(ref), room, len(lines))
+        recorded.tapes.append(Tape(recorded.purpose, lines, recorded.rows, rings, f"worker {worker}"))
 
     def stop(self, key: int) -> None:
         """Record no more of a program; its tapes stay."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,10 +28,12 @@ from .desk import GRADIENTS, NOTHING, PARAMETERS, Desk
 from .interrupts import one_interrupt
 from .link import Program
 from .memory import Store
+from .outline import outline
 from .processes import Conduct, ProcessesExecutor, goes_on, with_note
 from .remote import RemoteProgram
+from .shards import Place
 from .solo import Answer
-from .tapes import Tape
+from .tapes import WAIT, Line, lines_of_script
 from .worker import Ref
 
 
@@ -53,11 +55,11 @@ class ServedProgram(RemoteProgram):
         self.desk, self.tally, self.missed = desk, Tally(), 0
         self.busy_s, self.apply_s, self.run_s = np.zeros(desk.workers), 0.0, 0.0
 
-    def record(self, tapes: list[Tape], kept_steps: int) -> None:
-        raise HyperparameterError(
-            "trace: expected workers that step together, as with ParameterServer(mode='sync'), received workers at their "
-            "own pace; take mode='sync', or leave the trace out"
-        )
+    def lines_at(self, place: Place) -> tuple[Line, ...]:
+        """Those of one shard, whichever it is; a gap between two batches is a wait for the server."""
+        plan = self.plan if self.desk.updater is None else replace(self.plan, after=None)
+        lines = lines_of_script(plan, outline(plan, [0], 0, len(plan.steps)), WAIT)
+        return tuple(replace(line, shard=-1) for line in lines)
 
     @property
     def control(self) -> np.ndarray:  # type: ignore[override]
@@ -157,6 +159,7 @@ class ServerExecutor(ProcessesExecutor):
         self._send_kernels(plan)
         for member in members:
             self.crew.tell("solo", self._desks[key].setup(key, member.number, plan, words[member.number]), to=[member])
+        self.rings.send(key, members)
 
     def start(self, program: Program, feed: Feed) -> None:
         super().start(program, feed)
