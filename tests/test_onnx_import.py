@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import numpy as np
@@ -150,15 +151,55 @@ def test_what_parnet_has_no_layer_for_is_refused(name, tmp_path):
     assert str(tmp_path) in str(error.value)
 
 
-def test_numbers_in_other_files_are_refused(tmp_path):
-    path = saved(tmp_path / "m.onnx", [node("MatMul", "x", "w", out="y")], {"w": np.ones((4, 2), "f4")}, (4,))
+def with_numbers_elsewhere(path, location, **words):
+    """The file of one MatMul, whose matrix is said to lie in another file."""
+    saved(path, [node("MatMul", "x", "w", out="y")], {"w": np.ones((4, 2), "f4")}, (4,))
     model = onnx.load(path)
-    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "secret")
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], location, **words)
     model.graph.initializer[0].ClearField("raw_data")
-    (tmp_path / "secret").write_bytes(np.ones((4, 2), "f4").tobytes())
     path.write_bytes(model.SerializeToString())
-    with pytest.raises(FileFormatError, match="numbers in the file itself"):
-        pn.load_model(path)
+    return path
+
+
+def test_numbers_in_a_file_beside_are_read(tmp_path):
+    """As `torch.onnx.export` writes them."""
+    matrix = np.arange(8, dtype="f4").reshape(4, 2)
+    (tmp_path / "m.onnx.data").write_bytes(bytes(16) + matrix.tobytes())
+    model = pn.load_model(with_numbers_elsewhere(tmp_path / "m.onnx", "m.onnx.data", offset=16, length=32))
+    np.testing.assert_array_equal(model.get_weights()[0], matrix)
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("../secret", {}), ("/etc/passwd", {}), ("", {}), ("..", {}), ("gone", {}), ("folder", {}), ("link", {}),
+        ("a\\b", {}), ("short", {}), ("whole", {"offset": 1}), ("whole", {"offset": -1}), ("whole", {"length": 31}),
+        ("whole", {"offset": 2**62}), ("whole", {"length": 2**62}),
+    ],
+)  # fmt: skip
+def test_other_references_are_refused(location, words, tmp_path):
+    inner = tmp_path / "inner"
+    (inner / "folder").mkdir(parents=True)
+    for place in (tmp_path / "secret", inner / "whole"):
+        place.write_bytes(bytes(32))
+    (inner / "short").write_bytes(bytes(31))
+    if hasattr(os, "symlink"):
+        os.symlink(tmp_path / "secret", inner / "link")
+    with pytest.raises(FileFormatError):
+        pn.load_model(with_numbers_elsewhere(inner / "m.onnx", location, **words))
+
+
+def test_the_mean_over_an_image_is_read_with_and_without_its_axes(tmp_path, rng):
+    """As `x.mean((2, 3))` comes from PyTorch; the axes are an input from opset 18 on."""
+    x = rng.normal(size=(3, 2, 5, 4)).astype("f4")
+    for keepdims, axes in ((0, [2, 3]), (1, [-1, -2])):
+        nodes = [
+            node("Conv", "x", "w", out="c"),
+            node("ReduceMean", "c", axes=axes, keepdims=keepdims, out="m"),
+            node("Flatten", "m", out="y"),
+        ]
+        model = pn.load_model(saved(tmp_path / "m.onnx", nodes, {"w": np.ones((1, 2, 1, 1), "f4")}, (2, 5, 4)))
+        np.testing.assert_allclose(model.predict(np.moveaxis(x, 1, -1)), x.sum(1).mean((1, 2))[:, None], rtol=1e-5)
 
 
 def test_damaged_files_are_refused_or_harmless(tmp_path, rng):

@@ -602,3 +602,15 @@ def test_files_are_closed_again(tmp_path, h5py):
         network(seed=2).load_weights(tmp_path / "file")
         Path(tmp_path / "file").unlink()
         assert not h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
+def test_weights_and_folders_are_no_models_and_the_message_says_what_to_call(tmp_path):
+    model = pn.Sequential([L.Dense(2, input_shape=(3,))], seed=1)
+    model.save_weights(tmp_path / "w.safetensors")
+    with pytest.raises(
+        FileFormatError, match=r"model.save wrote, received .*'safetensors'; .* call its load_weights\(path\)"
+    ):
+        pn.load_model(tmp_path / "w.safetensors")
+    for load in (pn.load_model, model.load_weights):
+        with pytest.raises(IsADirectoryError, match="expected a file, received a folder; of a SavedModel"):
+            load(tmp_path)

@@ -20,7 +20,7 @@ from ..plan.update import slot_size
 from .archive import Archive, reading, write
 from .describe import NONE, build, describe_model, describe_training
 from .fields import damaged
-from .weights import SLOTS
+from .weights import SLOTS, recognised
 
 Path = str | os.PathLike[str]
 
@@ -129,6 +129,10 @@ def load_model(path: Path) -> Model:
         from .onnx_reader import load_onnx
 
         return load_onnx(path)
+    kind = recognised(path)
+    if kind != "parnet":
+        cure = "build the model with parnet's layers and call its load_weights(path)"
+        raise damaged(os.fsdecode(path), "a file that model.save wrote", f"one of the format {kind!r}", cure)
     with reading(path) as archive:
         lines, training = archive.parts(model=(dict, NONE), training=(dict, NONE))
         if lines is None:

@@ -276,6 +276,17 @@ def _global(op: Operator) -> Any:
     return op.file.call(kind(keepdims=True), op.image())
 
 
+@_reads("ReduceMean")
+def _mean(op: Operator) -> Any:
+    """Over height and width, as `x.mean((2, 3))` in PyTorch writes it."""
+    axes = [int(n) for n in (op.array(1).reshape(-1) if op.has(1) else op.get("axes", []))]
+    if sorted(axis % 4 for axis in axes) != [2, 3] or not op.x.first:
+        raise op.file.refuse("ReduceMean over height and width of an image (batch, channels, height, width)", f"axes {axes}")
+    if op.get("keepdims", 1):
+        return op.file.call(L.GlobalAveragePooling2D(keepdims=True), op.image())
+    return op.file.call(L.GlobalAveragePooling2D(), op.image(), first=False)
+
+
 @_reads("Pad")
 def _pad(op: Operator) -> Any:
     op.expect(mode="constant")
@@ -351,8 +362,9 @@ def _flat(op: Operator) -> Any:
 
 @_reads("Reshape")
 def _reshape(op: Operator) -> Any:
-    op.expect(allowzero=0)
     wanted, x = [int(n) for n in op.array(1).reshape(-1)], op.x
+    if 0 in wanted:
+        op.expect(allowzero=0)
     shape = (x.tensor.shape[2], *x.tensor.shape[:2]) if x.first else x.tensor.shape
     target = [shape[i - 1] if n == 0 and 0 < i <= len(shape) else n for i, n in enumerate(wanted)][1:]
     if len(target) == 1 and target[0] in (-1, count(shape)):

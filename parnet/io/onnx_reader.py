@@ -25,6 +25,7 @@ from ..layers.base import Layer, Shape
 from ..layers.tensor import Tensor
 from ..model import Model
 from .fields import clip, damaged
+from .onnx_arrays import array_of
 from .onnx_operators import READERS, Operator
 
 #: operators after which an image is still the input's, pixel by pixel
@@ -132,11 +133,11 @@ def _model(onnx: Any, proto: Any, reader: Reader) -> Model:
     if not graph.node or not graph.output:
         raise damaged(reader.where, "an ONNX file with a graph", "one without operators", "give a file of an exporter")
     for tensor in graph.initializer:
-        reader.constants[tensor.name] = _array(onnx, tensor, reader)
+        reader.constants[tensor.name] = array_of(onnx, tensor, reader.where)
     for node in graph.node:
         if node.op_type == "Constant":
             value = onnx.helper.get_attribute_value(node.attribute[0])
-            reader.constants[node.output[0]] = _array(onnx, value, reader)
+            reader.constants[node.output[0]] = array_of(onnx, value, reader.where)
     nodes = _with_gelu(onnx, [node for node in graph.node if node.op_type != "Constant"], reader.constants)
     _expect_known(nodes, reader)
     inputs = [info for info in graph.input if info.name not in reader.constants]
@@ -204,19 +205,6 @@ def _expect_known(nodes: list[Any], reader: Reader) -> None:
     kinds = {node.op_type if node.domain in _DOMAINS else f"{node.domain}.{node.op_type}" for node in nodes}
     if unknown := sorted(kinds - {*READERS}):
         raise reader.refuse(f"operators of {', '.join(sorted(READERS))}", ", ".join(unknown))
-
-
-def _array(onnx: Any, tensor: Any, reader: Reader) -> np.ndarray:
-    if not hasattr(tensor, "data_location"):  # a constant that is a number or a list
-        return np.asarray(tensor)
-    if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-        raise damaged(
-            f"{reader.where}: {clip(tensor.name)}",
-            "numbers in the file itself",
-            "a reference to another file",
-            "save it as one",
-        )
-    return onnx.numpy_helper.to_array(tensor)
 
 
 def _input(info: Any, nodes: list[Any], ours: bool, reader: Reader) -> Value:

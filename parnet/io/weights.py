@@ -5,6 +5,7 @@ Nothing in the model changes before every array has been found, compared and rea
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 import zipfile
@@ -131,12 +132,15 @@ FORMATS: dict[str, Callable[[Path], AbstractContextManager[Source]]] = {
 
 def _reader(path: Path, format: str) -> Callable[[Path], AbstractContextManager[Source]]:
     check_choice(format, "format of weights", ("auto", *FORMATS))
-    return FORMATS[_recognised(path) if format == "auto" else format]
+    return FORMATS[recognised(path) if format == "auto" else format]
 
 
-def _recognised(path: Path) -> str:
+def recognised(path: Path) -> str:
     """The format of a file, by its first bytes; what is none of them counts as parnet's, whose reader says so."""
     name = os.fsdecode(path)
+    if os.path.isdir(name):
+        cure = "of a SavedModel of TensorFlow, save the weights there by model.save_weights('net.weights.h5')"
+        raise IsADirectoryError(errno.EISDIR, f"expected a file, received a folder; {cure}", name)
     with open(name, "rb") as file:
         start = file.read(16)
     if start.startswith(hdf5.SIGNATURE):
