@@ -364,12 +364,6 @@ def test_a_manual_loop_is_told_to_take_sync():
         net(data()[0])
 
 
-def test_a_trace_of_workers_at_their_own_pace_is_refused(tmp_path):
-    with pytest.raises(HyperparameterError, match=r"trace: .*mode='sync'"):
-        fitted(own_pace("async"), plain(), trace=tmp_path / "trace.json")
-    assert not (tmp_path / "trace.json").exists()
-
-
 def test_one_worker_alone_is_serial_in_every_mode():
     expected = digest(fitted("serial", plain())[0])
     assert digest(fitted(own_pace("async", 1), plain())[0]) == expected
