@@ -15,7 +15,8 @@ from . import timing
 from .models import compiled
 from .peers.serve import NETS
 
-ROUNDS = 30
+#: workers are started anew in each
+ROUNDS, WORKER_ROUNDS = 30, 12
 
 
 #: name -> (cores, strategy, batch)
@@ -52,7 +53,7 @@ def test_overhead(name, benchmark, record, repeats, samples, tmp_path):
         return history.timing.compute_s + history.timing.wait_s + history.timing.comm_s
 
     contenders = {"with": lambda: epoch(True), "without": lambda: epoch(False)}
-    times = timing.pedantic(benchmark, "with", contenders, repeats(ROUNDS), warmups=2)
+    times = timing.pedantic(benchmark, "with", contenders, repeats(WORKER_ROUNDS if chosen.apart else ROUNDS), warmups=2)
     model.session.recorder = None
     beside = timing.ratio(times["with"], times["without"]).median
     record(f"N1 traced, {name}", timing.summarize(times["with"]), "s", "trace", ratio=beside, against="untraced")
