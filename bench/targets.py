@@ -25,6 +25,8 @@ TARGETS = {
     "two threads / one, ResNet-50": ">= 1.8",
     "convolution / peak": ">= 0.8",
     "trace": "<= 1.03",
+    "study": "<= 1.01",
+    "two studies": ">= 1",
     "N1 accuracy": "0.960 +- 0.004",
     "N2 accuracy": ">= 0.972",
     "N3 accuracy": ">= 0.985",

@@ -19,7 +19,7 @@ from .checks import check_argument, check_choice, check_count, check_flag, check
 from .errors import ShapeError, StateError, unknown_name
 from .graph import Graph, sample_shape
 from .graph import trace as graph_of
-from .io.trace_file import recorded
+from .io.recorded import recorded
 from .layers.base import Layer
 from .layers.tensor import Tensor
 from .plan.objective import Aim
@@ -373,9 +373,9 @@ class Model:
             steps_per_epoch: batches of an epoch, if not all; of an iterable, an epoch then begins where the last one ended.
             validation_steps: batches of a validation, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
-            trace: path of a JSON file that says when each thread did which step of the plan and when it waited, for the last
-                100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows it. Of one process without
-                virtual shards.
+            trace: path of a JSON file that says when each thread of each worker did which step of the plan, and when it
+                waited for whom, for the last 100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows
+                it. Not of a GPU, nor of a parameter server in another mode than "sync".
         Returns:
             the History.
         Raises:
@@ -405,7 +405,7 @@ class Model:
             ),
         )
         self.stop_training, self.history = False, history
-        with recorded(self.session, trace, "fit"):
+        with recorded(self.session, trace, "fit", job.strategy):
             run_fit(self, job, hooks, history, display)
         return history
 
@@ -440,7 +440,7 @@ class Model:
             self._compare_ranges(source, "evaluate")
             display.begin()
             display.epoch_begin(0)
-            with recorded(self.session, trace, "evaluate"):
+            with recorded(self.session, trace, "evaluate", chosen):
                 measured = measure(self, source, chosen, lambda rows: display.update(rows, {}))
             logs = measured.results()
             display.learn_samples(measured.rows)
@@ -466,7 +466,7 @@ class Model:
         source = as_inputs(self, x, batch_size, steps, chosen)
         with closing(self.session), closing(source):
             self._compare_ranges(source, "predict")
-            with recorded(self.session, trace, "predict"):
+            with recorded(self.session, trace, "predict", chosen):
                 result = predict(self, source, chosen)
         return result[0] if len(result) == 1 else result
 

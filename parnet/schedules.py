@@ -12,7 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from .checks import check_flag, check_list, check_number
+from .checks import check_count, check_flag, check_list, check_number
 from .errors import HyperparameterError
 from .registry import Configurable, Registry
 
@@ -220,3 +220,27 @@ class WarmUp(Schedule):
             later = target = self.after
         line = self.start + (target - self.start) * step / self.warmup_steps
         return np.where(step < self.warmup_steps, line, later)
+
+
+def scale_lr(learning_rate: float, batch_size: int, *, reference: int, warmup_steps: float = 0) -> Schedule | float:
+    """A rate for larger batches: times `batch_size` / `reference`, reached along a line from the rate itself.
+
+    A batch k times as large makes a k-th of the updates, each by a mean of k times as many samples; with k times the rate it
+    goes about as far. That fails in the first steps, when gradients change fast, so the rate grows during a warm-up. It
+    holds up to some size of batch that hangs on the task: look at the loss. No optimizer does this unless it is told to.
+    Meant for SGD. Source: Goyal et al. 2017, arXiv 1706.02677, sections 2.1 and 2.2.
+
+    Args:
+        learning_rate: that suits batches of `reference` samples, above 0.
+        batch_size: of the training, all workers together.
+        reference: batch size that the rate was found for.
+        warmup_steps: updates until the rate is reached; 0 for none. Goyal et al. take five epochs.
+    Returns:
+        a schedule for an optimizer, or a number where there is no warm-up, as for batches no larger than `reference`.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+    rate = check_number(learning_rate, "scale_lr(learning_rate)", low=0, above=True)
+    larger = check_count(batch_size, "scale_lr(batch_size)") / check_count(reference, "scale_lr(reference)")
+    steps = check_number(warmup_steps, "scale_lr(warmup_steps)", low=0)
+    return WarmUp(rate * larger, steps, start=rate) if steps and larger > 1 else rate * larger

@@ -25,8 +25,10 @@ from .executors.crew import Limits
 from .executors.processes import Conduct, ProcessesExecutor
 from .executors.ranks import RanksExecutor
 from .executors.serial import SerialExecutor
+from .executors.server import ServerExecutor
 from .executors.threads import ThreadsExecutor, check_threads
 from .kernels.entries import MOST_SHARDS
+from .server.rules import Rule, rule_of
 
 #: below this much work a batch, microseconds on one thread, `auto` stays serial
 WORTH_SHARING_US = 15.0
@@ -46,6 +48,8 @@ class Strategy:
     workers: int = 1
     apart: bool = False
     streams: ClassVar[bool] = False
+    #: seconds of the stretches that `fit` runs between two looks at progress, callbacks and Ctrl-C
+    stretch_s: float = 0.1
     #: the ranks of an MPI job, where there is one
     ranks: Ranks | None = None
 
@@ -57,6 +61,10 @@ class Strategy:
     def seconds(self) -> tuple[float, float]:
         """Seconds of this `fit` spent waiting for other processes, and moving numbers between them."""
         return 0.0, 0.0
+
+    def exchanged_bytes(self) -> float:
+        """Bytes that the ranks of this `fit` have sent each other."""
+        return 0.0
 
     def threads_for(self, estimate_us: float) -> int:
         """How many threads a plan of that cost runs on.
@@ -128,26 +136,48 @@ class ParameterServer(Strategy):
     then, as the server of a range of the weights, it adds up that range over all shards and updates it. With the same
     `shards` any number of workers and threads gives the bits of `Serial(shards=...)`. Workers never run the user's script.
 
+    That is mode "sync". The other modes belong to `fit` and let workers go at their own pace, so that a slow one holds up
+    the others less; the process that called `fit` then makes the updates. Their results depend on who was faster, but for
+    "local", and for staleness=0, which gives the bits of "sync". `history.timing.server` counts what happened.
+
+        "sync", backup=b      each step does without the b slowest workers, whose gradients are dropped and counted
+                              (Chen et al. 2016, arXiv 1604.00981)
+        "ssp", staleness=s    a worker may be s steps ahead of the slowest (Ho et al. 2013, stale synchronous parallel)
+        "async"               nobody waits; each gradient is an update of its own (Dean et al. 2012, Downpour SGD)
+        "local", every=k      workers train by themselves for k batches, then weights and the optimizer's slots are averaged
+                              (Stich 2019, arXiv 1805.09767)
+        "hogwild"             workers update the weights in place without a lock, plain SGD only; experimental
+                              (Recht et al. 2011)
+
+    In these modes batch normalisation takes the statistics of a worker's own shard, and the rate of an update is that of
+    the newest batch in it; "async" and "hogwild" make up to `workers` updates a batch, each of a shard's mean gradient, so
+    they may want a lower learning rate.
+
     Args:
         workers: processes.
-        mode: "sync", the only one so far.
+        mode: see above.
+        staleness, backup, every: the parameter of mode "ssp", "sync" or "local".
         threads_per_worker: an even share of the usable cores for None.
-        shards: parts that each batch is cut into, see `Serial`; as many as workers for None. Give a number to have the same
-            bits for other numbers of workers too.
+        shards: parts that each batch is cut into, see `Serial`; as many as workers for None, and in every mode but "sync".
+            Give a number to have the same bits for other numbers of workers too.
         on_failure: when a worker is lost: "abort" raises WorkerLostError; "restart" starts another in its place and
-            "shrink" goes on with those that are left, both from a moment at most a second before, with the same result.
-            A manual loop always aborts.
+            "shrink" goes on with those that are left. In mode "sync" both go back to a moment at most a second before, with
+            the same result. In the others no update is undone and no gradient counts twice: a new worker does the lost one's
+            task again, and without one the others take it over in "ssp" and "async"; with "local" and `backup` the
+            samples of its shards are left out, and counted. A manual loop always aborts.
         oversubscribe: allow more threads than cores.
         restarts: workers that may be lost before WorkerLostError is raised after all.
         stall_warning_s, stall_limit_s: seconds after which a worker that does nothing is named, and given up.
     Raises:
         HyperparameterError: an argument that makes no sense. ResourceError: more threads than usable cores; at the start
         of a run, too little memory. WorkerLostError: a worker died, failed or hung; the weights are those of the last safe
-        moment.
+        moment. StateError: a manual loop in another mode than "sync".
     """
 
     workers: int = 2
     mode: str = "sync"
+    staleness: int = 0
+    backup: int = 0
     threads_per_worker: int | None = None
     shards: int | None = None  # type: ignore[assignment]
     on_failure: str = "abort"
@@ -155,16 +185,19 @@ class ParameterServer(Strategy):
     restarts: int = 3
     stall_warning_s: float = 10.0
     stall_limit_s: float = 60.0
+    every: int = 1
     apart = True
 
     def __post_init__(self) -> None:
-        if self.mode != "sync":
-            raise unknown_name("ParameterServer(mode)", self.mode, ("sync",))
         if self.on_failure not in ON_FAILURE:
             raise unknown_name("ParameterServer(on_failure)", self.on_failure, ON_FAILURE)
         workers = check_count(self.workers, "ParameterServer(workers)")
         shards = workers if self.shards is None else self.shards
         check_shards(shards, "ParameterServer")
+        object.__setattr__(self, "workers", workers)
+        if self._rule() is not None:
+            advice = "leave it out, or take mode='sync'"
+            check_argument(shards == workers, "ParameterServer(shards)", f"{workers}, one a worker", shards, advice)
         check_argument(
             shards >= workers, "ParameterServer(shards)", f"at least {workers}, one a worker", shards, "give more"
         )
@@ -187,7 +220,20 @@ class ParameterServer(Strategy):
     def open(self, threads: int) -> Executor:
         limits = Limits(self.stall_warning_s, self.stall_limit_s)
         crowded = self.workers * threads > usable_cores()
-        return ProcessesExecutor(Conduct(self.workers, threads, self.on_failure, self.restarts, crowded, limits))
+        conduct = Conduct(self.workers, threads, self.on_failure, self.restarts, crowded, limits)
+        rule = self._rule()
+        return ProcessesExecutor(conduct) if rule is None else ServerExecutor(conduct, self.mode, rule)
+
+    def _rule(self) -> Rule | None:
+        """When workers may begin; None where they go in step, which needs nobody to decide."""
+        given = {"staleness": self.staleness, "backup": self.backup, "every": self.every}
+        rule = rule_of(self.mode, self.workers, "ParameterServer", **given)
+        return None if self.mode == "sync" and not self.backup else rule
+
+    @property
+    def stretch_s(self) -> float:  # type: ignore[override]
+        """Longer where all workers must come to rest for it."""
+        return 0.1 if self._rule() is None else 0.5
 
 
 @dataclass(frozen=True)
@@ -265,6 +311,9 @@ class MPI(Strategy):
 
     def seconds(self) -> tuple[float, float]:
         return self.ranks.wait_s, self.ranks.comm_s
+
+    def exchanged_bytes(self) -> float:
+        return float(self.ranks.sent_bytes * self.ranks.size)
 
     def threads_for(self, estimate_us: float) -> int:
         return int(self.threads or 1) if estimate_us >= WORTH_SHARING_US else 1

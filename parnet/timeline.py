@@ -15,7 +15,8 @@ import numpy as np
 from . import figures
 from .checks import check_count
 from .errors import DataError, HyperparameterError
-from .io.trace_file import BATCH, RUN, WAIT, Slice, Timeline, read_trace
+from .executors.tapes import FOLD, SEND, WAIT, WAIT_RANKS, WAIT_WORKERS
+from .io.trace_file import BATCH, PYTHON, RUN, Slice, Timeline, read_trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,12 +29,20 @@ COLOURS = {
     "forward": figures.BLUE,
     "loss": figures.PINK,
     "backward": figures.RED,
+    FOLD: figures.GREEN,
+    SEND: figures.ORANGE,
     "update": figures.YELLOW,
     WAIT: "white",
+    WAIT_WORKERS: "white",
+    WAIT_RANKS: "white",
 }
+#: kind of wait -> how it is hatched
+HATCHES = {WAIT: "////", WAIT_WORKERS: "xxxx", WAIT_RANKS: "xxxx"}
 #: text on a colour
 DARK = (figures.BLUE, figures.RED)
 WIDTH, ROW_INCHES, MOST_BATCHES = 10.0, 0.5, 64
+#: between the rows of two processes, where they have several
+GAP = 0.35
 #: a name is written into a slice that is at least so much of the picture wide, a letter
 LETTER = 0.0085
 #: and has an edge from so much on
@@ -57,6 +66,8 @@ def plot_timeline(
 ) -> Figure:
     """What each thread did in a few batches, waits hatched, and below it what it did in all that were kept.
 
+    Threads of a worker or rank stand together. A wait for other processes is hatched crosswise and says for whom.
+
     Args:
         trace: the file that `fit(..., trace=...)` has written.
         path: where to save the figure: `.svg`, `.png` or `.pdf`.
@@ -75,13 +86,12 @@ def plot_timeline(
     figures.check_suffix(WHERE, path)
     timeline = trace if isinstance(trace, Timeline) else read_trace(trace)
     threads = _threads(timeline)
-    kept = min(map(len, threads.values()))
+    kept = max(map(len, threads.values()))
     count = min(check_count(batches, f"{WHERE}: batches"), MOST_BATCHES, kept)
     start = _typical(list(threads.values()), count) if first is None else _start(first, count, kept)
     figure = figures.new_figure(WHERE, WIDTH, 2.6 + 2 * ROW_INCHES * len(threads))
     high, low = figure.subplots(2, 1, height_ratios=(1.15, 1.0))
-    shown = {name: groups[start : start + count] for name, groups in threads.items()}
-    _draw_slices(high, shown)
+    _draw_slices(high, _shown(threads, start, count))
     _draw_shares(low, threads)
     high.set_title(_title(timeline, start, count, kept), fontsize=10, loc="left")
     _legend(figure, threads)
@@ -90,7 +100,6 @@ def plot_timeline(
 
 def _threads(timeline: Timeline) -> dict[str, list[Group]]:
     """Row's name -> its training batches, or those of whatever else was recorded where there is no training."""
-    several = len({process for process, _ in timeline.rows}) > 1
     found: dict[tuple[int, int], list[tuple[Slice, list[Slice]]]] = {}
     for piece in timeline.slices:
         if piece.category == BATCH:
@@ -98,14 +107,37 @@ def _threads(timeline: Timeline) -> dict[str, list[Group]]:
         elif piece.category != RUN and (piece.process, piece.row) in found:
             found[piece.process, piece.row][-1][1].append(piece)
     result = {}
-    for place, batches in found.items():
+    for place, batches in sorted(found.items()):
         groups = [Group(whole, tuple(inner)) for whole, inner in batches]
         training = [group for group in groups if group.whole.name.startswith(BATCH)]
-        name = timeline.rows[place]
-        result[f"{place[0]}: {name}" if several else name] = training or groups
+        result[_row_name(timeline, place, [process for process, _ in found])] = training or groups
     if not result:
         raise DataError(f"{WHERE}: expected a trace of at least one batch, received one of none; train for a batch first")
     return result
+
+
+def _row_name(timeline: Timeline, place: tuple[int, int], processes: list[int]) -> str:
+    """ "thread 0", "worker 0", or "worker 0, thread 0" where workers have several."""
+    thread, process = timeline.rows[place], timeline.processes.get(place[0], str(place[0]))
+    if len(set(processes)) == 1 and place[0] == PYTHON:
+        return thread
+    return process if len(set(processes)) == len(processes) else f"{process}, {thread}"
+
+
+def _shown(threads: dict[str, list[Group]], start: int, count: int) -> dict[str, list[Group]]:
+    """The batches that are drawn: those at the same time, where a worker was lost and so has fewer."""
+    lengths = {len(groups) for groups in threads.values()}
+    if len(lengths) == 1:
+        return {name: groups[start : start + count] for name, groups in threads.items()}
+    longest = max(threads.values(), key=len)[start : start + count]
+    begun, ended = longest[0].whole.begun, _end(longest[-1].whole)
+    return {name: [g for g in groups if g.whole.begun < ended and _end(g.whole) > begun] for name, groups in threads.items()}
+
+
+def _places(names: Sequence[str]) -> list[float]:
+    """Where the rows stand, from the top: those of one process together."""
+    processes = [name.rpartition(", ")[0] for name in names]
+    return [row + GAP * (len(set(processes[: row + 1])) - 1) for row in range(len(names))]
 
 
 def _start(first: Any, count: int, kept: int) -> int:
@@ -121,7 +153,8 @@ def _start(first: Any, count: int, kept: int) -> int:
 
 def _typical(threads: Sequence[list[Group]], count: int) -> int:
     """Where the run of so many batches starts that took the median time."""
-    kept = min(map(len, threads))
+    kept = max(map(len, threads))
+    threads = [groups for groups in threads if len(groups) == kept]
     begun = np.min([[group.whole.begun for group in groups[:kept]] for groups in threads], axis=0)
     ended = np.max([[_end(group.whole) for group in groups[:kept]] for groups in threads], axis=0)
     took = ended[count - 1 :] - begun[: kept - count + 1]
@@ -134,18 +167,20 @@ def _end(piece: Slice) -> float:
 
 def _draw_slices(ax: Axes, threads: dict[str, list[Group]]) -> None:
     """A row a thread, from the top; time in microseconds or milliseconds."""
-    origin = min(groups[0].whole.begun for groups in threads.values())
-    span = max(_end(groups[-1].whole) for groups in threads.values()) - origin
+    everything = [group for groups in threads.values() for group in groups]
+    origin = min(group.whole.begun for group in everything)
+    span = max(_end(group.whole) for group in everything) - origin
     scale, unit = (1e-3, "ms") if span >= 2000 else (1.0, "µs")
-    for row, groups in enumerate(threads.values()):
+    for row, groups in zip(_places(list(threads)), threads.values(), strict=True):
         for group in groups:
             for piece in group.inner:
                 left, width = scale * (piece.begun - origin), scale * piece.took
                 thin = {"linewidth": 0.0} if width < THIN * scale * span else {}  # its edge would cover it
                 ax.barh(row, width, 0.8, left, **_look(piece.category) | thin)
-                if piece.category != WAIT and width / (scale * span) > LETTER * (len(piece.name) + 1):
-                    _write(ax, left + width / 2, row, piece.name, piece.category)
-    for group in next(iter(threads.values())):
+                name = piece.name.removeprefix("wait ")  # the hatching says it
+                if piece.category != WAIT and width / (scale * span) > LETTER * (len(name) + 1):
+                    _write(ax, left + width / 2, row, name, piece.category)
+    for group in max(threads.values(), key=len):
         left = scale * (group.whole.begun - origin)
         ax.axvline(left, color="0.25", linewidth=0.8, linestyle=":")
         ax.text(left, -0.55, f" {group.whole.name}", size=7, color="0.25", va="bottom")
@@ -156,21 +191,22 @@ def _draw_slices(ax: Axes, threads: dict[str, list[Group]]) -> None:
 
 def _look(category: str) -> dict[str, Any]:
     """Waits are hatched: they must not pass for work in black and white either."""
-    if category == WAIT:
-        return {"facecolor": COLOURS[WAIT], "hatch": "////", "edgecolor": "0.65", "linewidth": 0.0}
+    if category in HATCHES:
+        return {"facecolor": COLOURS[category], "hatch": HATCHES[category], "edgecolor": "0.65", "linewidth": 0.0}
     return {"facecolor": COLOURS.get(category, "0.6"), "edgecolor": "white", "linewidth": 0.3}
 
 
 def _write(ax: Axes, x: float, y: float, text: str, category: str) -> None:
     """A word in the middle of a bar."""
     ink = "white" if COLOURS.get(category) in DARK else "black"
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if category == WAIT else None
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1} if category in HATCHES else None
     ax.text(x, y, text, color=ink, size=7.5, ha="center", va="center", bbox=box, clip_on=True)
 
 
 def _thread_rows(ax: Axes, names: list[str]) -> None:
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.75)
+    places = _places(names)
+    ax.set_yticks(places, names)
+    ax.set_ylim(places[-1] + 0.5, -0.75)
     figures.plain(ax, "x")
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
@@ -178,7 +214,7 @@ def _thread_rows(ax: Axes, names: list[str]) -> None:
 
 def _draw_shares(ax: Axes, threads: dict[str, list[Group]]) -> None:
     """What each thread did in all kept batches, as shares of its time in them."""
-    for row, groups in enumerate(threads.values()):
+    for row, groups in zip(_places(list(threads)), threads.values(), strict=True):
         total, left = sum(group.whole.took for group in groups) or 1.0, 0.0
         for phase in COLOURS:
             took = sum(piece.took for group in groups for piece in group.inner if piece.category == phase)
@@ -191,7 +227,7 @@ def _draw_shares(ax: Axes, threads: dict[str, list[Group]]) -> None:
             left += share
     _thread_rows(ax, list(threads))
     ax.set_xlim(0, 100)
-    kept = min(map(len, threads.values()))
+    kept = max(map(len, threads.values()))
     ax.set_xlabel(f"% of each thread's time in all {kept:,} kept batches")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parnet.kernels.step import COLUMNS, EVERYONE, ROWS_SHARED
+from parnet.kernels.step import COLUMNS, EVERYONE, PANELS, ROWS_SHARED
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def owner(step, access, parts):
         return ("first",)
     if not access.local or parts == EVERYONE:
         return None
-    cut = {ROWS_SHARED: ("rows", step.extent[0]), COLUMNS: ("columns", step.extent[-1])}
+    cut = {ROWS_SHARED: ("rows", step.extent[0])}
+    cut |= {share: (share, step.extent[-1]) for share in (COLUMNS, PANELS)}
     return (*cut.get(step.share, (step.share, *step.extent)), parts)
 
 

@@ -325,7 +325,7 @@ def test_plots_show_each_group_and_unit_once(filled, tmp_path, capsys):
 def test_flag_collects_the_measurements_in_place_of_the_tests(flag):
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     given = ["--benchmark"] if flag else ["--ignore-glob=*/tests/test_[!b]*", "."]
-    environment = os.environ | {"PYTEST_ADDOPTS": ""}  # what may split the tests' run over processes is not for this one
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}  # of the outer run
     done = subprocess.run([*command, *given], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [line for line in done.stdout.splitlines() if "::" in line]

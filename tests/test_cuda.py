@@ -38,7 +38,7 @@ def test_kernels_and_training_match_the_cpu_in_the_simulator():
     """tests/test_cuda_device.py, in a process of its own: the simulator has to be chosen before numba.cuda is imported."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", str(TESTS / "test_cuda_device.py"), "-q", "-x", "-p", "no:cacheprovider"],
-        env=os.environ | {"NUMBA_ENABLE_CUDASIM": "1", "PYTEST_ADDOPTS": ""},
+        env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"NUMBA_ENABLE_CUDASIM": "1"},
         cwd=TESTS.parent,
         capture_output=True,
         text=True,

@@ -20,6 +20,7 @@ NEEDS = {
     "manual_loop": ("sklearn",),
     "dense_networks": ("sklearn",),
     "convolutional_network": ("sklearn",),
+    "large_batch": ("sklearn",),
     "pixel_picture": ("sklearn", "matplotlib"),
     "scaling_report": ("matplotlib", "scipy", "simpy"),
     "cuda_matmul_ladder": ("numba_cuda",),
@@ -109,6 +110,17 @@ def test_own_layer_and_activation_learn_the_same_in_every_strategy(tmp_path):
     first, last = numbers(out.split("loss: ")[1])[:2]
     assert last < first / 4
     assert "gradients of " in out and out.endswith("agree bit for bit: True\n")
+
+
+@pytest.mark.sklearn
+def test_large_batches_learn_faster_by_a_scaled_rate_with_a_warm_up(tmp_path):
+    out = run("large_batch", tmp_path)
+    losses = {
+        words[0]: numbers(words[1]) for line in out.splitlines() if len(words := re.split(r"  +", line, maxsplit=1)) > 1
+    }
+    same, warm = losses["batch 256, the same rate"], losses["batch 256, scaled rate, warm-up"]
+    assert warm[2] < same[2] / 2 and warm[3] > same[3]
+    assert "makes 6 updates an epoch" in out
 
 
 class TestMPI:

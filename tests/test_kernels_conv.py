@@ -9,7 +9,7 @@ from kernelbench import DTYPES, Case, blank, check
 
 from parnet.kernels import control
 from parnet.kernels.conv import BIAS, NORM, OTHER, RELU
-from parnet.kernels.step import COLUMNS, image_share, pair
+from parnet.kernels.step import PANELS, image_share, pair
 
 #: rows, height, width, channels and filters of a group, groups, taps, steps, dilation, padding
 WINDOWS = [
@@ -139,10 +139,10 @@ CASES = {
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 def test_products_of_a_window_match_their_formula_however_they_are_cut(window, dtype, rng):
     check(forward(rng, dtype, window), dtype)
-    check(forward(rng, dtype, window, share=COLUMNS, block=8), dtype)
+    check(forward(rng, dtype, window, share=PANELS, block=8), dtype)
     check(turn_weights(rng, dtype, window), dtype)
     check(input_gradient(rng, dtype, window), dtype)
-    check(input_gradient(rng, dtype, window, share=COLUMNS, block=40), dtype)
+    check(input_gradient(rng, dtype, window, share=PANELS, block=40), dtype)
     for lines in (1, 100):
         check(weight_gradient(rng, dtype, window, lines), dtype)
 

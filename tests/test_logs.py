@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import types
@@ -102,7 +103,7 @@ def test_a_notebook_gets_tqdms_widget_and_the_lines(monkeypatch, capsys):
         def display(self, *args, **options):
             shown.append(self.n)
 
-    monkeypatch.setattr("tqdm.auto.tqdm", Widget)
+    monkeypatch.setattr(importlib.import_module("tqdm.auto"), "tqdm", Widget)  # the one that others will import
     progress.bar_class.cache_clear()
     try:
         assert progress.in_notebook()

@@ -133,6 +133,7 @@ class TestRanks:
     told = ranks.all_objects((rank_cases.digest(*model.get_weights()), history.history, model.optimizer.learning_rate))
     assert told[0] == told[1] and len(history.epoch) == 3 and history.history["own"] == [3.5] * 3
     assert history.timing.comm_s > 0 and history.timing.wait_s > 0
+    assert history.timing.comm_bytes > 0 and 0 < history.timing.update_s < history.timing.compute_s
     if ranks.leads:
         model.save("last.parnet")
 """
@@ -204,7 +205,7 @@ class TestRanks:
     LONG = (
         SMALL
         + """
-    import os, pathlib, signal
+    import os, pathlib, signal, time
     class Note(pn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
             if epoch == 3:
@@ -217,6 +218,8 @@ class TestRanks:
         told = ranks.all_objects((model.optimizer.iterations, rank_cases.digest(*model.get_weights())))
         assert told[0] == told[1], told
         if ranks.leads:
+            pathlib.Path("saving").touch()
+            time.sleep(0.5)
             model.save("stopped.parnet")
 """
     )
@@ -227,6 +230,16 @@ class TestRanks:
         os.killpg(job.process.pid, signal.SIGINT)
         code, _, err = job.end(60)
         assert code == 130 and "AssertionError" not in err, err
+        assert pn.load_model(tmp_path / "stopped.parnet").optimizer.iterations >= 16
+
+    def test_ctrl_c_that_comes_late_to_one_rank_counts_once(self, tmp_path):
+        job = Job(tmp_path, self.LONG, 2)
+        job.wait_for(tmp_path / "third")
+        os.kill(int((tmp_path / "pid1").read_text()), signal.SIGUSR1)
+        job.wait_for(tmp_path / "saving")
+        os.kill(int((tmp_path / "pid0").read_text()), signal.SIGUSR1)
+        _, _, err = job.end(60)
+        assert "AssertionError" not in err, err
         assert pn.load_model(tmp_path / "stopped.parnet").optimizer.iterations >= 16
 
     def test_a_killed_rank_ends_the_job_and_other_ranks_resume_from_the_checkpoint(self, tmp_path):

@@ -8,7 +8,15 @@ import pytest
 
 from parnet import schedules
 from parnet.errors import HyperparameterError, UnknownNameError
-from parnet.schedules import CosineDecay, ExponentialDecay, InverseTimeDecay, PiecewiseConstantDecay, StepDecay, WarmUp
+from parnet.schedules import (
+    CosineDecay,
+    ExponentialDecay,
+    InverseTimeDecay,
+    PiecewiseConstantDecay,
+    StepDecay,
+    WarmUp,
+    scale_lr,
+)
 
 #: schedule -> step: learning rate, by hand
 BY_HAND = {
@@ -67,6 +75,13 @@ def test_configuration_survives_json_nested_schedules_too(name):
     np.testing.assert_array_equal(again(np.array(list(rates))), schedule(np.array(list(rates))))
 
 
+def test_a_rate_grows_with_the_batch_along_a_line_from_the_rate_itself():
+    grown = scale_lr(0.1, 512, reference=64, warmup_steps=7)
+    assert [round(grown(step), 12) for step in (0, 1, 6, 7, 100)] == [0.1, 0.2, 0.7, 0.8, 0.8]
+    assert scale_lr(0.1, 512, reference=64) == 0.8 and scale_lr(0.1, 64, reference=64, warmup_steps=7) == 0.1
+    assert scale_lr(0.1, 32, reference=64, warmup_steps=7) == 0.05  # a smaller rate needs no warm-up
+
+
 def test_every_schedule_is_tested_by_hand():
     assert {type(schedule) for schedule, _ in BY_HAND.values()} == set(schedules.registry.classes.values())
 
@@ -84,6 +99,8 @@ def test_every_schedule_is_tested_by_hand():
         (lambda: PiecewiseConstantDecay([2, 1], [1, 2, 3]), ["rising", "[2, 1]", "sort"]),
         (lambda: WarmUp(0.1, 0), ["WarmUp(warmup_steps)", "above 0"]),
         (lambda: WarmUp(0.1, 5, start=-1), ["WarmUp(start)", "at least 0", "-1"]),
+        (lambda: scale_lr(0.1, 0, reference=32), ["scale_lr(batch_size)", "1 or more", "received 0"]),
+        (lambda: scale_lr(0.0, 64, reference=32), ["scale_lr(learning_rate)", "above 0"]),
         (lambda: schedules.get("cosine_decay"), ["'cosine_decay'", "needs arguments", "CosineDecay(0.1"]),
         (lambda: schedules.get(CosineDecay), ["CosineDecay", "needs arguments"]),
     ],

@@ -122,18 +122,18 @@ class Say(pn.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         print("epoch", epoch, *sorted(os.listdir(f"/proc/{{os.getpid()}}/task")), flush=True)
 try:
-    net.fit(x, y, batch_size=16, epochs=100000, verbose=0, strategy=server(), callbacks=[Say()])
+    net.fit(x, y, batch_size=16, epochs=100000, verbose=0, strategy=server({arguments}), callbacks=[Say()])
 except KeyboardInterrupt:
     print("interrupted", net.optimizer.iterations, all(np.isfinite(w).all() for w in net.get_weights()), flush=True)
     sys.exit(130)
 """
 
 
-def begin():
-    """A training in a process group of its own, once it is under way."""
+def begin(arguments=""):
+    """A training in a process group of its own, once it is under way; arguments: of the server."""
     paths = os.pathsep.join([str(Path(pn.__file__).parents[1]), str(Path(__file__).parent)])
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent))],
+        [sys.executable, "-c", SCRIPT.format(tests=str(Path(__file__).parent), arguments=arguments)],
         env=os.environ | {"PYTHONPATH": paths},
         stdout=subprocess.PIPE,
         text=True,
@@ -217,10 +217,13 @@ def test_workers_that_are_killed_by_a_seeded_hand_do_no_harm(undisturbed):
     assert digest(net) == digest(fitted(Serial(4), epochs=40 * EPOCHS)[0])
 
 
+FILES = ("test_server_failures.py", "test_server_processes.py", "test_server_modes.py")
+
+
 def test_every_row_of_the_readmes_table_has_its_tests():
     readme = Path(__file__).parents[1] / "README.md"
     rows = re.search(r"<!-- failures -->\n(.*?)\n\n", readme.read_text(encoding="utf-8"), re.DOTALL)[1].splitlines()[2:]
-    sources = [Path(__file__).parent / name for name in ("test_server_failures.py", "test_server_processes.py")]
+    sources = [Path(__file__).parent / name for name in FILES]
     written = set(re.findall(r"def (test_\w+)", "".join(path.read_text(encoding="utf-8") for path in sources)))
     assert len(rows) >= 9
     for row in rows:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ import parnet as pn
 from parnet import layers as L
 from parnet.comm import blocks
 from parnet.errors import HyperparameterError, NonFiniteLossError, ResourceError, UnknownNameError
+from parnet.executors.crew import Crew
 from parnet.strategy import ParameterServer, Serial
 
 pytestmark = pytest.mark.skipif(
@@ -170,13 +172,32 @@ def test_arguments_that_make_no_sense_are_refused_at_once():
         ParameterServer(64, threads_per_worker=64)
 
 
+def test_samples_go_through_shared_memory_and_not_through_messages(monkeypatch):
+    sizes, tell = [], Crew.tell
+
+    def heard(self, *message, **more):
+        if message[0] not in ("kernels", "program"):
+            sizes.append(len(pickle.dumps(message)))
+        tell(self, *message, **more)
+
+    monkeypatch.setattr(Crew, "tell", heard)
+    net, rows = model(), 20_000
+    net.fit(np.zeros((rows, 12), np.float32), np.zeros(rows, int), 5000, 2, verbose=0, strategy=server(2))
+    assert 0 < max(sizes) < 4000
+
+
 def test_timing_says_where_each_workers_time_went_and_what_limited_the_run():
     _, history = fitted(server(2))
     timing = history.timing
     assert len(timing.workers) == 2 and timing.limit.endswith(".")
     for worker in timing.workers:
         assert min(worker.compute_s, worker.wait_s, worker.comm_s) >= 0 and worker.comm_bytes > 0
-        assert worker.compute_s + worker.wait_s + worker.comm_s <= sum(timing.epochs_s)
+        assert worker.update_s > 0
+        parts = worker.compute_s + worker.wait_s + worker.comm_s + worker.update_s
+        assert parts <= sum(timing.epochs_s)
+    assert timing.comm_bytes == sum(worker.comm_bytes for worker in timing.workers)
+    assert timing.update_s == pytest.approx(np.mean([worker.update_s for worker in timing.workers]))
+    assert timing.compute_s + timing.wait_s + timing.comm_s <= sum(timing.epochs_s)
     assert fitted("serial")[1].timing.limit == ""
 
 

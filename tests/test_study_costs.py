@@ -12,7 +12,7 @@ import parnet as pn
 from parnet import layers as L
 from parnet.cli import main
 from parnet.errors import DataError, HyperparameterError, ResourceError, StateError, UnknownNameError
-from parnet.executors.recording import Clock, Tape
+from parnet.executors.tapes import Clock, Tape, lines_of_plan
 from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.target import is_x86
 from parnet.plan.plan import Request, make_plan
@@ -58,7 +58,7 @@ def by_hand(plan, times):
         for s, (busy, wait) in enumerate(times):
             ring[at + BATCH_HEAD + 2 * s] = now + busy
             ring[at + BATCH_HEAD + 2 * s + 1] = now = now + busy + wait
-    tape = Tape(plan.request.purpose, plan.steps, BATCH, ring[None])
+    tape = Tape(plan.request.purpose, lines_of_plan(plan), BATCH, ring[None])
     return costs.summed("model", tape, Clock((0, 10**9), (0.0, 1.0)), plan, PEAKS)
 
 

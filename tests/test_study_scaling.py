@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import studies
@@ -18,7 +19,7 @@ from parnet.errors import (
     StateError,
     UnknownNameError,
 )
-from parnet.study import campaign, launch, machine, records, ways
+from parnet.study import campaign, design, launch, machine, records, sample, ways
 
 X, Y = studies.blobs()
 
@@ -271,3 +272,19 @@ def graph():
     model = pn.Model(inp, L.Dense(3, activation="softmax")(L.Dense(4)(inp)))
     model.compile(pn.optimizers.Adam(0.005), "sparse_categorical_crossentropy")
     return model
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="worker processes need a system with sockets that pass files")
+def test_a_parameter_server_says_what_its_workers_spent_their_time_on():
+    """By a run in this process, two workers, and Adam, whose update rides on nothing."""
+    data = {"x": X, "y": Y}
+    settings = {"warmup": 1, "epochs": 2, "seed": 0, "oversubscribe": True, "accuracy": False, "peak": False}
+    given = {"network": "mlp", "batch": 64, "rows": len(X), "base": 64}
+    point = design.Point(strategy="server", kind="ParameterServer", workers=2, options=(("threads_per_worker", 1),), **given)
+    found = sample.take(studies.small, {"optimizer": "adam"}, point, data, settings)
+    assert found["comm_bytes"] > 0 and found["update_s"] > 0
+    for run_s, wait_s, comm_s in zip(found["run_s"], found["wait_s"], found["comm_s"], strict=True):
+        assert run_s > 0 and wait_s > 0 and comm_s > 0 and wait_s + comm_s + found["update_s"] / 2 < run_s
+    single = design.Point(strategy="serial", kind="Serial", workers=1, **given)
+    alone = sample.take(studies.small, {"optimizer": "adam"}, single, data, settings)
+    assert alone["comm_bytes"] == 0 and alone["comm_s"] == [0, 0] and alone["update_s"] > 0

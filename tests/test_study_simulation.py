@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -132,6 +134,33 @@ def test_a_calibrated_simulation_comes_within_a_tenth_of_what_was_measured(topol
         steps = -(-result.point.rows // result.point.batch)
         assert outcome.step_s * steps == pytest.approx(result.epoch.value, rel=0.1)
     assert made.outcomes[-1].speedup < 256
+
+
+def recorded(batch):
+    """Number of workers -> steps that were recorded on that many, see `bench/steps.py`."""
+    runs = json.loads((Path(__file__).parent / "recorded_steps.json").read_text())["runs"]
+    return {run["workers"]: run for run in runs if run["batch"] == batch}
+
+
+def predicted(batch, workers):
+    """Seconds of a step, from how long each worker computed and what came behind; how long they waited is not told."""
+    run = recorded(batch)[workers]
+    times = np.ravel(run["compute_s"])
+    messages = 2 * math.ceil(math.log2(workers))
+    link = Link(run["behind_s"] / messages if messages else 0.0)
+    alone = run["behind_s"] if workers == 1 else 0.0
+    made = simulate(lambda share, rng: rng.choice(times), [workers], link=link, update_s=alone, topology="tree", steps=500)
+    return made.outcomes[0]
+
+
+@pytest.mark.parametrize("batch", [256, 512, 1024])
+def test_steps_of_real_workers_come_out_of_their_compute_times_and_message_costs_within_a_tenth(batch):
+    runs = recorded(batch)
+    assert sorted(runs) == [1, 2]
+    for workers, run in runs.items():
+        assert predicted(batch, workers).step_s == pytest.approx(run["step_s"], rel=0.1)
+    measured = runs[1]["step_s"] / runs[2]["step_s"]
+    assert predicted(batch, 1).step_s / predicted(batch, 2).step_s == pytest.approx(measured, rel=0.1)
 
 
 @pytest.mark.plot

@@ -12,9 +12,10 @@ from nets import Parts, digest, n1, odd
 import parnet as pn
 from parnet import viz
 from parnet.errors import DataError, FileFormatError, HyperparameterError, NonFiniteLossError, UnknownNameError
-from parnet.executors.recording import Clock, Recorder, Tape
+from parnet.executors.recording import Recorder
+from parnet.executors.tapes import WAIT, Clock, Line, Tape
 from parnet.executors.threads import ThreadsExecutor
-from parnet.io.trace_file import BATCH, RUN, WAIT, read_trace
+from parnet.io.trace_file import BATCH, RUN, read_trace
 from parnet.kernels import control
 from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.step import EVERYONE
@@ -179,11 +180,11 @@ def test_memory_is_bounded_and_the_last_batches_are_kept():
     recorder.close()
     (tape,) = recorder.tapes
     ran, stretch = 3 * (ROWS // 8), tape.part(0)
-    assert tape.batches == ran and tape.kept == 100 // len(tape.steps) < ran
+    assert tape.batches == ran and tape.kept == 100 // len(tape.lines) < ran
     assert tape.rings.nbytes < 20 * 100 + 8 * (RING_HEAD + BATCH_HEAD * tape.kept) + 128
     order = [(epoch, batch) for epoch in range(3) for batch in range(ROWS // 8)]
     assert list(zip(stretch.epoch, stretch.batch, strict=True)) == order[-tape.kept :]
-    assert (np.diff(stretch.begun) > 0).all() and (stretch.done == len(tape.steps)).all()
+    assert (np.diff(stretch.begun) > 0).all() and (stretch.done == len(tape.lines)).all()
 
 
 def test_one_thread_that_does_all_parts_is_traced_turn_by_turn(monkeypatch):
@@ -214,7 +215,7 @@ def test_ring_is_read_as_it_was_laid_down():
     ring[:3] = 2, 3, 8
     ring[RING_HEAD : RING_HEAD + 8] = [1, 2, 2, 100, 110, 115, 130, 130]  # the third batch, over the first
     ring[RING_HEAD + 8 :] = [1, 1, 2, 50, 60, 61, 70, 75]
-    stretch = Tape("train", (None, None), 32, ring[None]).part(0)
+    stretch = Tape("train", (Line("a", "forward"), Line("b", "forward")), 32, ring[None]).part(0)
     assert stretch.batch.tolist() == [1, 2] and stretch.begun.tolist() == [50, 100]
     assert stretch.ended.tolist() == [[60, 70], [110, 130]] and stretch.met.tolist() == [[61, 75], [115, 130]]
     assert stretch.starts().tolist() == [[50, 61], [100, 115]]
@@ -264,15 +265,6 @@ def test_a_place_that_cannot_be_is_refused_before_work_starts(tmp_path):
         with pytest.raises(OSError, match="fit: trace"):
             model.fit(*data(), verbose=0, trace=bad)
     assert digest(model) == before and not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("strategy", [pn.strategy.Serial(shards=2), pn.strategy.Threads(1, shards=3)])
-def test_virtual_shards_are_refused_before_training(tmp_path, strategy):
-    model = compiled()
-    before = digest(model)
-    with pytest.raises(HyperparameterError, match="take strategy='serial'"):
-        model.fit(*data(), verbose=0, strategy=strategy, trace=tmp_path / "t.json")
-    assert digest(model) == before and not list(tmp_path.iterdir()) and model.session.recorder is None
 
 
 DAMAGED = {

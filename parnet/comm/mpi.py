@@ -25,6 +25,11 @@ RANKS = "PARNET_RANKS"
 ULFM = "OMPI_MCA_mpi_ft_enable"
 #: ask for a stop after the step at hand: Ctrl-C, what `parnet launch` makes of it, the end of a batch job's time
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
+#: seconds after a run that was stopped in which this rank may hear the Ctrl-C that another one heard before
+LATE_S = 10.0
+
+#: times that a rank asks for another machine's time
+ASKED = 50
 
 #: parts of an array, one for each rank: their lengths, and where they begin
 Cut = tuple[list[int], list[int]]
@@ -47,12 +52,17 @@ def ranks_of(comm: Any = None) -> Ranks:
     return _made[handle]
 
 
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, after which all ranks have stopped behind the same step."""
+
+
 class Ranks:
     """The processes that train together; every method but `check` is collective unless it says otherwise.
 
     Attributes:
         rank, size: this one's number, and how many there are.
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
+        sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
     """
 
@@ -60,8 +70,9 @@ class Ranks:
         self._MPI = MPI
         self._comm = comm.Dup()  # so that our messages never meet the user's
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self.wait_s = self.comm_s = 0.0
+        self.reset_clocks()
         self.stop_wanted = False
+        self._late_until = 0.0
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
         if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
@@ -71,7 +82,7 @@ class Ranks:
                 "which is not the launcher's; start with that library's mpirun (--launcher), or set MPI4PY_LIBMPI"
             )
         if self.size > 1:
-            _abort_on_uncaught(MPI, comm)
+            _end_together(MPI, comm, self)
 
     @property
     def leads(self) -> bool:
@@ -79,8 +90,9 @@ class Ranks:
         return self.rank == 0
 
     def reset_clocks(self) -> None:
-        """Start counting seconds anew. Not collective."""
+        """Start counting seconds and bytes anew. Not collective."""
         self.wait_s = self.comm_s = 0.0
+        self.sent_bytes = 0
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -132,6 +144,36 @@ class Ranks:
         near.Free()
         return max(1, len(set().union(*everybody)) // len(everybody))
 
+    def clock_ahead(self) -> float:
+        """Seconds by which rank 0's `time.perf_counter` is ahead of this rank's: 0 on its machine."""
+        near = self._comm.Split_type(self._MPI.COMM_TYPE_SHARED)
+        far = [rank for rank, here in enumerate(self.all_objects(0 in near.allgather(self.rank))) if not here]
+        near.Free()
+        return self.asked_clock(far)
+
+    def asked_clock(self, far: list[int]) -> float:
+        """As `clock_ahead`, of ranks that ask rank 0 for its time: of several answers the one that came back soonest.
+
+        Source: F. Cristian, "Probabilistic clock synchronization" (1989). far: those who ask; 0 for the others.
+        """
+        looks = [(0.0, 0.0)]
+        for rank in far:
+            if self.leads:
+                for _ in range(ASKED):
+                    self._comm.recv(source=rank)
+                    self._comm.send(time.perf_counter(), rank)
+            elif rank == self.rank:
+                looks = [self._ask() for _ in range(ASKED)]
+        return min(looks)[1]
+
+    def _ask(self) -> tuple[float, float]:
+        """Seconds that the answer took, and that rank 0's clock is ahead. Not collective."""
+        before = time.perf_counter()
+        self._comm.send(None, 0)
+        there = self._comm.recv(source=0)
+        after = time.perf_counter()
+        return after - before, there - (before + after) / 2
+
     # -- numbers --------------------------------------------------------------------------------
 
     def broadcast(self, array: np.ndarray, root: int = 0) -> None:
@@ -150,6 +192,7 @@ class Ranks:
         counts = [each * (b - a) for a, b in pairwise(first)]
         places = [each * a for a in first[:-1]]
         self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
+        self.sent_bytes += counts[self.rank] * (self.size - 1)
         self.comm_s += time.perf_counter() - begun
 
     def gather_words(self, mine: np.ndarray, all_of_them: np.ndarray) -> None:
@@ -160,6 +203,7 @@ class Ranks:
         """
         begun = time.perf_counter()
         self._comm.Allgather(mine, all_of_them)
+        self.sent_bytes += mine.nbytes * (self.size - 1)
         self.wait_s += time.perf_counter() - begun
 
     def swap(self, out: np.ndarray, into: np.ndarray, sent: Cut, received: Cut) -> None:
@@ -167,6 +211,7 @@ class Ranks:
         begun = time.perf_counter()
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
         self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
+        self.sent_bytes += out.itemsize * (sum(sent[0]) - sent[0][self.rank])
         self.comm_s += time.perf_counter() - begun
 
     # -- going on without a rank ----------------------------------------------------------------
@@ -202,11 +247,18 @@ class Ranks:
 
     # -- stopping -------------------------------------------------------------------------------
 
+    def leave(self) -> None:
+        """End MPI, when all ranks do."""
+        if self.can_shrink:  # then the end of MPI waits for nobody
+            self._comm.Barrier()
+        self._MPI.Finalize()
+
     def listen(self) -> None:
         """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""
         self.stop_wanted = False
-        if self.size == 1 or self._old or threading.current_thread() is not threading.main_thread():
+        if self.size == 1 or threading.current_thread() is not threading.main_thread():
             return
+        self.stop_listening()
         for name in STOPPING:
             number = getattr(signal, name, None)
             if number is not None:
@@ -215,10 +267,24 @@ class Ranks:
     def _note(self, number: int, frame: object) -> None:
         self.stop_wanted = True
 
-    def stop_listening(self) -> None:
-        """Ctrl-C does again what it did before `listen`. Not collective."""
+    def stop_listening(self, stopped: bool = False) -> None:
+        """Ctrl-C does again what it did before `listen`. Not collective.
+
+        Args:
+            stopped: the run was. On a rank that another one has stopped, the same Ctrl-C may still come: it counts once.
+        """
+        if stopped and not self.stop_wanted:
+            self._late_until = time.monotonic() + LATE_S
+            for number in self._old:
+                signal.signal(number, self._come_late)
+            return
         while self._old:
             signal.signal(*self._old.popitem())
+
+    def _come_late(self, number: int, frame: object) -> None:
+        self.stop_listening()
+        if time.monotonic() > self._late_until:
+            signal.raise_signal(number)
 
 
 def said(error: BaseException) -> str:
@@ -231,14 +297,19 @@ def _bytes(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1).view(np.uint8)
 
 
-def _abort_on_uncaught(MPI: Any, comm: Any) -> None:
-    """An exception that nobody catches ends all ranks, also where the script was not started by `python -m mpi4py`."""
+def _end_together(MPI: Any, comm: Any, ranks: Ranks) -> None:
+    """An exception that nobody catches ends all ranks, also where the script was not started by `python -m mpi4py`: at once,
+    but after `Stopped`, which all of them have got, when each has done what its script does at its end, such as saving.
+    """
     before = sys.excepthook
 
     def hook(kind, error, trace):
         before(kind, error, trace)
         sys.stderr.flush()
-        comm.Abort(128 + signal.SIGINT if issubclass(kind, KeyboardInterrupt) else 1)
+        if issubclass(kind, Stopped):
+            ranks.leave()
+        else:
+            comm.Abort(128 + signal.SIGINT if issubclass(kind, KeyboardInterrupt) else 1)
 
     if not getattr(before, "ends_all_ranks", False):
         hook.ends_all_ranks = True  # type: ignore[attr-defined]

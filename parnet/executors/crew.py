@@ -32,6 +32,9 @@ TICK_S = 0.2
 #: seconds that a worker may take to end when told to
 END_LIMIT_S = 2.0
 
+#: stands for the answer of a worker that is lost
+LOST = object()
+
 BOOT = (
     "import json, sys; s = json.loads(sys.argv[1]); sys.path[:] = s.pop('path'); "
     "from parnet.executors.worker import main; main(s)"
@@ -40,7 +43,7 @@ BOOT = (
 BUDGETS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One worker process.
 
@@ -58,6 +61,14 @@ class Member:
     idle_s: float = 0.0
     warned: bool = False
     error: str = ""
+
+    def fileno(self) -> int:
+        """For `select`."""
+        return self.channel.fileno()
+
+    def rest(self) -> None:
+        """What it did before does not count: it is watched from now on."""
+        self.idle_s, self.ticks, self.warned = 0.0, -1, False
 
     @property
     def name(self) -> str:
@@ -172,37 +183,44 @@ class Crew:
             limit_s: seconds for all of it; by default as long as the workers work.
             on_loss: called as soon as one is lost, so that those who wait for it can be told.
         """
-        waiting, answers, lost = {m.channel.fileno(): m for m in members}, {}, []
+        waiting, answers, lost = list(members), {}, []
         until = None if limit_s is None else time.monotonic() + limit_s
         for member in members:
-            member.idle_s, member.ticks, member.warned = 0.0, -1, False
+            member.rest()
         while waiting:
-            began = time.monotonic()
-            ready, _, _ = select.select(list(waiting), [], [], TICK_S)
-            for handle in ready:
-                member = waiting[handle]
-                try:
-                    (verb, value), _ = member.channel.receive()
-                except ChannelEnded:
-                    verb, value = "lost", None
-                if verb == "error":
-                    member.error = value
-                del waiting[handle]
-                if verb in ("lost", "error"):
+            heard = self.listen(waiting)
+            for member, value in heard:
+                waiting.remove(member)
+                if value is LOST:
                     lost.append(member)
                     if on_loss:
                         on_loss(member)
                 else:
                     answers[member.number] = value
-            if ready:
-                continue
-            late = [m for m in waiting.values() if self._silent(m, min(time.monotonic() - began, 1.0))]
-            if until is not None and time.monotonic() > until:
-                late = list(waiting.values())
-            for member in late:
-                member.process.kill()  # its channel closes then, which makes it lost
+            if not heard and until is not None and time.monotonic() > until:
+                for member in waiting:
+                    member.process.kill()  # its channel closes then, which makes it lost
                 until = None
         return answers, lost
+
+    def listen(self, members: list[Member]) -> list[tuple[Member, Any]]:
+        """The answers, or LOST, of those that have one; waits a moment for the first. Gives up who is silent too long."""
+        began = time.monotonic()
+        ready, _, _ = select.select(members, [], [], TICK_S)
+        heard = []
+        for member in ready:
+            try:
+                (verb, value), _ = member.channel.receive()
+            except ChannelEnded:
+                verb, value = "lost", None
+            if verb == "error":
+                member.error = value
+            heard.append((member, LOST if verb in ("lost", "error") else value))
+        if not heard:
+            for member in members:
+                if self._silent(member, min(time.monotonic() - began, 1.0)):
+                    member.process.kill()  # its channel closes then, which makes it lost
+        return heard
 
     def _silent(self, member: Member, seconds: float) -> bool:
         """Whether a worker has been silent beyond the limit; those who wait for another still use the processor."""

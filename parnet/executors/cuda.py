@@ -22,7 +22,7 @@ import numpy as np
 
 from ..cuda import gather, runtime, table
 from ..cuda.launch import Context, Fed, Launch
-from ..errors import DeviceError, KernelError
+from ..errors import DeviceError, HyperparameterError, KernelError
 from ..kernels import control
 from ..kernels.step import Buffer, Step, row_stride
 from ..plan.layout import size_of
@@ -69,6 +69,12 @@ class CudaProgram(Program):
         self.memory.use()
         self.memory.fetch(self.arena, found, first)
         return found.reshape(rows, stride)[:, : buffer.width]
+
+    def record(self, tapes: list, kept_steps: int) -> None:
+        raise HyperparameterError(
+            "trace: expected a strategy whose steps run on processor cores, received one of a GPU; take strategy='serial', "
+            "'threads' or 'auto', or leave the trace out"
+        )
 
     def resume(self, accumulate: bool) -> None:
         self.control[:, control.ACCUMULATE] = accumulate

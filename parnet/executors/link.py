@@ -12,17 +12,17 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels import control, library
-from ..kernels.step import TABLE_ROW, Buffer, row_stride
+from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
+from ..server.machine import Tally
 from .memory import Store, aligned_zeros
 from .pace import Pace
+from .tapes import Line, Tape, lines_of_plan, new_rings, room_for
 
 if TYPE_CHECKING:
     from .base import Feed
 
-#: elements of each part's scratch memory; the largest user is batch normalisation (4 x 512)
-SCRATCH = 4096
 #: words of the barrier's state, with the stop flag on a cache line of its own
 BARRIER_WORDS, STOP_WORD = 32, 24
 
@@ -53,6 +53,8 @@ class Program:
         spans: phases -> run of steps, filled as they are asked for.
         vectors: the store's, as the tables address them; held, so that they outlive whatever the store gets instead.
         runs_on: what its owner finds its executor by.
+        missed: rows of the feed's batches so far that nobody computed.
+        tally: what a parameter server has counted, where it decides who goes when.
         paces: run of steps -> whether threads pay for it, see `pace.py`.
     """
 
@@ -67,6 +69,8 @@ class Program:
     spans: dict[tuple[str, ...], tuple[int, int]]
     vectors: tuple[np.ndarray, ...]
     runs_on: Any = None
+    missed: int = 0
+    tally: Tally | None = None
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
@@ -101,6 +105,23 @@ class Program:
     def undone(self) -> int:
         """Batches that `run` has done, but whose updates the weights no longer hold after a failure."""
         return 0
+
+    def lines(self) -> tuple[Line, ...]:
+        """What a recorded batch is made of."""
+        return lines_of_plan(self.plan)
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        """Have the next runs recorded, so many steps of them. tapes: where new ones are put."""
+        if self.control[0, control.TRACE]:
+            return
+        lines, parts, request = self.lines(), len(self.control), self.plan.request
+        rings = new_rings(room_for(kept_steps, len(lines), parts), len(lines), parts)
+        self.control[:, control.TRACE] = [ring.ctypes.data for ring in rings]
+        tapes.append(Tape(request.purpose, lines, request.batch, rings))
+
+    def stop_recording(self) -> None:
+        """Record no more."""
+        self.control[:, control.TRACE] = 0
 
     def resume(self, accumulate: bool) -> None:
         """Ready for further phases of the batch that was fed last, whatever its loss was."""
@@ -159,7 +180,7 @@ def make_control(batch: int, scratch: np.ndarray, words: np.ndarray | None = Non
     parts = len(scratch)
     if words is None:
         words = aligned_zeros(parts * control.WIDTH, np.int64).reshape(parts, control.WIDTH)
-    words[:, control.BATCH] = batch
+    words[:, control.BATCH], words[:, control.TRACE] = batch, 0
     for part in range(parts):
         words[part, control.SCRATCH] = scratch[part].ctypes.data
     return words

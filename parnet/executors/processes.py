@@ -7,9 +7,6 @@ again from there by those who are left or put in its place; the arithmetic is th
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
 import time
 import weakref
 from dataclasses import dataclass, field, replace
@@ -22,9 +19,11 @@ from ..kernels.entries import SPINS
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
 from .crew import Crew, Limits, Member, lost_error
+from .interrupts import one_interrupt
 from .link import Program
 from .memory import Store
 from .remote import VECTORS, RemoteProgram, bare_plan
+from .remote_rings import RemoteRings
 from .shards import Common, Place
 from .shared import Shared
 from .worker import Ref, Report, Setup
@@ -84,6 +83,7 @@ class ProcessesExecutor(Executor):
         self._setups: dict[int, tuple[Plan, dict, dict, list[Ref]]] = {}
         self._feeds: dict[int, tuple[RemoteProgram, Feed]] = {}
         self.shared = Shared(self.crew.tell)
+        self.rings = RemoteRings(self.shared, self.crew)
         self._kernels: set[tuple[str, str]] = set()
         self._numbers = 0
         self._gone: list[int] = []
@@ -101,16 +101,13 @@ class ProcessesExecutor(Executor):
         key, self._numbers = self._numbers, self._numbers + 1
         self._behind = True
         vectors = {name: self.shared.vector(store, name) for name in VECTORS}
-        common = {}
-        if plan.request.shards > 1:
-            for name, (shape, dtype) in Common.sizes(plan, len(store.parameters)).items():
-                common[name] = self.shared.array(shape, dtype, "parameter server: gradients")
+        common = self._common(plan, store)
         words = [
             self.shared.array((self.threads, control.WIDTH), "int64", "parameter server")
             for _ in range(self.conduct.workers)
         ]
         self._setups[key] = (bare, vectors, common, words)
-        program = RemoteProgram(self, key, plan, store, [self.shared.view(ref) for ref in words])
+        program = self._program(key, plan, store)
         self._store = store
         for one in self._plans(bare):  # compiled here, once, before any worker wants them
             for step in one.steps:
@@ -119,6 +116,16 @@ class ProcessesExecutor(Executor):
         self._send_program(key, self.crew.members)
         weakref.finalize(program, self._gone.append, key)
         return program
+
+    def _common(self, plan: Plan, store: Store) -> dict[str, Ref]:
+        """What the workers share, by name."""
+        if plan.request.shards == 1:
+            return {}
+        sizes = Common.sizes(plan, len(store.parameters)).items()
+        return {name: self.shared.array(*size, "parameter server: gradients") for name, size in sizes}
+
+    def _program(self, key: int, plan: Plan, store: Store) -> RemoteProgram:
+        return RemoteProgram(self, key, plan, store, [self.shared.view(ref) for ref in self._setups[key][3]])
 
     @staticmethod
     def _plans(plan: Plan) -> list[Plan]:
@@ -159,16 +166,20 @@ class ProcessesExecutor(Executor):
 
     def _send_program(self, key: int, members: list[Member]) -> None:
         plan, vectors, common, words = self._setups[key]
-        wanted = {(step.kernel, plan.request.dtype) for one in self._plans(plan) for step in one.steps}
-        if fresh := wanted - self._kernels:
-            self._kernels |= fresh
-            self.crew.tell("kernels", {one: library.object_code(*one) for one in fresh})
+        self._send_kernels(plan)
         crew = self.crew.members
         for place, member in enumerate(crew):
             if member in members:
                 where = Place(place, len(crew), 0 if self.conduct.crowded else SPINS)
                 setup = Setup(key, plan, vectors, common, words[member.number], where)
                 self.crew.tell("program", setup, to=[member])
+        self.rings.send(key, members)
+
+    def _send_kernels(self, plan: Plan) -> None:
+        wanted = {(step.kernel, plan.request.dtype) for one in self._plans(plan) for step in one.steps}
+        if fresh := wanted - self._kernels:
+            self._kernels |= fresh
+            self.crew.tell("kernels", {one: library.object_code(*one) for one in fresh})
 
     # -- feeds ----------------------------------------------------------------------------------
 
@@ -199,6 +210,7 @@ class ProcessesExecutor(Executor):
         arrays["out"] = tuple(self._outputs(program, feed)) or None
         none = np.zeros(0)
         bare = replace(feed, x=None, y=None, weight=None, order=None, out=None, rates=None, sums=none, losses=none)
+        bare.unchanged = None  # it may be the samples themselves
         self.crew.tell("feed", program.key, bare, arrays, to=members)
 
     def _outputs(self, program: RemoteProgram, feed: Feed) -> list[Ref]:
@@ -225,7 +237,7 @@ class ProcessesExecutor(Executor):
         if feed.rates is not None and feed.rates.size:  # a callback may have set them
             self._fed(program, "rates", feed.rates)[first:last] = feed.rates[first:last]
         self._be_safe(program, feed, first)
-        with _one_interrupt():
+        with one_interrupt():
             try:
                 self._run(program, first, last, steps or program.span(()))
             except BaseException:
@@ -280,11 +292,11 @@ class ProcessesExecutor(Executor):
             raise error
         self.restarts += len(lost)
         if self.restarts > conduct.restarts:
-            raise _with_note(error, f"{conduct.restarts} workers have been lost before; that is enough")
+            raise with_note(error, f"{conduct.restarts} workers have been lost before; that is enough")
         if conduct.on_failure == "shrink" and not self.crew.members:
-            raise _with_note(error, "no worker is left")
-        goes_on = _goes_on(conduct.on_failure, len(self.crew.members))
-        warn(f"{str(error).splitlines()[0]}; {goes_on} from step {safe.batch + 1}")
+            raise with_note(error, "no worker is left")
+        how = goes_on(conduct.on_failure, len(self.crew.members))
+        warn(f"{str(error).splitlines()[0]}; {how} from step {safe.batch + 1}")
         if conduct.on_failure == "restart":
             self._begin([m.number for m in lost])
         for key in self._setups:
@@ -348,42 +360,19 @@ class ProcessesExecutor(Executor):
         self.crew.close()
         self.shared.close()
         self._setups.clear()
+        self.rings.clear()
         self._feeds.clear()
         self._kernels.clear()
         self._behind = True
 
 
-def _goes_on(how: str, left: int) -> str:
+def goes_on(how: str, left: int) -> str:
     return "it is replaced, and training goes on" if how == "restart" else f"training goes on with {left}"
 
 
-def _with_note(error: WorkerLostError, note: str) -> WorkerLostError:
+def with_note(error: WorkerLostError, note: str) -> WorkerLostError:
     """The same error with a reason why it is raised after all."""
     head, newline, rest = str(error).partition("\n")
     result = WorkerLostError(f"{head}; {note}{newline}{rest}")
     result.worker, result.pid = error.worker, error.pid
     return result
-
-
-@contextlib.contextmanager
-def _one_interrupt():
-    """The first Ctrl-C is heard when the run is over, the second at once."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not (
-        signal.default_int_handler
-    ):
-        yield
-        return
-    heard = []
-
-    def hear(number, frame):
-        heard.append(number)
-        if len(heard) > 1:
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, hear)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    if heard:
-        raise KeyboardInterrupt

@@ -20,10 +20,19 @@ from ..kernels.step import TABLE_ROW
 from ..plan.plan import Plan
 from ..plan.schedule import NO_BARRIER
 from .memory import Store, aligned_zeros
+from .outline import BETWEEN, Passage
+from .serial import native
 from .shards import Common, Place, ShardedProgram
+from .tapes import FOLD, SEND, WAIT, WAIT_RANKS, Line, Tape, lines_of_script
 
 #: ranges of the gradient begin at multiples of so many numbers: whole cache lines
 GRAIN = 64
+
+
+#: what ranks do between two stretches, as a trace names it
+TELL, SHOW = Line("meet", "loss", wait=WAIT_RANKS), Line("show statistics", SEND)
+SWAP, ADD, SHARE = Line("send gradients", SEND), Line("fold", FOLD), Line("gather gradients", SEND)
+OUTPUTS = Line("gather outputs", SEND)
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,7 @@ class Stretch:
         first, last: entries of the script.
         shown: buffers that the shards leave for each other in it: (first number, numbers a shard).
         sums: what follows reads the losses of all shards. gradients: it reads the whole gradient.
+        line: of a recorded batch, that the messages behind it begin with.
     """
 
     first: int
@@ -41,6 +51,16 @@ class Stretch:
     shown: tuple[tuple[int, int], ...] = ()
     sums: bool = False
     gradients: bool = False
+    line: int = 0
+
+    @property
+    def messages(self) -> tuple[Line, ...]:
+        """What is done behind it, in its order."""
+        return (
+            *((TELL,) if self.sums else ()),
+            *((SHOW,) * len(self.shown)),
+            *((SWAP, ADD, SHARE) if self.gradients else ()),
+        )
 
 
 class Ranges:
@@ -86,6 +106,7 @@ class RankProgram(ShardedProgram):
 
     def __init__(self, plan: Plan, store: Store, rank: int, size: int):
         self._plan, self.runs_on = plan, None
+        self._recorded: tuple[Line, ...] = ()
         self._cut(rank, size, store)
 
     def cut_anew(self, rank: int, size: int) -> None:
@@ -144,32 +165,42 @@ class RankProgram(ShardedProgram):
             self._script(steps)
         return self._stretches[steps]
 
-    def _entries(self, part: int, first: int, last: int) -> list[list[int]]:
-        """The script of one part without the meetings; the adding up of gradients put in before they are sent."""
-        groups: list[list[list[int]]] = [[]]
-        for entry in super()._entries(part, first, last):
-            if entry[0] == entries.MEET:
+    def _outline(self, first: int, last: int) -> list[Passage]:
+        """The script without the meetings, and what is done between its stretches; the adding up of gradients put in before
+        they are sent."""
+        groups: list[list[Passage]] = [[]]
+        for passage in super()._outline(first, last):
+            if passage.kind == entries.MEET:
                 groups.append([])
             else:
-                groups[-1].append(entry)
+                groups[-1].append(passage)
         cuts = [first, *[m for m in self.plan.meetings if first < m < last], last]
         backward = any(step.phase == "backward" for step in self.plan.steps[first:last])
-        script: list[list[int]] = []
+        result: list[Passage] = []
         found: list[Stretch] = []
+        begin = line = 0
         for k, group in enumerate(groups):
-            kinds = {entry[0] for entry in group}
-            coming = {entry[0] for entry in groups[k + 1]} if k + 1 < len(groups) else set()
+            kinds = {passage.kind for passage in group}
+            coming = {passage.kind for passage in groups[k + 1]} if k + 1 < len(groups) else set()
             gradients = backward and entries.COMPUTE in kinds and entries.COMPUTE not in coming and bool(coming)
             if gradients and len(self._folds):
-                fold = [entries.APPLY, self._folds.ctypes.data, len(self._folds), self.out.ctypes.data, -1]
-                group = [*group, [entries.MEET], fold]
+                group = [*group, Passage(entries.MEET), Passage(entries.APPLY, 0, len(self._folds), own=True)]
             shown = self._shown(*cuts[k : k + 2]) if entries.COMPUTE in kinds else ()
             if group:
-                begin = len(script)
-                script += [[*entry, *[0] * (entries.ENTRY - len(entry))] for entry in group]
-                found.append(Stretch(begin, len(script), shown, entries.TALLY in coming, gradients))
+                line += sum(passage.lines for passage in group)
+                stretch = Stretch(begin, begin + len(group), shown, entries.TALLY in coming, gradients, line)
+                begin, line = stretch.last, line + len(stretch.messages)
+                found.append(stretch)
+                result += [*group, *[Passage(BETWEEN)] * len(stretch.messages)]
+        if self.plan.request.purpose == "predict":
+            result.append(Passage(BETWEEN))
         self._stretches[first, last] = found
-        return script
+        return result
+
+    def _entry(self, passage: Passage, part: int) -> list[int]:
+        if passage.own:
+            return [entries.APPLY, self._folds.ctypes.data, len(self._folds), self.out.ctypes.data, -1]
+        return super()._entry(passage, part)
 
     def _shown(self, first: int, last: int) -> tuple[tuple[int, int], ...]:
         """What the steps first..last leave in the region "exchange"."""
@@ -179,6 +210,32 @@ class RankProgram(ShardedProgram):
                 if access.writes and access.buffer.region == "exchange":
                     left[access.buffer.name] = access.buffer
         return tuple((self.plan.places[name], buffer.shape[1]) for name, buffer in left.items())
+
+    def lines(self) -> tuple[Line, ...]:
+        steps = 0, len(self.plan.steps)
+        passages = self._outline(*steps)
+        between = [message for stretch in self._stretches[steps] for message in stretch.messages] + [OUTPUTS]
+        named = iter(between)
+        groups = [[next(named)] if p.kind == BETWEEN else lines_of_script(self.plan, [p], WAIT) for p in passages]
+        return tuple(line for group in groups for line in group)
+
+    @property
+    def last_line(self) -> int:
+        """Of a recorded batch."""
+        return len(self._recorded) - 1
+
+    def mark(self, line: int) -> int:
+        """What is done outside of native code, that line of a recorded batch, is done. Returns the next line."""
+        if self.control[0, control.TRACE]:
+            parts = len(self.control)
+            self._stamp_op[parts:] = line, self._recorded[line].wait == WAIT_RANKS
+            self._stamp(self._stamp_op.ctypes.data, None, None, 0, parts)
+        return line + 1
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        super().record(tapes, kept_steps)
+        self._recorded, self._stamp = self.lines(), native("loop.stamp")
+        self._stamp_op = np.array([*self.addresses.control, 0, 0], np.int64)
 
     def run_stretch(self, steps: tuple[int, int], stretch: Stretch) -> None:
         """The next run of this program's `job` is that stretch of the script of those steps."""

@@ -6,7 +6,7 @@ what the next one reads. Must not know: models, training.
 
 from __future__ import annotations
 
-from ..comm.mpi import Ranks
+from ..comm.mpi import Ranks, Stopped
 from ..comm.tree import share_of
 from ..errors import RankError, warn
 from ..kernels import control
@@ -55,7 +55,7 @@ class RanksExecutor(Executor):
         return self.ranks.rank, self.ranks.size
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
-        """Raises KeyboardInterrupt on all ranks after the same batch, where one of them was asked to stop."""
+        """Raises Stopped, a KeyboardInterrupt, on all ranks after the same batch, where one of them was asked to stop."""
         if not isinstance(program, RankProgram):
             self.inner.run(program, first, last, steps)
             return
@@ -73,7 +73,7 @@ class RanksExecutor(Executor):
                 return
             self._done += 1
             if stop:
-                raise KeyboardInterrupt
+                raise Stopped("all ranks stop behind the same step")
 
     def _run_batch(self, program: RankProgram, batch: int, span: tuple[int, int]) -> bool:
         """One batch, in stretches. Returns whether some rank was asked to stop."""
@@ -86,6 +86,7 @@ class RanksExecutor(Executor):
             stop |= self._exchange(program, stretch, batch)
         if program.plan.request.purpose == "predict":
             self._gather_outputs(program, batch)
+            program.mark(program.last_line)
         return stop
 
     def _go_on_without(self, program: RankProgram) -> None:
@@ -112,27 +113,32 @@ class RanksExecutor(Executor):
 
     def _exchange(self, program: RankProgram, stretch: Stretch, batch: int) -> bool:
         """What the next stretch reads. Returns whether some rank was asked to stop."""
-        ranks, common, stop = self.ranks, program.common, False
+        ranks, common, stop, line = self.ranks, program.common, False, stretch.line
         if stretch.sums:
             program.tell(batch, ranks.stop_wanted)
             ranks.gather_words(*program.words)
             stop = program.hear(batch)
+            line = program.mark(line)
         for first, width in stretch.shown:
             shards = common.exchange[first : first + program.plan.request.shards * width].reshape(-1, width)
             ranks.gather_rows(shards, program.owners)
+            line = program.mark(line)
         if stretch.gradients:
-            self._fold(program, batch)
+            self._fold(program, batch, line)
         return stop
 
-    def _fold(self, program: RankProgram, batch: int) -> None:
-        """The whole gradient, on every rank."""
+    def _fold(self, program: RankProgram, batch: int, line: int) -> None:
+        """The whole gradient, on every rank. line: of a recorded batch, that this begins with."""
         ranges, ranks, gradient = program.ranges, self.ranks, program.store.gradients
         ranks.swap(program.out, program.into, ranges.sent, ranges.received)
+        line = program.mark(line)
         before = gradient.copy() if program.accumulates() else None
         program.add_up(batch, gradient[ranges.ends[ranks.rank] : ranges.ends[ranks.rank + 1]])
+        line = program.mark(line)
         ranks.gather_rows(gradient, ranges.ends)
         if before is not None:
             gradient += before
+        program.mark(line)
 
     def _gather_outputs(self, program: RankProgram, batch: int) -> None:
         """The rows that each rank predicted of a batch."""

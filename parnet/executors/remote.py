@@ -15,6 +15,10 @@ from ..kernels.step import Buffer
 from ..plan.plan import Plan
 from .link import Program
 from .memory import Store
+from .outline import outline
+from .remote_rings import Recorded
+from .shards import Place
+from .tapes import WAIT, WAIT_WORKERS, Line, Tape, lines_of_plan, lines_of_script
 
 if TYPE_CHECKING:
     from .processes import ProcessesExecutor
@@ -63,6 +67,21 @@ class RemoteProgram(Program):
 
     def stopped(self) -> bool:
         return any(self.flags)
+
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        request = self.plan.request
+        self.executor.rings.record(self.key, Recorded(request.purpose, request.batch, self.lines_at, tapes, kept_steps))
+
+    def lines_at(self, place: Place) -> tuple[Line, ...]:
+        """What a recorded batch of the worker at that place is made of."""
+        plan = self.plan
+        if plan.request.shards == 1:
+            return lines_of_plan(plan)
+        passages = outline(plan, place.shards(plan.request.shards), 0, len(plan.steps))
+        return lines_of_script(plan, passages, WAIT_WORKERS if place.workers > 1 else WAIT)
+
+    def stop_recording(self) -> None:
+        self.executor.rings.stop(self.key)
 
     def resume(self, accumulate: bool) -> None:
         self.flags = []

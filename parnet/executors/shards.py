@@ -17,6 +17,8 @@ from ..kernels.step import TABLE_ROW, Buffer
 from ..plan.plan import Plan
 from .link import BARRIER_WORDS, STOP_WORD, Addresses, Program, make_arena, make_control, make_scratch, make_tables, view_of
 from .memory import Store, aligned_zeros
+from .outline import BETWEEN, Passage, outline
+from .tapes import WAIT, WAIT_WORKERS, Line, lines_of_script
 
 if TYPE_CHECKING:
     from .base import Feed
@@ -155,7 +157,7 @@ class ShardedProgram(Program):
         self.resume(feed.accumulate)
 
     def resume(self, accumulate: bool) -> None:
-        self.control[:, control.APPLIED] = 0
+        self.control[:, [control.APPLIED, control.UPDATED]] = 0
         self.control[:, control.ACCUMULATE] = 0  # a shard's gradient is its own; what is added up is their sum
         self.header[entries.H_ACCUMULATE] = accumulate
         self.barrier[STOP_WORD] = 0
@@ -183,39 +185,33 @@ class ShardedProgram(Program):
             found = self._scripts[steps] = np.array(parts, np.int64).reshape(len(parts), -1, entries.ENTRY)
         return found
 
+    def _outline(self, first: int, last: int) -> list[Passage]:
+        """What the script says for the steps first..last."""
+        return outline(self.plan, self.shards, first, last)
+
     def _entries(self, part: int, first: int, last: int) -> list[list[int]]:
         """One part's entries for the steps first..last."""
-        plan = self.plan
-        result: list[list[int]] = []
-        cuts = [m for m in plan.meetings if first < m < last]
-        phases = {step.phase for step in plan.steps[first:last]}
-        for index, (begin, end) in enumerate(zip([first, *cuts], [*cuts, last], strict=True)):
-            result += [[entries.MEET]] if index else []
-            for number, shard in self.shards.items() if end > begin else ():
-                result.append(
-                    _entry(
-                        entries.COMPUTE, shard.tables[part, begin:end], shard.arena, number, "loss" in phases and not index
-                    )
-                )
-        met = False
-        if "loss" in phases:
-            result += [[entries.MEET], [entries.TALLY]]
-            met = True
-        if plan.after is not None and (span := self._after(phases)) != (0, 0):
-            result += [] if met else [[entries.MEET]]
-            result.append(_entry(entries.APPLY, self.tables[part, span[0] : span[1]], self.common.after, -1))
-            result.append([entries.MEET])
-        return [[*entry, *[0] * (entries.ENTRY - len(entry))] for entry in result]
+        result, line = [], 0
+        for passage in self._outline(first, last):
+            if passage.kind != BETWEEN:
+                entry = self._entry(passage, part)
+                result.append([*entry, *[0] * (entries.ENTRY - len(entry))])
+                result[-1][entries.E_LINE] = line
+            line += passage.lines
+        return result
 
-    def _after(self, phases: set[str]) -> tuple[int, int]:
-        """The run of steps that come once a batch behind those phases."""
-        if self.after is None:
-            return 0, 0
-        if self.plan.request.purpose == "update":
-            return self.after.span("update")
-        if self.plan.request.purpose == "train" and "backward" in phases:
-            phases = phases | {"update"}
-        return self.after.span(*phases)
+    def _entry(self, passage: Passage, part: int) -> list[int]:
+        begin, end = passage.first, passage.last
+        if passage.kind == entries.COMPUTE:
+            shard = self.shards[passage.shard]
+            return _words(passage, shard.tables[part, begin:end], shard.arena)
+        if passage.kind == entries.APPLY:
+            return _words(passage, self.tables[part, begin:end], self.common.after)
+        return [passage.kind]
+
+    def lines(self) -> tuple[Line, ...]:
+        passages = self._outline(0, len(self.plan.steps))
+        return lines_of_script(self.plan, passages, WAIT_WORKERS if self.place.workers > 1 else WAIT)
 
     # -- looking in -----------------------------------------------------------------------------
 
@@ -229,8 +225,10 @@ class ShardedProgram(Program):
         return result
 
 
-def _entry(kind: int, table: np.ndarray, memory: np.ndarray, shard: int, fresh: bool = False) -> list[int]:
-    return [kind, table.ctypes.data, table.shape[0], memory.ctypes.data, shard, int(fresh)]
+def _words(passage: Passage, table: np.ndarray, memory: np.ndarray) -> list[int]:
+    """The entry of a table."""
+    where = table.ctypes.data, table.shape[0], memory.ctypes.data
+    return [passage.kind, *where, passage.shard, int(passage.flag)]
 
 
 def _whole(plan: Plan) -> int:

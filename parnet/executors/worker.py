@@ -23,14 +23,18 @@ import numpy as np
 
 from ..comm.blocks import Block
 from ..comm.channel import Channel, ChannelEnded
+from ..errors import StateError
 from ..kernels import library
+from ..kernels.control import TRACE
 from ..plan.plan import Plan
+from ..server.work import Task
 from . import faults
 from .base import Executor, Feed
 from .link import STOP_WORD, Program, link
-from .memory import Store
+from .memory import Store, aligned_zeros
 from .serial import SerialExecutor
 from .shards import Common, Place, link_shards
+from .solo import Answer, SoloProgram, added
 from .threads import ThreadsExecutor
 
 PR_SET_PDEATHSIG = 1
@@ -68,6 +72,26 @@ class Setup:
     common: dict[str, Ref]
     words: Ref
     place: Place
+
+
+@dataclass(frozen=True)
+class SoloSetup:
+    """Everything about a program that a worker runs at its own pace.
+
+    Attributes:
+        key, plan, words: as of `Setup`.
+        vectors: the store's, by name, as this worker sees them; gradients are its own.
+        gradient, exchange: where it leaves what the server reads.
+        updates: it updates its parameters by itself.
+    """
+
+    key: int
+    plan: Plan
+    vectors: dict[str, Ref]
+    gradient: Ref
+    exchange: Ref
+    words: Ref
+    updates: bool
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,28 @@ class Worker:
         else:
             self.programs[setup.key] = link(setup.plan, store, self._vector(setup.words))
 
+    def on_solo(self, setup: SoloSetup) -> None:
+        """A plan to be run later, batch by batch."""
+        dtype, vectors = setup.plan.request.dtype, {name: self._vector(ref) for name, ref in setup.vectors.items()}
+        own = aligned_zeros(len(vectors["parameters"]) if setup.updates else 0, dtype)
+        room = self._vector(setup.gradient), self._vector(setup.exchange), setup.updates, self._vector(setup.words)
+        self.programs[setup.key] = SoloProgram(setup.plan, Store(dtype, gradients=own, **vectors), *room)
+
+    def on_task(self, key: int, task: Task) -> None:
+        """Some batches at this worker's own pace, then what came of them."""
+        program = self.programs[key]
+        if not isinstance(program, SoloProgram):
+            raise StateError("worker: expected a program of its own")
+        answers: list[Answer] = []
+        for batch in range(task.first, task.last):
+            faults.before(self, program, batch, task.shard)
+            answers.append(program.compute(self.executor, batch, task.shard))
+            faults.behind(self, program, batch)
+            if answers[-1].stopped:
+                break
+        self.channel.send(("done", added(answers)))
+        faults.strike("pushed", self.number, task.last - 1)
+
     def _vector(self, ref: Ref) -> np.ndarray:
         return self.blocks[ref.block].array(ref.shape, ref.dtype)
 
@@ -162,10 +208,15 @@ class Worker:
         """Further phases of the batch at hand."""
         self.programs[key].resume(accumulate)
 
+    def on_record(self, key: int, ref: Ref | None) -> None:
+        """Put time stamps of the next runs of a program there, or nowhere."""
+        program, rings = self.programs[key], self.array(ref)
+        program.control[:, TRACE] = 0 if rings is None else [ring.ctypes.data for ring in rings]
+
     def on_run(self, key: int, first: int, last: int, steps: tuple[int, int]) -> None:
         """Batches first..last, then a report."""
         program = self.programs[key]
-        faults.run(self, program, first, last, steps)
+        first = faults.run(self, program, first, last, steps)
         self.executor.run(program, first, last, steps)
         ended = self.executor.ended
         if ended:

@@ -60,10 +60,10 @@ MORE_X, MORE_Y, MORE_OUT = 20, 27, 34
 
 #: of a batch in virtual shards: rows of the whole batch (0: ROWS), the shard at hand, and how many shards there are
 WHOLE, SHARD, SHARDS = 41, 42, 43
-#: cycles this part spent folding gradients and updating weights, where that is measured
-APPLIED = 44
+#: cycles this part spent folding gradients, and updating weights, where that is measured
+APPLIED, UPDATED = 44, 45
 #: address of this part's ring of time stamps, int64, where a recording runs, else 0; see `tracing.py`
-TRACE = 45
+TRACE = 46
 #: words before the stamps in a ring, and before those of each of its batches
 RING_HEAD, BATCH_HEAD = 8, 4
 

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 from .control import ROWS, SCRATCH
 from .declare import device, kernel
-from .gathered import NO_FLOOR, gather_columns, panel_of
+from .gathered import NO_FLOOR, gather_columns
 from .intrinsics import address_of, at, float_word, int64_at, like, pointer_at, square_root
 from .product import turn
-from .share import columns, cut, pixels_of, stride_of
-from .step import COLUMNS, high, low
+from .share import cut, panel_of, pixels_of, stride_of
+from .step import PANELS, high, low
 from .window import PLAIN, SCALED, SCALED_AND_ADDED
 
 #: operand bits of `forward`: what is done to a finished sum
@@ -32,8 +32,8 @@ upper, lower = device(high), device(low)
 @device
 def owned(share, images, pixels, width, part, parts):
     """What a part owns of images: first pixel, last pixel, first channel, last channel."""
-    if share == COLUMNS:
-        first, last = columns(width, part, parts)
+    if share == PANELS:
+        first, last = cut(width, panel_of(width), part, parts)
         return 0, images * pixels, first, last
     first, last = pixels_of(images, pixels, width, part, parts)
     return first, last, 0, width

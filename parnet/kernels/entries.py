@@ -11,8 +11,9 @@ Plain numbers; executors write them, `script.py` reads them. Must not know: Numb
 from __future__ import annotations
 
 COMPUTE, MEET, TALLY, APPLY = 1, 2, 3, 4
-#: words of an entry: kind, table, steps, memory, shard, whether the shard's sums start from zero here
-ENTRY = 8
+#: words of an entry: kind, table, steps, memory, shard, a flag, and the place of its first stamp in a recorded batch, see
+#: `tracing.py`. The flag of COMPUTE: the shard's sums start from zero here; of APPLY: its time counts as the update's.
+ENTRY, E_LINE = 8, 6
 
 #: shards, and float64 sums that each has
 H_SHARDS, H_WIDTH = 0, 1

@@ -15,6 +15,7 @@ from .share import TILE_ROWS, cut, rectangle, span, stride_of
 
 AHEAD = 16  # rows
 CACHE_LINE = 64  # bytes
+ASKED_LINES = 8  # of a row, the processor goes on by itself: 14.8 us for 32 rows of 784 float32, 16.9 with all 49 lines
 
 
 @device
@@ -34,11 +35,11 @@ def source_row(ctl, i):
 
 @device
 def ask_ahead(ctl, data, width, c0, c1, line, i):
-    """Prefetch the columns c0:c1 of the row that will be gathered AHEAD rows later."""
+    """Prefetch the first lines of columns c0:c1 of the row that will be gathered AHEAD rows later."""
     place = ctl[FIRST] + i + AHEAD
     if ctl[ORDER] and place < ctl[TOTAL]:
         row = at(data, int64_at(ctl[ORDER])[place] * width)
-        for c in range(c0, c1, line):
+        for c in range(c0, min(c1, c0 + ASKED_LINES * line), line):
             prefetch(row, c)
 
 

@@ -11,8 +11,7 @@ import math
 from .declare import device
 from .intrinsics import at, lanes, like
 from .product import MASK_ALWAYS
-from .share import TILE_ROWS, TILE_VECTORS, stride_of
-from .step import window_panel
+from .share import TILE_ROWS, TILE_VECTORS, panel_of, stride_of
 from .target import vector_registers
 from .tile import CONTINUE, STORE
 from .window import PLAIN, make_gathered
@@ -29,13 +28,12 @@ DEPTH = 768
 #: weights of more numbers do not stay in a core's own cache
 FAR = 100_000
 NO_FLOOR = -math.inf
-panel_of = device(window_panel)
 
 
 # fmt: off
 @device
 def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, ending, scale, shift,
-                other, floor, ahead):
+                other, floor, ahead, soon):
     """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
@@ -43,28 +41,28 @@ def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, 
     if MASK_ALWAYS or tail < width:
         if vectors == 4:
             masked_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                     other, floor, ahead)
+                     other, floor, ahead, soon)
         elif vectors == 3:
             masked_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                     other, floor, ahead)
+                     other, floor, ahead, soon)
         elif vectors == 2:
             masked_2(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                     other, floor, ahead)
+                     other, floor, ahead, soon)
         else:
             masked_1(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                     other, floor, ahead)
+                     other, floor, ahead, soon)
     elif vectors == 4:
         gathered_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                   other, floor, ahead)
+                   other, floor, ahead, soon)
     elif vectors == 3:
         gathered_3(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                   other, floor, ahead)
+                   other, floor, ahead, soon)
     elif vectors == 2:
         gathered_2(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                   other, floor, ahead)
+                   other, floor, ahead, soon)
     else:
         gathered_1(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-                   other, floor, ahead)
+                   other, floor, ahead, soon)
 # fmt: on
 
 
@@ -78,8 +76,8 @@ def tile_shape(b_k, run):
 def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
 
-    far: the weights come from far away: each of the first four tiles asks for a quarter of the next block, which lies
-    right behind this one.
+    far: the weights come from far away: four of the tiles ask for a quarter each of the next block, which lies right
+    behind this one.
     """
     per = max(1, DEPTH // depth)
     span, step = tile_shape(b_k, lanes(c))
@@ -95,12 +93,15 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
             for j in range(0, wide, span):
                 now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
                 high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
+                turns = max(1, (rows + high - 1) // high // 4)  # of the tiles between two that ask
                 for i in range(0, rows, high):
                     words, spots, left = at(table, i * pitch + first), at(places, i), min(high, rows - i)
-                    ahead = near + min(3 * lanes(c), i // high * lanes(c)) if far else 0
+                    soon = words[high * pitch] if taps == 1 and i + high < rows else words[0]
+                    turn = i // high
+                    ahead = near + turn // turns * lanes(c) if far and turn % turns == 0 and turn < 4 * turns else 0
                     gather_tile(
                         some, deep, k, words, pitch, spots, at(shifts, first), b_at, b_k, c_at, left, now, mode, end, by,
-                        plus, other_at, low_end, ahead,
+                        plus, other_at, low_end, ahead, soon,
                     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ a sample without that and 4 with it. Must not know: what the kernels compute.
 from __future__ import annotations
 
 from .barrier import barrier
-from .control import BATCH, CYCLES, FIRST, ROWS, STEP, STOP, TOTAL, TRACE, WAITED
+from .control import BATCH, CYCLES, FIRST, ROWS, SHARDS, STEP, STOP, TOTAL, TRACE, WAITED, WHOLE
 from .declare import device, kernel
+from .entries import H_SHARDS, H_WORDS
 from .intrinsics import (
     at,
     atomic_add,
@@ -27,9 +28,10 @@ from .intrinsics import (
     pause,
     set_float_mode,
 )
-from .script import run_script, run_steps
+from .script import run_entries, run_steps
 from .step import EVERYONE, TABLE_ROW
-from .tracing import open_record, record_turn, traced_steps
+from .traced_script import stamps_of, traced_entries
+from .tracing import open_record, record_of, record_turn, traced_steps
 
 #: bits of x86's control word: denormal results become 0 (flush to zero), denormal operands are read as 0
 FLUSH = 1 << 15 | 1 << 6
@@ -46,6 +48,28 @@ def run_batches(op, ctl, part, parts):
 
 
 @device
+def run_script(op, ctl, part, parts):
+    """Batch after batch of a script.   op: script, entries, first batch, last batch, barrier state, header."""
+    header, state, begun, ended = int64_at(op[5]), int64_at(op[4]), cycles(), 0
+    ctl[SHARDS] = header[H_SHARDS]
+    for batch in range(op[2], op[3]):
+        ctl[STEP] = batch
+        ctl[WHOLE] = min(ctl[BATCH], ctl[TOTAL] - batch * ctl[BATCH])
+        if ctl[TRACE]:
+            ended = traced_entries(op, header, state, ctl, batch, part, parts)
+        else:
+            ended = run_entries(op, header, state, ctl, batch, part, parts)
+        if ended:
+            break
+    if parts > 1 and ended != 2:
+        waiting = cycles()
+        ended = 2 if barrier(state, parts, header[H_WORDS]) else ended
+        ctl[WAITED] += cycles() - waiting
+    ctl[CYCLES] += cycles() - begun
+    return ended
+
+
+@device
 def run_table(op, ctl, part, parts):
     """Batch after batch of one table. Returns 0."""
     state, begun = int64_at(op[4]), cycles()
@@ -54,7 +78,8 @@ def run_table(op, ctl, part, parts):
         ctl[FIRST] = batch * ctl[BATCH]
         ctl[ROWS] = min(ctl[BATCH], ctl[TOTAL] - ctl[FIRST])
         if ctl[TRACE]:
-            if traced_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts):
+            mine = open_record(ctl, cycles())
+            if traced_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0, mine, 0):
                 break
         elif run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0):
             break
@@ -119,6 +144,21 @@ def run_alone(op, ctl, mem, part, parts):
 def now(op, ctl, mem, part, parts):
     """The cycle counter.   op: it is written here."""
     op[0] = cycles()
+
+
+@kernel
+def stamp(op, ctl, mem, part, parts):
+    """Write down when something ended that was done outside the loop, in the record that each part has open.
+
+    op: addresses of the parts' control words, parts long; how many steps stand before it; 1 if all of it was waiting.
+    """
+    now = cycles()
+    for p in range(parts):
+        own = int64_at(op[p])
+        mine = record_of(own, int64_at(own[TRACE])[1] - 1)
+        stamps = stamps_of(mine, op[parts])
+        stamps[0] = at(stamps, -1)[0] if op[parts + 1] else now
+        stamps[1], mine[2] = now, op[parts] + 1
 
 
 @kernel

@@ -13,17 +13,14 @@ from .control import (
     ACCUMULATE,
     APPLIED,
     BATCH,
-    CYCLES,
     FIRST,
     LOSSES,
     ROWS,
     SCRATCH,
     SHARD,
-    SHARDS,
     STEP,
     STOP,
     SUMS,
-    TOTAL,
     WAITED,
     WHOLE,
 )
@@ -116,8 +113,8 @@ def tally(header, ctl, batch, part):
 
 
 @device
-def compute(row, header, state, ctl, batch, part, parts):
-    """A shard's entry. Returns 2 if the wait was ended from outside."""
+def begin_shard(row, header, ctl, batch, part):
+    """The control words of a shard's entry. Returns its rows."""
     shard, shards, width, rows = row[4], header[H_SHARDS], header[H_WIDTH], ctl[WHOLE]
     ctl[FIRST], ctl[ROWS] = batch * ctl[BATCH] + first_row(rows, shard, shards), shard_rows(rows, shard, shards)
     ctl[SHARD] = shard
@@ -128,29 +125,48 @@ def compute(row, header, state, ctl, batch, part, parts):
         if row[5]:
             for m in range(width):
                 sums[m] = 0.0
-    if ctl[ROWS] == 0:
+    return ctl[ROWS]
+
+
+@device
+def compute(row, header, state, ctl, batch, part, parts):
+    """A shard's entry. Returns 2 if the wait was ended from outside."""
+    if begin_shard(row, header, ctl, batch, part) == 0:
         return 0
     return run_steps(int64_at(row[1]), row[2], state, ctl, row[3], part, parts, header[H_WORDS])
+
+
+@device
+def begin_apply(header, ctl, batch):
+    """The control words of the steps that come once a batch."""
+    ctl[FIRST], ctl[ROWS], ctl[ACCUMULATE] = batch * ctl[BATCH], ctl[WHOLE], header[H_ACCUMULATE]
+
+
+@device
+def apply_step(step, header, ctl, memory, mine):
+    """This part's share of such a step. Returns whether there was any."""
+    if step[1] == EVERYONE:
+        call_kernel(step[0], at(step, 3), ctl, memory, 0, 1)
+        return True
+    for p in range(mine, step[1], header[H_PARTS]):  # a plan made for more workers than are left: the parts go round
+        call_kernel(step[0], at(step, 3), ctl, memory, p, step[1])
+    return mine < step[1]
 
 
 @device
 def apply(row, header, state, ctl, batch, part, parts):
     """The steps that come once a batch, cut over all parts of all processes. Returns whether a wait was ended."""
     begun, table, mine = cycles(), int64_at(row[1]), header[H_PART] + part
-    ctl[FIRST], ctl[ROWS], ctl[ACCUMULATE] = batch * ctl[BATCH], ctl[WHOLE], header[H_ACCUMULATE]
+    begin_apply(header, ctl, batch)
     waited, ended = ctl[WAITED], False
     for s in range(row[2]):
         step = at(table, s * TABLE_ROW)
-        if step[1] == EVERYONE:
-            call_kernel(step[0], at(step, 3), ctl, row[3], 0, 1)
-        else:  # a plan made for more workers than are left: the parts go round
-            for p in range(mine, step[1], header[H_PARTS]):
-                call_kernel(step[0], at(step, 3), ctl, row[3], p, step[1])
+        apply_step(step, header, ctl, row[3], mine)
         if step[2] and everybody(header, state, ctl, part, parts):
             ended = True
             break
     ctl[ACCUMULATE] = 0
-    ctl[APPLIED] += cycles() - begun - (ctl[WAITED] - waited)
+    ctl[APPLIED + row[5]] += cycles() - begun - (ctl[WAITED] - waited)
     return ended
 
 
@@ -167,22 +183,10 @@ def run_entry(row, header, state, ctl, batch, part, parts):
 
 
 @device
-def run_script(op, ctl, part, parts):
-    """Batches op[2]..op[3] of a run.   op: script, entries, first batch, last batch, barrier state, header."""
-    header, state, begun, ended = int64_at(op[5]), int64_at(op[4]), cycles(), 0
-    ctl[SHARDS] = header[H_SHARDS]
-    for batch in range(op[2], op[3]):
-        ctl[STEP] = batch
-        ctl[WHOLE] = min(ctl[BATCH], ctl[TOTAL] - batch * ctl[BATCH])
-        for e in range(op[1]):
-            ended = run_entry(at(int64_at(op[0]), e * ENTRY), header, state, ctl, batch, part, parts)
-            if ended:
-                break
+def run_entries(op, header, state, ctl, batch, part, parts):
+    """A batch of the script. Returns as `run_entry` does."""
+    for e in range(op[1]):
+        ended = run_entry(at(int64_at(op[0]), e * ENTRY), header, state, ctl, batch, part, parts)
         if ended:
-            break
-    if parts > 1 and ended != 2:
-        waiting = cycles()
-        ended = 2 if barrier(state, parts, header[H_WORDS]) else ended
-        ctl[WAITED] += cycles() - waiting
-    ctl[CYCLES] += cycles() - begun
-    return ended
+            return ended
+    return 0

@@ -4,6 +4,7 @@ Every element of an output belongs to exactly one part, and the cut never change
 are added: results do not depend on the number of parts. Must not know: threads.
 
     COLUMNS   runs of whole panels of columns, all rows
+    PANELS    runs of whole panels of a convolution's weights, all pixels
     ROWS      runs of rows in grains of a tile's rows, all columns
     PIXELS    runs of pixels of all images, in grains that fill whole cache lines, all channels
 """
@@ -11,10 +12,10 @@ are added: results do not depend on the number of parts. Must not know: threads.
 from __future__ import annotations
 
 from .declare import device
-from .step import COLUMNS, NARROW, PANEL, PIXELS, SHARE_BITS, pixel_grain, row_stride
+from .step import COLUMNS, NARROW, PANEL, PIXELS, SHARE_BITS, pixel_grain, row_stride, window_panel
 from .tile import tile_rows, tile_vectors
 
-stride_of, grain_of = device(row_stride), device(pixel_grain)
+stride_of, grain_of, panel_of = device(row_stride), device(pixel_grain), device(window_panel)
 TILE_ROWS = tile_rows()
 TILE_VECTORS = tile_vectors()
 

@@ -17,13 +17,23 @@ ONE = 3
 FLAT = 4
 #: every part does the whole step for itself, into its own copy of the output
 EACH = 5
+#: runs of whole panels of a convolution's weights, all pixels
+PANELS = 6
 #: runs of pixels of all images of the batch, all channels; see `image_share`
-PIXELS = 6
+PIXELS = 7
 
 #: words of a step in the native loop's table, and the number of parts that stands for EACH
 TABLE_ROW, EVERYONE = 24, -1
 
-SHARE_NAMES = {COLUMNS: "columns", ROWS_SHARED: "rows", ONE: "one", FLAT: "flat", EACH: "each", PIXELS: "pixels"}
+SHARE_NAMES = {
+    COLUMNS: "columns",
+    ROWS_SHARED: "rows",
+    ONE: "one",
+    FLAT: "flat",
+    EACH: "each",
+    PANELS: "panels",
+    PIXELS: "pixels",
+}
 #: a step's share word says PIXELS in its low bits and the channels above them
 SHARE_BITS = 8
 
@@ -40,6 +50,10 @@ ALIASED = 512
 PANEL = 48
 #: a last panel of at most so many columns is stored transposed: as vectors along its columns it would cost as much as 16
 NARROW = 4
+
+
+#: numbers of scratch memory that every part has, for any kernel
+SCRATCH = 8192
 
 
 #: pixels of an image whose sums one part makes, however many parts there are

@@ -138,8 +138,12 @@ class _Emitter:
                 result[-1].append(phi)
         return result
 
-    def multiply(self, depth, a_rows, a_k, b, b_k, start, ahead=None):
-        """The loop over k: per step one load of B a vector, one broadcast of A a row; B that far ahead is asked for."""
+    def multiply(self, depth, a_rows, a_k, b, b_k, start, ahead=None, soon=None):
+        """The loop over k: per step one load of B a vector, one broadcast of A a row.
+
+        ahead: how far from each row of B the numbers lie that are asked for meanwhile. soon: where a run of as many numbers
+        as the tile has of A starts that is asked for too.
+        """
         builder = self.builder
         entry = builder.block
         loop, done = builder.append_basic_block("k"), builder.append_basic_block("done")
@@ -150,6 +154,8 @@ class _Emitter:
         b_row = builder.gep(b, [b_at])
         if ahead is not None:
             self.prefetch(builder.gep(b_row, [ahead]), 0, 2)
+        if soon is not None:
+            self.prefetch(builder.gep(soon, [builder.mul(k, ir.Constant(I64, self.rows))]), 0, 2)
         columns = [self.load(b_row, j) for j in range(self.vectors)]
         new = []
         for i, row in enumerate(sums):

@@ -3,6 +3,7 @@
 The ring that ctl[TRACE] points to has RING_HEAD words: batches there is room for, batches begun, words a batch. Behind them
 come the batches, the oldest overwritten, BATCH_HEAD words each: epoch, batch of the epoch, steps done, cycles when it began;
 then for each step cycles at its end and after its barrier, which are those of the step before where there was nothing to do.
+A script's entries count as steps too: those of a table as so many, the others as one each; see `traced_script.py`.
 Must not know: what the kernels compute, who reads the ring.
 """
 
@@ -33,10 +34,13 @@ def open_record(ctl, now):
 
 
 @device
-def traced_steps(table, steps, state, ctl, memory, part, parts):
-    """`script.run_steps`, with the time of every step's end and of every barrier's written down: 20 to 40 cycles each."""
-    now = cycles()
-    mine = open_record(ctl, now)
+def traced_steps(table, steps, state, ctl, memory, part, parts, abort, mine, line):
+    """`script.run_steps`, with the time of every step's end and of every barrier's written down: 20 to 40 cycles each.
+
+    mine: the open record; line: how many steps stand in it before these.
+    """
+    stamps = at(mine, BATCH_HEAD + 2 * line)
+    now = at(stamps, -1)[0]
     for s in range(steps):
         row = at(table, s * TABLE_ROW)
         if row[1] == EVERYONE:
@@ -45,13 +49,14 @@ def traced_steps(table, steps, state, ctl, memory, part, parts):
         elif part < row[1]:
             call_kernel(row[0], at(row, 3), ctl, memory, part, row[1])
             now = cycles()
-        mine[BATCH_HEAD + 2 * s] = now
+        stamps[2 * s] = now
         if row[2] and parts > 1:
-            barrier(state, parts, 0)
+            if barrier(state, parts, abort):
+                return 2
             begun, now = now, cycles()
             ctl[WAITED] += now - begun
-        mine[BATCH_HEAD + 2 * s + 1] = now
-        mine[2] = s + 1
+        stamps[2 * s + 1] = now
+        mine[2] = line + s + 1
         if row[2] == 2 and 0 < atomic_load(int64_at(ctl[STOP])) <= ctl[STEP] + 1:
             return 1
     return 0

@@ -28,22 +28,23 @@ def make_gathered(vectors: int, masked: bool, height: int | None = None):
     """The gathered tile as an intrinsic.
 
     Called as tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale,
-    shift, other, floor, ahead):
+    shift, other, floor, ahead, soon):
         table: int64, row i of the tile has its words from i * pitch on: the address of its A for each segment.
         places: int64, how far its row of C lies from c in elements. shifts: int64, the row of B where a segment starts.
         mode: STORE (the sum starts at zero) or CONTINUE (at C).
         ending: PLAIN, SCALED or SCALED_AND_ADDED; scale, shift: vectors like a row of C; other: laid out like C.
         floor: sums below it are stored as it: 0 for relu, -inf for none; a NaN stays one.
         ahead: elements from each number of B to one that will be wanted later, which four vectors wide tiles ask for.
+        soon: address of the A that is wanted next, which they ask for too.
     """
 
     @intrinsic
     def tile(
         typingctx, segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
-        other, floor, ahead,
+        other, floor, ahead, soon,
     ):  # fmt: skip
         n, p = types.int64, INT64_POINTER
-        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, n, scale, shift, other, b.dtype, n)
+        signature = types.void(n, n, n, p, n, p, p, b, n, c, n, n, n, n, scale, shift, other, b.dtype, n, n)
 
         def codegen(context, builder, signature, args):
             _Gathered(builder, element(signature.args[7]), vectors, masked, height or tile_rows()).emit(args)
@@ -110,23 +111,33 @@ class _Segments(_Emitter):
 
 class _Gathered(_Segments):
     def emit(self, args):
-        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, *end, floor, ahead = args
-        builder = self.builder
+        segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, *end, floor, ahead, soon = args
+        builder, wide = self.builder, self.vectors == 4
         self.set_mask(tail)
         index = [self.row(i, rows) for i in range(self.rows)]
         words = [builder.gep(table, [builder.mul(pitch, i)]) for i in index]
         spots = [self.word(places, i) for i in index]
         c_rows = [builder.gep(c, [spot]) for spot in spots]
+        self.ask_for_others(spots, end[0], end[-1])
+        asked = (ahead, builder.inttoptr(soon, b.type)) if wide else (None, None)
 
         def step(s, sums):
             a_rows = [builder.inttoptr(self.word(w, s), b.type) for w in words]
             b_at = builder.gep(b, [builder.mul(builder.add(self.word(shifts, s), skip), b_k)])
             a_rows = [builder.gep(a, [skip]) for a in a_rows]
-            return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums, ahead if self.vectors == 4 else None)
+            return self.multiply(depth, a_rows, ir.Constant(I64, 1), b_at, b_k, sums, *asked)
 
         sums = self.end(self.over_segments(segments, self.start(c_rows, mode), step), spots, *end)
         low = self.splat(floor)
         self.store_all([[self.at_least(low, v) for v in row] for row in sums], c_rows)
+
+    def ask_for_others(self, spots, ending, other):
+        """What finished sums are added to arrives while they are made."""
+        with self.builder.if_then(self.builder.icmp_signed("==", ending, ir.Constant(I64, SCALED_AND_ADDED))):
+            for spot in spots:
+                row = self.builder.gep(other, [spot])
+                for j in range(self.vectors):
+                    self.prefetch(self.builder.gep(row, [ir.Constant(I64, j * self.lanes)]), 0, 3)
 
     def at_least(self, low, value):
         """The larger one; a NaN in `value` stays."""

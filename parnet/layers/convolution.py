@@ -8,8 +8,8 @@ from .. import activations, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import (
-    COLUMNS,
     PANEL,
+    PANELS,
     ROWS_SHARED,
     Buffer,
     image_share,
@@ -143,7 +143,8 @@ class Conv2D(Layer):
         source, inner = window.pad(build, x) if padded else (x, window)
         product = Product(inner, self.filters, self.groups)
         y = build.rows("y", (*window.out, self.filters))
-        share, block = product.share(build.batch, build.threads), product.block()
+        share = product.share(build.batch, build.threads)
+        block = product.block(build.batch * product.pixels // (1 if share == PANELS else build.threads))
         kernel, bias = build.weight("kernel"), (build.weight("bias"),) if self.use_bias else ()
         other = () if tail.other is None else (tail.other,)
         flags = HAS_BIAS * len(bias) + HAS_OTHER * len(other) + HAS_RELU * tail.relu + HAS_NORM * bool(tail.norm)
@@ -151,11 +152,11 @@ class Conv2D(Layer):
         epsilon = (number(tail.epsilon),) if tail.norm else ()
         ends = (*(bias or (0,)), *(other or (0,)), flags)
         operands = (source, kernel, y, *ends, *product.words(), share, block, *norm, *epsilon)
-        own = window.pointwise and share != COLUMNS
+        own = window.pointwise and share != PANELS
         # with columns shared, another part may have written what is added
-        accesses = (reads_own if own else reads)(source) + (reads if share == COLUMNS else reads_own)(*other)
+        accesses = (reads_own if own else reads)(source) + (reads if share == PANELS else reads_own)(*other)
         accesses += reads(kernel, *bias, *norm) + writes_own(y)
-        cut = (COLUMNS, (-1, self.filters)) if share == COLUMNS else cut_of(share, y.shape)
+        cut = (PANELS, (-1, self.filters)) if share == PANELS else cut_of(share, y.shape)
         build.step("conv.forward", operands, accesses, *cut, product.flops, product.bytes, scratch=product.scratch(block))
         build.keep(x=source, shown=x)
         return y
@@ -200,11 +201,13 @@ class Conv2D(Layer):
             "conv.turn_weights", operands, reads(kernel) + writes_own(turned), ROWS_SHARED, (blocks,),
             bytes=8.0 * turned.width, per_row=False,
         )  # fmt: skip
-        share, block = product.gradient_share(build.batch, build.threads), product.gradient_block()
+        share = product.gradient_share(build.batch, build.threads)
+        rows = build.batch * count(x.shape[:2]) // count(self.strides)
+        block = product.gradient_block(rows // (1 if share == PANELS else build.threads))
         operands = (turned, dy, dx, *product.words(merged=False), share, block)
-        own = product.window.pointwise and share != COLUMNS
+        own = product.window.pointwise and share != PANELS
         accesses = reads(turned) + (reads_own if own else reads)(dy) + writes_own(dx)
-        cut = (COLUMNS, (-1, channels)) if share == COLUMNS else cut_of(share, x.shape)
+        cut = (PANELS, (-1, channels)) if share == PANELS else cut_of(share, x.shape)
         build.step(
             "conv.input_gradient", operands, accesses, *cut, product.flops, product.bytes,
             scratch=product.gradient_scratch(block),
@@ -265,16 +268,17 @@ class Product:
         """The same for the gradient of the input."""
         return _share(self.window.channels, batch * count(self.window.size), threads)
 
-    def block(self) -> int:
-        """Rows of the product whose windows' places are looked up together."""
-        return _block(self.depth, self.taps)
+    def block(self, rows: int) -> int:
+        """Rows of the product whose windows' places are looked up together, of so many that a part has."""
+        return _block(rows, self.depth, self.taps, self.filters)
 
     def scratch(self, block: int) -> int:
         """Words of scratch memory that `conv.forward` needs."""
         return block + block * self.taps + 2 * self.taps + self.depth + 2 * self.filters + 16
 
-    def gradient_block(self) -> int:
-        return _block(self.filters // self.groups, count(self.window.window.taps))
+    def gradient_block(self, rows: int) -> int:
+        """The same for the gradient of the input."""
+        return _block(rows, self.filters // self.groups, count(self.window.window.taps), self.window.channels)
 
     def gradient_scratch(self, block: int) -> int:
         """Words of scratch memory that `conv.input_gradient` needs."""
@@ -300,11 +304,14 @@ class Product:
 
 
 def _share(columns: int, rows: int, threads: int) -> int:
-    panels = -(-columns // PANEL)
+    panels = -(-columns // window_panel(columns))
     even = panels >= 4 * threads or panels % threads == 0
-    return COLUMNS if threads > 1 and columns > rows and even else image_share(columns)
+    return PANELS if threads > 1 and columns > rows and even else image_share(columns)
 
 
-def _block(depth: int, taps: int) -> int:
+def _block(rows: int, depth: int, taps: int, columns: int) -> int:
+    """Of a part's rows: few enough for the cache, whole tiles, no short block at the end that fetches all weights again."""
     most = min(LARGEST_BLOCK, max(32, BLOCK_NUMBERS // depth), max(32, 3000 // taps))
-    return most // 8 * 8
+    each = -(-rows // max(1, round(rows / most)))
+    tile = 6 if window_panel(columns) > PANEL else 8
+    return -(-each // tile) * tile

@@ -29,6 +29,7 @@ from ..kernels.step import (
 )
 from ..layers.activate import cut_of, usual_share
 from ..layers.base import Layer, Shape, Weight, count
+from .schedule import product_share
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,6 @@ def place_weights(
     return placed, sizes
 
 
-#: up to this many columns the rows are shared out: too few vectors for several parts
-FEW_COLUMNS = 32
-#: what decides between columns and rows: speed of a product on one core, and of lines that come from another core's cache
-WEIGHT_FLOPS_PER_US, MOVED_BYTES_PER_US = 100e3, 8e3
-
-
 #: what becomes of a weight's gradient, see `parnet.kernels.product.gradient_mode`
 STORES, RIDES, ADDS = 0, 1, 2
 
@@ -274,18 +269,8 @@ class Builder:
         return self._add(Buffer(f"{self.prefix}/{name}", "arena", width, shape=(width,)))
 
     def product_share(self, width: int) -> int:
-        """Who owns what of a product with that many columns.
-
-        Columns, so that a part's share of the weights stays in its cache, unless whole panels of them cannot be shared
-        evenly and the batch is so large that moving the weights costs less than waiting for the part with one panel more.
-        """
-        if width <= FEW_COLUMNS:
-            return ROWS_SHARED
-        panels, parts = max(1, width // PANEL + (width % PANEL > NARROW)), self.threads
-        worst = -(-panels // parts) * parts * PANEL / width
-        waiting = (worst - 1) * self.batch * 2 / (parts * WEIGHT_FLOPS_PER_US)
-        moving = 4 * (1 - 1 / parts) / MOVED_BYTES_PER_US
-        return ROWS_SHARED if waiting > moving else COLUMNS
+        """Who owns what of a product with that many columns."""
+        return product_share(width, self.batch, self.threads)
 
     def keep(self, **buffers: Buffer) -> None:
         """Remember buffers from forward for backward."""

@@ -9,12 +9,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..kernels.step import COLUMNS, EACH, EVERYONE, FLAT, NARROW, ONE, PANEL, PIXELS, ROWS_SHARED, Step
+from ..kernels.step import (
+    COLUMNS,
+    EACH,
+    EVERYONE,
+    FLAT,
+    NARROW,
+    ONE,
+    PANEL,
+    PANELS,
+    PIXELS,
+    ROWS_SHARED,
+    Step,
+    window_panel,
+)
 
 #: cost model, one thread of a current core; only ratios to GRAIN_US matter
 FLOPS_PER_US, BYTES_PER_US, CALL_US = 60e3, 12e3, 0.05
 #: a part of a step must do at least this much work, microseconds; a barrier costs 0.2 to 0.35
 GRAIN_US = 0.5
+
+#: up to this many columns of a product the rows are shared out: too few vectors for several parts
+FEW_COLUMNS = 32
+#: a last panel of at most NARROW columns takes as long as so many of the others
+NARROW_COST = 8
+#: what decides between columns and rows: speed of a product on one core, and of lines that come from another core's cache
+WEIGHT_FLOPS_PER_US, MOVED_BYTES_PER_US = 100e3, 8e3
 
 NO_BARRIER, MEET, MEET_AND_CHECK = 0, 1, 2
 
@@ -38,13 +58,29 @@ def cost_us(step: Step, rows: int) -> float:
     return CALL_US + times * (step.flops / FLOPS_PER_US + step.bytes / BYTES_PER_US)
 
 
+def product_share(width: int, batch: int, parts: int) -> int:
+    """Who owns what of a product with that many columns.
+
+    Columns, so that a part's share of the weights stays in its cache, unless they cannot be shared evenly and the batch is
+    so large that moving the weights costs less than waiting for the part with most of them.
+    """
+    if width <= FEW_COLUMNS:
+        return ROWS_SHARED
+    panels = max(1, width // PANEL + (width % PANEL > NARROW))
+    narrow = NARROW_COST if width > PANEL and 0 < width % PANEL <= NARROW else 0
+    worst = (-(-panels // parts) * PANEL + narrow) * parts / width
+    waiting = (worst - 1) * batch * 2 / (parts * WEIGHT_FLOPS_PER_US)
+    moving = 4 * (1 - 1 / parts) / MOVED_BYTES_PER_US
+    return ROWS_SHARED if waiting > moving else COLUMNS
+
+
 def cut_key(step: Step) -> tuple:
     """Steps of equal key and parts are cut alike: a part touches the same rows or columns in each of them."""
     if step.share == ROWS_SHARED:
         return (ROWS_SHARED, step.extent[0])
     if step.share == PIXELS:
         return (PIXELS, *step.extent[1:])
-    return (COLUMNS, step.extent[-1]) if step.share == COLUMNS else (step.share, step.extent)
+    return (step.share, step.extent[-1]) if step.share in (COLUMNS, PANELS) else (step.share, step.extent)
 
 
 def pieces(step: Step, rows: int) -> int:
@@ -54,6 +90,8 @@ def pieces(step: Step, rows: int) -> int:
         return -(-extent[0] // 8)
     if step.share == COLUMNS:
         return max(1, extent[-1] // PANEL + (extent[-1] % PANEL > NARROW))
+    if step.share == PANELS:
+        return -(-extent[-1] // window_panel(extent[-1]))
     if step.share == PIXELS:
         return extent[0] * -(-extent[1] // extent[2])
     return -(-extent[0] // 64) if step.share == FLAT else 1

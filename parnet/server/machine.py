@@ -13,7 +13,7 @@ Must not know: arrays, processes, transports, time.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from ..errors import StateError
 from .messages import Average, Begin, Drop, Event, Join, Leave, Push, Reply, Share, Update
@@ -40,6 +40,17 @@ class Tally:
     repeated: int = 0
     #: messages of workers that are not there
     strays: int = 0
+    #: samples that nobody computed, because their worker was late or lost
+    missed_rows: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Count what another server has counted too."""
+        for one in fields(self):
+            mine, theirs = getattr(self, one.name), getattr(other, one.name)
+            if isinstance(mine, Counter):
+                mine.update(theirs)
+            else:
+                setattr(self, one.name, mine + theirs)
 
 
 class Server:

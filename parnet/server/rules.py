@@ -7,6 +7,7 @@
 
 Whatever the mode, the gradients that have come in since the last update make one update, at the moment when some worker is
 about to begin a step: that worker sees them. So SSP(0) does what Sync does, and SSP without a bound what Async does.
+`rule_of` finds the rule of a mode that a user has named; mode hogwild runs as Async, its workers need no server.
 Must not know: arrays, processes, transports.
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from ..checks import check_argument, check_count
+from ..errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -118,3 +120,37 @@ class Local(Sync):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_count(self.every, "Local(every)")
+
+
+#: mode -> the one parameter that belongs to it
+MODES = {"sync": "backup", "ssp": "staleness", "async": "", "local": "every", "hogwild": ""}
+#: what the parameters are where they mean nothing
+NEUTRAL = {"backup": 0, "staleness": 0, "every": 1}
+
+
+def rule_of(mode: str, workers: int, where: str, **given: int) -> Rule:
+    """The rule of a mode.
+
+    Args:
+        workers: that there are.
+        where: for messages.
+        given: backup, staleness and every, as the user gave them.
+    Raises:
+        UnknownNameError: no such mode. HyperparameterError: a parameter out of range, or of another mode.
+    """
+    if not isinstance(mode, str) or mode not in MODES:
+        raise unknown_name(f"{where}(mode)", mode, MODES)
+    for name, neutral in NEUTRAL.items():
+        value = check_count(given[name], f"{where}({name})", low=neutral)
+        owner = next(m for m, own in MODES.items() if own == name)
+        advice = f"leave it out, or take mode={owner!r}, which it belongs to"
+        check_argument(
+            name == MODES[mode] or value == neutral, f"{where}({name})", f"{neutral} with mode={mode!r}", value, advice
+        )
+    if mode == "sync":
+        good = given["backup"] < workers
+        check_argument(good, f"{where}(backup)", f"fewer than the {workers} workers", given["backup"], "give fewer")
+        return Sync(int(given["backup"]))
+    if mode == "ssp":
+        return SSP(int(given["staleness"]))
+    return Local(every=int(given["every"])) if mode == "local" else Async()

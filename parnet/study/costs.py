@@ -18,8 +18,9 @@ import numpy as np
 
 from .. import strategy as how
 from ..checks import check_argument, check_count
-from ..errors import StateError
-from ..executors.recording import Clock, Recorder, Tape
+from ..errors import HyperparameterError, StateError
+from ..executors.recording import Clock, Recorder
+from ..executors.tapes import Tape
 from ..kernels.step import Step
 from ..model import Model
 from ..plan.plan import Plan
@@ -178,6 +179,11 @@ def profile(
     compiled = model.optimizer is not None and model.loss is not None
     purpose = purpose or ("train" if compiled else "predict")
     check_argument(purpose in PURPOSES, "profile(purpose)", f"one of {', '.join(PURPOSES)}", purpose, "choose one of them")
+    if chosen.shards > 1 or chosen.apart:
+        raise HyperparameterError(
+            f"profile: expected a strategy of one process without virtual shards, received {chosen!r}; take 'serial' or "
+            "'threads', or fit(..., trace=path) to see what the shards or workers do"
+        )
     if purpose != "predict" and not compiled:
         raise StateError(
             "profile: the model is not compiled; call compile(optimizer, loss) first, or ask for purpose='predict'"

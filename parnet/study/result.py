@@ -323,7 +323,16 @@ def share_rows(members: list[Result]) -> tuple[list[str], list[list[str]]]:
 
 def cost_rows(members: list[Result]) -> tuple[list[str], list[list[str]]]:
     """Head and rows of speed, of bytes moved and held, and of the weights at the end."""
-    head = ["strategy", "workers", "GFLOP/s", "of peak", "memory traffic", "sent an epoch", "peak memory", "weights' digest"]
+    head = [
+        "strategy",
+        "workers",
+        "GFLOP/s",
+        "of peak",
+        "memory traffic",
+        "exchanged an epoch",
+        "peak memory",
+        "weights' digest",
+    ]
     rows = []
     for r in members:
         speed = [number(r.gflops), percent(r.peak), f"{number(r.gbytes)} GB/s" if r.runs else NOTHING]

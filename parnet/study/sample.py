@@ -37,12 +37,16 @@ from .peaks import Peak, shortest
 UPDATE_S, PEAK_S = 0.05, 0.1
 
 
+#: what is read of a job at the end of an epoch
+PARTS = ("run_s", "wait_s", "comm_s", "update_s", "comm_bytes")
+
+
 class Clock(Callback):
     """Reads `fit`'s sums at the ends of epochs, and measures accuracy outside of them."""
 
     def __init__(self) -> None:
         self.job: Any = None
-        self.marks: list[tuple[float, ...]] = [(0.0, 0.0, 0.0)]
+        self.marks: list[tuple[float, ...]] = [(0.0,) * len(PARTS)]
         self.curve: list[tuple[float, float]] = []
         self.check: Callable[[], float] | None = None
         self.begun_s = time.perf_counter()
@@ -53,17 +57,16 @@ class Clock(Callback):
             self.first_s = time.perf_counter() - self.begun_s
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        job = self.job
-        # strategies of several processes keep what they waited and sent themselves
-        wait_s, comm_s = getattr(job.strategy, "seconds", lambda: (0.0, 0.0))()
-        self.marks.append((job.compute_s, job.wait_s + wait_s, comm_s))
+        spent = self.job.spent()
+        self.marks.append(tuple(getattr(spent, name) for name in PARTS))
         if self.check is not None:
-            self.curve.append((sum(job.epochs_s), self.check()))
+            self.curve.append((sum(self.job.epochs_s), self.check()))
 
     def parts(self, warmup: int) -> dict[str, list[float]]:
-        """Seconds of running, waiting and communication, epoch by epoch, after the warm-up."""
+        """Seconds of running, waiting and communication, epoch by epoch, after the warm-up; the rest for one epoch."""
         rows = np.diff(np.array(self.marks), axis=0)[warmup:]
-        return {name: [float(v) for v in rows[:, k]] for k, name in enumerate(("run_s", "wait_s", "comm_s"))}
+        found: dict[str, Any] = {name: [float(v) for v in rows[:, k]] for k, name in enumerate(PARTS)}
+        return found | {name: float(np.mean(found[name])) for name in PARTS[3:]}
 
 
 def ready_model(build: Callable[[], Any], compiled: dict, x: Any, y: Any) -> Any:
@@ -115,11 +118,10 @@ def take(build: Callable[[], Any], compiled: dict, point: Point, data: dict, set
         "epochs_s": job.epochs_s[settings["warmup"] :],
         "warmup_s": job.epochs_s[: settings["warmup"]],
         **clock.parts(settings["warmup"]),
-        "update_s": update_seconds(model, job, strategy, point) * steps,
+        **({"update_s": update_seconds(model, job, strategy) * steps} if strategy.shards == 1 else {}),
         "compile_s": history.timing.compile_s,
         "setup_s": clock.first_s,
         **costs(plan, point),
-        "comm_bytes": float(getattr(history.timing, "comm_bytes", 0.0)) / epochs,
         "memory_mib": peak_memory_mib(point),
         "loss": history.history["loss"][-1],
         "weights": weights,
@@ -155,13 +157,15 @@ def costs(plan: Plan, point: Point) -> dict[str, float]:
     return {name: float(sum(getattr(step, name) * n for step, n in times)) for name in ("flops", "bytes")}
 
 
-def update_seconds(model: Any, job: Job, strategy: how.Strategy, point: Point) -> float:
+def update_seconds(model: Any, job: Job, strategy: how.Strategy) -> float:
     """Seconds of the optimizer's update of one step, run by itself; 0 where it rides on the gradient's step.
 
-    Only of strategies in one process: elsewhere the update is not a phase that can be run by itself. Changes the weights.
+    Of plans without shards, whose update is one step among others; one worker runs the same plan as this process. Changes
+    the weights.
     """
     session, piece = model.session, job.training.peek(0)
-    if point.kind not in ("Serial", "Threads") or piece is None:
+    strategy = how.Serial() if strategy.apart else strategy
+    if piece is None or isinstance(strategy, how.CUDA):
         return 0.0
     program = session.fitted(job.request, strategy)
     if program.plan.span("update") == (0, 0):

@@ -1,4 +1,4 @@
-"""`fit`: epochs of batches, run by the session in stretches of about a tenth of a second. Stage: train.
+"""`fit`: epochs of batches, run by the session in stretches, of a tenth of a second with most strategies. Stage: train.
 
 Between two stretches Python shows progress, calls callbacks and hears Ctrl-C; within one it is never entered.
 Must not know: files, layers' insides.
@@ -26,10 +26,7 @@ from .history import History, Timing
 from .progress import Display
 from .session import Session
 from .stream import Piece, Source, ran_out
-from .worker_times import WorkerTimes
-
-#: seconds of one stretch of batches
-STRETCH_S = 0.1
+from .worker_times import Spent, WorkerTimes, updated_share
 
 
 @dataclass
@@ -54,6 +51,16 @@ class Job:
     samples: int = 0
     epochs_s: list[float] = field(default_factory=list)
     workers: WorkerTimes = field(default_factory=WorkerTimes)
+    update_s: float = 0.0
+
+    def spent(self) -> Spent:
+        """What all batches so far took; means over the workers."""
+        wait_s, comm_s = self.strategy.seconds()
+        workers = self.workers.result()
+        count, size = max(1, len(workers)), sum(worker.comm_bytes for worker in workers)
+        comm_s += sum(worker.comm_s for worker in workers) / count
+        update_s = self.update_s + sum(worker.update_s for worker in workers) / count
+        return Spent(self.compute_s, self.wait_s + wait_s, comm_s, update_s, size + self.strategy.exchanged_bytes())
 
 
 def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, display: Display) -> None:
@@ -81,16 +88,23 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         job.training.close()
         if job.validation is not None:
             job.validation.close()
-        wait_s, comm_s = job.strategy.seconds()
-        workers = job.workers.result()
-        comm_s += sum(worker.comm_s for worker in workers) / max(1, len(workers))
-        compute_s, wait_s = job.compute_s - wait_s - comm_s, job.wait_s + wait_s
-        history.timing = Timing(
-            tuple(job.epochs_s), compute_s, wait_s, comm_s, compile_s, job.samples, workers, job.training.waited_s
-        )
+        history.timing = _timing(job, compile_s)
         session.close()
         if begun:
             callbacks.on_train_end()
+
+
+def _timing(job: Job, compile_s: float) -> Timing:
+    spent, workers = job.spent(), job.workers.result()
+    compute_s = max(0.0, spent.run_s - spent.wait_s - spent.comm_s)
+    times = compute_s, spent.wait_s, spent.comm_s, compile_s, job.samples, workers, job.training.waited_s
+    return Timing(
+        tuple(job.epochs_s),
+        *times,
+        server=job.workers.tally,
+        update_s=spent.update_s,
+        comm_bytes=int(spent.comm_bytes),
+    )
 
 
 def _compile(model: Any, job: Job) -> float:
@@ -163,11 +177,15 @@ def _run_pieces(model, job: Job, callbacks, display, epoch: int, done: _Progress
         program = _program(model, job, piece)
         feed = _feed(model, program, piece, epoch, done)
         model.session.start(program, feed)
-        before_s = job.compute_s
+        before_s, elsewhere_s = job.compute_s, sum(job.strategy.seconds())
         logs = _run_batches(model, job, program, feed, callbacks, display, _Part(done, piece, done.rows))
-        job.wait_s += waited_share(program) * (job.compute_s - before_s)
+        spent_s = job.compute_s - before_s
+        native_s = spent_s - (sum(job.strategy.seconds()) - elsewhere_s)
+        job.wait_s += waited_share(program) * native_s
         if job.strategy.apart:
-            job.workers.add(program, job.compute_s - before_s)
+            job.workers.add(program, spent_s)
+        elif job.strategy.shards > 1:
+            job.update_s += updated_share(program) * native_s
         if program.stopped():
             _report_non_finite(model, program, feed, callbacks, epoch, done)
             return logs, True
@@ -233,11 +251,8 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
-        except KeyboardInterrupt:  # heard when the native loop had returned: these batches were done
+        except (KeyboardInterrupt, WorkerLostError):  # heard when the native loop had returned: these batches were done
             part.advance(max(done.batches, program.batches_done()), rule)
-            rule.iterations -= program.undone
-            raise
-        except WorkerLostError:
             rule.iterations -= program.undone
             raise
         seconds = time.perf_counter() - begun
@@ -249,7 +264,7 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if callbacks.wants_batches:
             callbacks.on_train_batch_end(first, _logs(model, program, feed, done.rows))
         else:
-            stretch = max(1, min(4 * stretch, int(stretch * STRETCH_S / max(seconds, 1e-6))))
+            stretch = max(1, min(4 * stretch, int(stretch * job.strategy.stretch_s / max(seconds, 1e-6))))
         display.update(done.rows, _logs(model, program, feed, done.rows))
     if program.stopped():
         step = _failed_step(feed, done)
@@ -266,7 +281,7 @@ def _failed_step(feed: Feed, done: _Progress) -> int:
 
 def _logs(model, program: Program, feed: Feed, rows: int) -> dict:
     """Loss and metrics of the epoch so far."""
-    return Measurement.of(model, feed.sums, rows, program).results()
+    return Measurement.of(model, feed.sums, max(1, rows - program.missed), program).results()
 
 
 def _report_non_finite(model, program: Program, feed: Feed, callbacks, epoch: int, done: _Progress) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..server.machine import Tally
 from .callbacks import Callback
 from .progress import metric_text
 from .worker_times import WorkerTime, limit_of
@@ -26,7 +27,7 @@ class Timing:
 
     #: each epoch, validation included
     epochs_s: tuple[float, ...] = ()
-    #: forward, backward and update
+    #: forward, backward and update, without the waits in between
     compute_s: float = 0.0
     #: waiting for other workers
     wait_s: float = 0.0
@@ -40,11 +41,17 @@ class Timing:
     workers: tuple[WorkerTime, ...] = ()
     #: waiting for data from files or an iterable; 0 for arrays
     data_s: float = 0.0
+    #: of a parameter server whose workers go at their own pace: updates, stale and dropped gradients, samples left out
+    server: Tally | None = None
+    #: of `compute_s`, updating the weights, where that comes once a batch: with virtual shards, workers or ranks
+    update_s: float = 0.0
+    #: of gradients, statistics and losses that workers read and wrote, or ranks sent, all together
+    comm_bytes: int = 0
 
     @property
     def limit(self) -> str:
         """What limited the run of a parameter server, in a sentence; "" without one."""
-        return limit_of(self.workers)
+        return limit_of(self.workers, self.server)
 
     @property
     def epoch_s(self) -> float:

@@ -111,7 +111,7 @@ class LedCallbacks:
             else:
                 self._call(self._own.on_train_end, logs)
         finally:
-            self._ranks.stop_listening()
+            self._ranks.stop_listening(isinstance(error, KeyboardInterrupt))
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
