@@ -280,21 +280,31 @@ def test_files_that_are_no_zip_are_refused(read):
         b"",
         b"PK",
         b"PK\3\4",
-        b"\x89HDF\r\n\x1a\n" + bytes(99),
-        b"\x80\4cos\nsystem\n.",
         bytes(4096),
     ):
         error = read(data)
         assert type(error) is FileFormatError and "a zip" in str(error)
+    error = read(b"\x80\4cos\nsystem\n.")
+    assert type(error) is FileFormatError and "a pickle, which can run any code" in str(error)
 
 
 def test_zips_of_other_programs_are_refused_with_their_members(read):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         archive.writestr("config.json", "{}")
-        archive.writestr("model.weights.h5", b"")
     error = read(out.getvalue())
     assert type(error) is FileFormatError and "expected a member model.json, received config.json" in str(error)
+
+
+def test_weights_of_keras_are_refused_with_what_reads_them(read):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", b"")
+    for data, form in ((out.getvalue(), "keras"), (b"\x89HDF\r\n\x1a\n" + bytes(99), "keras-h5")):
+        error = read(data)
+        assert type(error) is FileFormatError and f"received one of the format '{form}'" in str(error)
+        assert "load_weights" in str(error)
 
 
 def test_a_member_that_is_there_twice_is_refused(whole, read):
