@@ -220,3 +220,17 @@ def test_what_is_no_image_is_refused(make):
         one_layer(L.RandomFlip(), (49,))
     with pytest.raises(ShapeError, match=r"RandomCrop 9x2\): expected an image of at least 9 x 2, received 7 x 7"):
         one_layer(L.RandomCrop(9, 2), (7, 7, 1))
+
+
+@pytest.mark.parametrize("strategy", [pn.strategy.Serial(), pn.strategy.Threads(2)], ids=["serial", "threads"])
+@pytest.mark.parametrize(
+    "layer", [L.Conv2D, L.DepthwiseConv2D, L.MaxPooling2D, L.AveragePooling2D], ids=lambda c: c.__name__
+)
+def test_steps_longer_than_the_image_and_batches_of_one_pixel_train(layer, strategy):
+    window = (144, 3) if layer is L.Conv2D else (3,)
+    net = pn.Sequential([L.Conv2D(5, 1, input_shape=(3, 3, 4)), layer(*window, strides=4), L.Flatten(), L.Dense(3)], seed=0)
+    net.compile("sgd", "mse")
+    x, y = np.ones((1, 3, 3, 4), np.float32), np.ones((1, 3), np.float32)
+    losses = net.fit(x, y, 1, 3, verbose=0, strategy=strategy).history["loss"]
+    assert losses[2] < losses[1] < losses[0]
+    assert pn.check_gradients(net, "mse", x, y).worst < 1e-6

@@ -197,6 +197,8 @@ def gradient_table(op, dy, state, m1, group, taps, down, right, zeros, size, tab
         h, w = a * step_y + ry, b * step_x + rx
         if h >= height:
             a, b, image = 0, 0, image + 1
+            if image * height * width >= m1:  # steps longer than the image leave places that no pixel has
+                break
             continue
         if w >= width:
             a, b = a + 1, 0

@@ -312,6 +312,6 @@ def _share(columns: int, rows: int, threads: int) -> int:
 def _block(rows: int, depth: int, taps: int, columns: int) -> int:
     """Of a part's rows: few enough for the cache, whole tiles, no short block at the end that fetches all weights again."""
     most = min(LARGEST_BLOCK, max(32, BLOCK_NUMBERS // depth), max(32, 3000 // taps))
-    each = -(-rows // max(1, round(rows / most)))
+    each = -(-max(1, rows) // max(1, round(rows / most)))
     tile = 6 if window_panel(columns) > PANEL else 8
     return -(-each // tile) * tile
