@@ -177,6 +177,13 @@ def test_penalties_and_frozen_layers():
     same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
 
 
+def test_accumulated_gradients():
+    def rule():
+        return pn.optimizers.Adam(clipnorm=0.1, gradient_accumulation_steps=2)
+
+    same(small, *data("float64", "numbers"), "float64", optimizer=rule)
+
+
 def test_shared_layers_and_frozen_normalisation():
     """Gradients of one tensor that several readers give are added up; moving averages of a frozen layer are used."""
     x, y = data("float64", "numbers", width=6)

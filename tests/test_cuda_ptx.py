@@ -29,7 +29,7 @@ RULES = [
     pn.optimizers.RMSprop(),
     pn.optimizers.RMSprop(momentum=0.9),
     pn.optimizers.Adam(),
-    pn.optimizers.Adagrad(),
+    pn.optimizers.Adagrad(gradient_accumulation_steps=2),
 ]
 M = pn.metrics
 #: losses with the last activation and the metrics of a plan

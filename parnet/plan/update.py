@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..errors import HyperparameterError
 from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
 from ..optimizers import Optimizer
 from .builder import Builder, Placed, align
@@ -11,8 +12,8 @@ BLOCK = 4096
 
 
 def slot_size(parameters: int, optimizer: Optimizer) -> int:
-    """Elements of all slots: one vector as long as the parameters for each."""
-    return parameters * optimizer.slots
+    """Elements of all slots: one vector as long as the parameters for each, that of accumulated gradients last."""
+    return parameters * optimizer.vectors
 
 
 def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[tuple[int, int]]:
@@ -32,7 +33,7 @@ def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[
 def add_updates(
     build: Builder, placed: dict[str, Placed], total: int, optimizer: Optimizer, without: frozenset[str] = frozenset()
 ) -> None:
-    """Clip the gradients, then update every run of weights whose update does not ride elsewhere.
+    """Accumulate and clip the gradients, then update every run of weights whose update does not ride elsewhere.
 
     Args:
         total: length of the region "parameters".
@@ -44,6 +45,8 @@ def add_updates(
     gradients = build._add(Buffer("gradients", "gradients", total))
     slots = build._add(Buffer("slots", "slots", slot_size(total, optimizer)))
     todo = runs(placed, build.riding | without)
+    if optimizer.gradient_accumulation_steps is not None:
+        _add_accumulation(build, placed, total, optimizer, gradients, slots, todo)
     _add_clipping(build, {k: p for k, p in placed.items() if k not in without}, optimizer, gradients, todo)
     a, b, c = (number(v) for v in optimizer.numbers())
     for first, size in todo:
@@ -74,6 +77,25 @@ def _shadow(build: Builder, placed: dict[str, Placed], first: int, size: int):
     weights = tuple(Buffer(p.key, p.region, p.size) for p in inside)
     gradients = tuple(Buffer(f"d {p.key}", "gradients", p.size) for p in inside)
     return reads(*gradients) + writes_own(*weights)
+
+
+def _add_accumulation(build, placed, total, optimizer, gradients, slots, todo) -> None:
+    """Gather the gradients of several batches; what follows sees their mean, or does nothing.
+
+    Raises:
+        HyperparameterError: the optimizer's kernel is the user's own, which would not wait.
+    """
+    if not optimizer.kernel.startswith("update."):
+        raise HyperparameterError(
+            f"{type(optimizer).__name__}: expected one of parnet's own optimizers with gradient_accumulation_steps, "
+            f"received one whose kernel is {optimizer.kernel}; in a manual loop call backward() "
+            "several times before each step()"
+        )
+    for first, size in todo:
+        place = (slots, first + total * optimizer.slots)
+        operands = ((gradients, first), place, size, optimizer.gradient_accumulation_steps)
+        accesses = writes_own(gradients, slots) + _shadow(build, placed, first, size)
+        build.step("update.accumulate", operands, accesses, FLAT, (size,), bytes=12.0 * size, per_row=False)
 
 
 def _add_clipping(build, placed, optimizer, gradients, todo) -> None:
