@@ -47,6 +47,7 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     epochs = check_count(given.epochs, "fit: epochs")
     initial_epoch = check_count(given.initial_epoch, "fit: initial_epoch", low=0)
     training, validation = _data(model, x, y, batch_size, epochs - initial_epoch, given)
+    _warn_of_no_update(model.optimizer, training, epochs - initial_epoch)
     request = Request("train", 1, dtype=model.dtype, optimizer=model.optimizer, aims=model.aims)
     job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
     verbose: Any = given.verbose if given.strategy.leads else 0
@@ -136,6 +137,16 @@ def _warn_of_same(pair: Any, x: Any) -> None:
     if isinstance(pair, tuple | list) and pair and isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray):
         if np.shares_memory(pair[0][:1], x[:1]):
             warn("fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead")
+
+
+def _warn_of_no_update(rule: Any, training: Source, epochs: int) -> None:
+    """Where the gradients of more batches than there are make one update."""
+    group, steps = rule.gradient_accumulation_steps, training.steps
+    if group is not None and steps is not None and rule.batches % group + steps * epochs < group:
+        warn(
+            f"fit: no weight will change: gradient_accumulation_steps={group} makes an update of {group} batches, and there "
+            f"are {steps * epochs}; their gradients wait for the next fit"
+        )
 
 
 def _held_back(rows: int, given: FitArguments) -> int:
