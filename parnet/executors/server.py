@@ -166,8 +166,7 @@ class ServerExecutor(ProcessesExecutor):
         if isinstance(program, ServedProgram):
             program.missed = 0
             program.busy_s, program.apply_s, program.run_s = np.zeros(self.conduct.workers), 0.0, 0.0
-            if program.desk.updater is not None:
-                program.desk.updater.connect(feed)
+            program.desk.connect(feed)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -240,7 +239,7 @@ class ServerExecutor(ProcessesExecutor):
             self._tell(run, reply.worker, task)
         elif isinstance(reply, Update) and not run.failed:
             rows = {task.first: run.rows_of(task.first, task.first + 1) for task in run.done.values()}
-            desk.update(reply.shares, run.done, rows)
+            desk.update(reply.shares, run.done, rows, reply.rate_factor)
             run.program.apply_s += time.monotonic() - began
         elif isinstance(reply, Average) and not run.failed:
             desk.average(reply.shares, reply.rows)
