@@ -56,8 +56,9 @@ class Desk:
         self.exchanges = [shared.view(ref) for ref in self._exchanges]
         self.updater = UpdateProgram(plan, self.master) if bring == GRADIENTS else None
         self._executor = SerialExecutor()
-        self._feed: Feed | None = None
-        self._rates, self._before, self._updates = np.zeros((0, 4)), 0, -1
+        self._given = self._rates = np.zeros((0, 4))
+        self._first = self._before = 0
+        self._updates = -1
         self.fresh, self.rows = set(range(workers)), [0] * workers
 
     def setup(self, key: int, worker: int, plan: Plan, words: Ref) -> SoloSetup:
@@ -67,11 +68,11 @@ class Desk:
 
     def connect(self, feed: Feed) -> None:
         """The next updates belong to the batches of this feed, and are made at its rates."""
-        if self.updater is None:
+        rule, rates = self.plan.request.optimizer, feed.rates
+        if self.updater is None or rule is None or rates is None:
             return
-        done = self.plan.request.optimizer.iterations
-        self._feed, self._rates, self._before = feed, feed.rates.copy(), done
-        self._updates = done if self._updates < 0 else self._updates
+        self._given, self._rates, self._first, self._before = rates, rates.copy(), feed.first_batch, rule.iterations
+        self._updates = self._before if self._updates < 0 else self._updates
         self.updater.connect(replace(feed, rates=self._rates))
 
     def renew(self) -> None:
@@ -122,10 +123,9 @@ class Desk:
     def _set_rate(self, batch: int, factor: float) -> None:
         """The rate is that of a batch, so that a schedule says what it says in mode sync; but where an optimizer corrects it
         for averages that are young yet, their age is the number of updates, of which a batch may have several."""
-        feed, rule = self._feed, self.plan.request.optimizer
-        row = batch - feed.first_batch  # type: ignore[union-attr]
-        now, meant = rule.correction(np.array([self._updates, self._before + row]))
-        self._rates[row] = feed.rates[row] * factor  # type: ignore[union-attr]
+        row, rule = batch - self._first, self.plan.request.optimizer
+        self._rates[row] = self._given[row] * factor
+        now, meant = rule.correction(np.array([self._updates, self._before + row]))  # type: ignore[union-attr]
         self._rates[row, 0] *= now / meant  # exactly 1 where each batch is one update
         self._updates += 1
 

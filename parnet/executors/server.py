@@ -25,7 +25,7 @@ from ..server.work import Cycles, NextShard, OwnShard, Task, Work
 from .base import Feed
 from .crew import LOST, Member, lost_error
 from .desk import GRADIENTS, NOTHING, PARAMETERS, Desk
-from .interrupts import one_interrupt
+from .interrupts import interrupts_held_back, one_interrupt
 from .link import Program
 from .memory import Store
 from .outline import outline
@@ -213,8 +213,9 @@ class ServerExecutor(ProcessesExecutor):
         run.events.extend(Join(member.number) for member in self.crew.members)
         while True:
             while run.events:
-                for reply in run.server.handle(run.events.popleft()):
-                    self._carry_out(run, reply)
+                with interrupts_held_back():  # what the server has decided is done
+                    for reply in run.server.handle(run.events.popleft()):
+                        self._carry_out(run, reply)
             if not run.busy:
                 if run.over or not run.work.waits() or not self.crew.members:
                     return
@@ -300,10 +301,11 @@ class ServerExecutor(ProcessesExecutor):
 
     def _break_up(self, run: Run) -> None:
         """The run ends in the middle; the weights are those of the last update."""
-        self._copy_back()
-        self.batches_done = run.behind()
-        self._behind, self._safe = True, None
-        self.crew.close(at_once=True)
+        with interrupts_held_back():
+            self._copy_back()
+            self.batches_done = run.behind()
+            self._behind, self._safe = True, None
+            self.crew.close(at_once=True)
 
     def _close_books(self, run: Run, early: bool) -> None:
         """Count what has been done, and what nobody did."""
