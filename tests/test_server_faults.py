@@ -73,10 +73,13 @@ def while_saving(monkeypatch, saves, action):
 # -- at the start -----------------------------------------------------------------------------------
 
 
-def test_a_worker_killed_in_rendezvous_is_named_and_replaced(monkeypatch, tmp_path, undisturbed):
+@pytest.mark.parametrize("on_failure, words", [("restart", "it is replaced"), ("shrink", "training goes on with 1")])
+def test_a_worker_killed_in_rendezvous_is_named_and_replaced_or_missed(
+    on_failure, words, monkeypatch, tmp_path, undisturbed
+):
     plan_fault(monkeypatch, "rendezvous", "kill", once=tmp_path / "done")
-    with pytest.warns(ParnetWarning, match=rf"worker {FAULTY} .*SIGKILL at the start; it is replaced"):
-        assert bits_of(server(on_failure="restart")) == undisturbed
+    with pytest.warns(ParnetWarning, match=rf"worker {FAULTY} .*SIGKILL at the start; {words}"):
+        assert bits_of(server(on_failure=on_failure)) == undisturbed
 
 
 def test_workers_that_never_come_up_are_an_error_in_bounded_time(monkeypatch):

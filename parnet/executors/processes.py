@@ -138,19 +138,19 @@ class ProcessesExecutor(Executor):
 
     def _begin(self, numbers: list[int]) -> None:
         """Start workers and tell them everything."""
-        missing = numbers
+        missing, how = numbers, self.conduct.on_failure
         while missing:
             try:
                 self.crew.start(missing, self.conduct.workers)
             except BaseException as error:
                 self.restarts += 1
-                lost = isinstance(error, WorkerLostError)
-                if not lost or self.conduct.on_failure != "restart" or self.restarts > self.conduct.restarts:
+                left, lost = len(self.crew.members), isinstance(error, WorkerLostError)
+                if not lost or how == "abort" or self.restarts > self.conduct.restarts or (how == "shrink" and not left):
                     self.crew.close(at_once=True)
                     raise
-                warn(f"{str(error).splitlines()[0]}; it is replaced")
+                warn(f"{str(error).splitlines()[0]}; {goes_on(how, left)}")
             there = [member.number for member in self.crew.members]
-            missing = [number for number in numbers if number not in there]
+            missing = [number for number in numbers if number not in there] if how == "restart" else []
         fresh = [m for m in self.crew.members if m.number in numbers]
         for number, block in self.shared.blocks.items():
             self.crew.tell("block", number, block.size, handles=(block.handle,), to=fresh)
