@@ -101,7 +101,7 @@ def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, 
         strike(phase, worker.number, batch)
         return batch
     kinds = np.ctypeslib.as_array(ctypes.cast(job[0], ctypes.POINTER(ctypes.c_int64)), (job[1], ENTRY))[:, 0]
-    meeting = next(k for k in range(len(kinds)) if kinds[k] == MEET)
+    meeting = next((k for k in range(len(kinds)) if kinds[k] == MEET), len(kinds))
     applying = next((k for k in range(len(kinds)) if kinds[k] == APPLY), len(kinds))
     until = {"compute": 0, "push": meeting, "pushed": meeting + 1, "apply": applying}[phase]
     if until and isinstance(worker.executor, SerialExecutor):

@@ -37,7 +37,7 @@ class Addresses:
     arena: int
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """One plan, linked to one store.
 
@@ -77,6 +77,11 @@ class Program:
     tally: Tally | None = None
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
     prepared: int | None = None
+
+    def __repr__(self) -> str:
+        """What it is, without its arrays, and without asking processes or devices for theirs."""
+        plan = self.plan
+        return f"<{type(self).__name__}: {plan.request.purpose}, batches of {plan.request.batch}, {len(plan.steps)} steps>"
 
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
         """The run of steps that belong to the phases; all steps for none."""
