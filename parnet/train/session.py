@@ -211,9 +211,12 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        self._executor(program.runs_on).run(program, first, last, program.span(phases))
-        self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
-        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
+        executor = self._executor(program.runs_on)
+        try:
+            executor.run(program, first, last, program.span(phases))
+        finally:  # Ctrl-C and lost workers are heard when weights have changed
+            self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
+            self.weights.fetch = executor.fetch or self.weights.fetch
 
     def infer(self, program: Program, first: int, last: int) -> None:
         """All phases of batches first..last, in inference."""
