@@ -42,6 +42,8 @@ TARGETS = {
     "file / memory": ">= 0.9",
     "Python a step": "< 5",
     "two ranks / two workers": "<= 1.1",
+    "chaos": ">= 1",
+    "kill to error": "< 2",
     "GPU dense epoch / torch eager": "<= 0.25",
     "GPU CNN epoch / torch eager": "<= 0.8",
     "GPU product / vendor": ">= 0.6",

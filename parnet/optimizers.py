@@ -180,6 +180,11 @@ class Optimizer(Configurable):
             result[:, 2], result[:, 3] = place < self.gradient_accumulation_steps - 1, place == 0
         return result
 
+    def correction(self, updates: np.ndarray) -> np.ndarray:
+        """(n,) float64, what `rates` multiplies the rate by at updates of these numbers, counted from 0, because averages
+        that the rule keeps are young yet."""
+        return np.ones(len(updates))
+
     @property
     def rides(self) -> bool:
         """The update may be done by the step that makes the gradient, which is then never stored."""
@@ -294,9 +299,12 @@ class Adam(Optimizer):
 
     def rates(self, batches: np.ndarray) -> np.ndarray:
         result = super().rates(batches)
-        time = (batches // (self.gradient_accumulation_steps or 1)).astype(np.float64) + 1
-        result[:, 0] *= np.sqrt(1 - self.beta_2**time) / (1 - self.beta_1**time)
+        result[:, 0] *= self.correction(batches // (self.gradient_accumulation_steps or 1))
         return result
+
+    def correction(self, updates: np.ndarray) -> np.ndarray:
+        time = updates.astype(np.float64) + 1
+        return np.sqrt(1 - self.beta_2**time) / (1 - self.beta_1**time)
 
 
 @registry.add("adam_w")

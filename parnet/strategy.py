@@ -151,9 +151,10 @@ class ParameterServer(Strategy):
         "hogwild"             workers update the weights in place without a lock, plain SGD only; experimental
                               (Recht et al. 2011)
 
-    In these modes batch normalisation takes the statistics of a worker's own shard, and the rate of an update is that of
-    the newest batch in it; "async" and "hogwild" make up to `workers` updates a batch, each of a shard's mean gradient, so
-    they may want a lower learning rate.
+    In these modes batch normalisation takes the statistics of a worker's own shard. The rate of an update is that of the
+    newest batch in it, so that a schedule takes as long as in mode "sync"; Adam corrects its averages by the number of
+    updates. "async" and "hogwild" make up to `workers` updates a batch, each of a shard's mean gradient, so they may want a
+    lower learning rate.
 
     Args:
         workers: processes.

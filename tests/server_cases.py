@@ -22,8 +22,9 @@ def data():
     return rng.normal(size=(ROWS, 12)).astype(np.float32), rng.integers(0, 4, ROWS)
 
 
-def model():
-    layers = [L.Dense(24, activation="relu", input_shape=(12,)), L.BatchNormalization(), L.Dropout(0.2)]
+def model(**norm):
+    """norm: arguments of the batch normalisation."""
+    layers = [L.Dense(24, activation="relu", input_shape=(12,)), L.BatchNormalization(**norm), L.Dropout(0.2)]
     net = pn.Sequential([*layers, L.Dense(4, activation="softmax")], seed=5)
     net.compile(pn.optimizers.Adam(0.01, global_clipnorm=1.0), "sparse_categorical_crossentropy", ["accuracy"])
     return net

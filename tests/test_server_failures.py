@@ -217,7 +217,7 @@ def test_workers_that_are_killed_by_a_seeded_hand_do_no_harm(undisturbed):
     assert digest(net) == digest(fitted(Serial(4), epochs=40 * EPOCHS)[0])
 
 
-FILES = ("test_server_failures.py", "test_server_processes.py", "test_server_modes.py")
+FILES = [f"test_server_{name}.py" for name in ("failures", "faults", "interrupts", "processes", "modes")]
 
 
 def test_every_row_of_the_readmes_table_has_its_tests():

@@ -136,6 +136,104 @@ def test_a_script_with_kernels_of_its_own_needs_no_guard_and_may_come_from_stand
         assert done.stdout.split() == ["done"], done.stderr
 
 
+NUMBA = """
+import threading, numba, numpy as np
+from nets import digest
+from server_cases import fitted, server
+from parnet.strategy import Serial, Threads
+
+@numba.njit(parallel=True)
+def total(values):
+    result = 0.0
+    for k in numba.prange(len(values)):
+        result += values[k]
+    return result
+
+print(total(np.ones(1000)), digest(fitted(Serial(4))[0]), digest(fitted(Threads(1, 4))[0]), digest(fitted(server())[0]))
+beside = threading.Thread(target=lambda: print(digest(fitted(server())[0])))
+beside.start()
+beside.join()
+print(total(np.ones(1000)))
+"""
+
+
+def test_workers_start_behind_numba_s_own_threads_and_from_any_thread():
+    first, *digests, last = run_python(NUMBA)
+    assert first == last == "1000.0" and len(digests) == 4 and len(set(digests)) == 1
+
+
+XDIST = """
+import pytest
+from nets import digest
+from server_cases import fitted, server
+from parnet.strategy import Serial
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_bits(workers, worker_id):
+    assert worker_id.startswith("gw")
+    assert digest(fitted(server(workers))[0]) == digest(fitted(Serial(4))[0])
+"""
+
+
+def test_trainings_on_workers_run_beside_each_other_under_xdist(tmp_path):
+    (tmp_path / "test_beside.py").write_text(XDIST)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST")}
+    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "2", "-q", "-p", "no:cacheprovider", "test_beside.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_batch_normalisation_of_each_shard_alone_has_the_same_bits_on_any_number_of_workers():
+    expected = fitted(Serial(4), model(synchronized=False))
+    assert digest(expected[0]) != digest(fitted(Serial(4))[0])
+    for workers, threads in ((1, 2), (2, 1), (3, 1), (4, 1)):
+        net, history = fitted(server(workers, threads_per_worker=threads), model(synchronized=False))
+        assert digest(net) == digest(expected[0]) and history.history == expected[1].history
+
+
+class Shown(pn.callbacks.Callback):
+    """Collects the repr of every object of ours that an executor holds, while it works."""
+
+    def __init__(self):
+        self.found = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.look([*self.model.session._executors.values(), *self.model.session._programs.values()], set())
+
+    def look(self, things, seen):
+        for thing in things:
+            if id(thing) in seen or isinstance(thing, np.ndarray | str | type):
+                continue
+            seen.add(id(thing))
+            if type(thing).__module__.startswith(("parnet.executors", "parnet.server", "parnet.comm")):
+                self.found[type(thing).__name__] = repr(thing)
+                self.look(vars(thing).values() if hasattr(thing, "__dict__") else (), seen)
+            elif isinstance(thing, dict):
+                self.look(thing.values(), seen)
+            elif isinstance(thing, list | tuple | set):
+                self.look(thing, seen)
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "ssp", "shards": None}, {"mode": "local", "shards": None}])
+def test_everything_an_executor_holds_can_be_shown(mode):
+    """A debugger or a log shows objects at any time: that must neither raise nor change the training."""
+    shown = Shown()
+    net, _ = fitted(server(**mode), callbacks=[shown])
+    expected, _ = fitted(server(**mode))
+    assert digest(net) == digest(expected)
+    wanted = {"ProcessesExecutor", "RemoteProgram"} if not mode else {"ServerExecutor", "ServedProgram", "Desk", "Tally"}
+    assert wanted | {"Crew", "Member", "Conduct", "Shared", "Block", "Channel", "Store"} <= set(shown.found)
+    assert all(len(text) < 100 for name, text in shown.found.items() if name.endswith("Program"))
+
+
 def test_too_little_memory_is_an_error_before_training(monkeypatch):
     monkeypatch.setattr(blocks, "available", lambda: 1000)
     monkeypatch.setattr(blocks, "SPARE", 0)

@@ -6,14 +6,18 @@ at once. Must not know: what the messages mean.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import socket
 import struct
+from collections.abc import Callable
 from typing import Any
 
 HEADER = struct.Struct("<qq")
 #: file descriptors with one message
 MOST_HANDLES = 16
+#: seconds between two looks at a process that does not read
+TICK_S = 0.2
 
 
 class ChannelEnded(Exception):
@@ -36,14 +40,41 @@ class Channel:
         """For `select`."""
         return self.socket.fileno()
 
-    def send(self, message: Any, handles: tuple[int, ...] = ()) -> None:
-        """Send an object and open files. Raises ChannelEnded."""
-        payload = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    def send(self, message: Any, handles: tuple[int, ...] = (), waiting: Callable[[], None] | None = None) -> None:
+        """Send an object and open files. Raises ChannelEnded.
+
+        Args:
+            waiting: called again and again, each TICK_S, while the other end reads nothing; what it raises ends the channel,
+                for the rest of a message that has been left half sent would be taken for the next one.
+        """
+        payload = memoryview(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))
+        head, limit_s = [HEADER.pack(len(payload), len(handles))], self.socket.gettimeout()
         try:
-            socket.send_fds(self.socket, [HEADER.pack(len(payload), len(handles))], list(handles))
-            self.socket.sendall(payload)
-        except OSError as error:
+            self.socket.settimeout(limit_s if waiting is None else TICK_S)
+            self._again(lambda: socket.send_fds(self.socket, head, list(handles)), waiting)
+            while payload:
+                piece = payload[: 1 << 20]
+                payload = payload[self._again(lambda piece=piece: self.socket.send(piece), waiting) :]  # type: ignore[misc]
+            self.socket.settimeout(limit_s)
+        except ConnectionError as error:  # what the other end had to say may still be there
             raise ChannelEnded(str(error)) from error
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+            if isinstance(error, OSError):
+                raise ChannelEnded(str(error)) from error
+            raise
+
+    @staticmethod
+    def _again(send: Callable[[], int], waiting: Callable[[], None] | None) -> int:
+        """Bytes that were sent, at least one."""
+        while True:
+            try:
+                return send()
+            except TimeoutError:
+                if waiting is None:
+                    raise
+                waiting()
 
     def receive(self) -> tuple[Any, list[int]]:
         """Wait for an object and the open files that came with it. Raises ChannelEnded."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..kernels import control
 from ..plan.plan import Plan
+from .interrupts import interrupts_held_back
 from .link import Program, link
 from .memory import Store
 from .shards import link_shards
@@ -172,7 +173,8 @@ def waited_share(program: Program) -> float:
 
 
 def close_all(executors: dict[Any, Executor]) -> None:
-    """Close them and forget them."""
-    for executor in executors.values():
-        executor.close()
-    executors.clear()
+    """Close them and forget them; Ctrl-C meanwhile is heard when none is left."""
+    with interrupts_held_back():
+        for executor in executors.values():
+            executor.close()
+        executors.clear()

@@ -17,18 +17,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import spawn
 from pathlib import Path
 from typing import Any
 
-from ..comm.channel import Channel, ChannelEnded
+from ..comm.channel import TICK_S, Channel, ChannelEnded
 from ..config import usable_cores
 from ..errors import ResourceError, WorkerLostError, warn
+from .interrupts import interrupts_held_back
 
 #: seconds that a worker may take from its start to its first word
 START_LIMIT_S = 60.0
-#: seconds between two looks at workers that have not answered
-TICK_S = 0.2
 #: seconds that a worker may take to end when told to
 END_LIMIT_S = 2.0
 
@@ -120,8 +120,9 @@ class Crew:
         """
         fresh = []
         for number in numbers:
-            fresh.append(self._spawn(number, workers))
-            self.members = sorted([*self.members, fresh[-1]], key=lambda member: member.number)
+            with interrupts_held_back():
+                fresh.append(self._spawn(number, workers))
+                self.members = sorted([*self.members, fresh[-1]], key=lambda member: member.number)
         _, lost = self.collect(fresh, START_LIMIT_S)
         if lost:
             error = lost_error(lost, "at the start")
@@ -143,20 +144,14 @@ class Crew:
         }
         command = [spawn.get_executable() or sys.executable, "-c", BOOT, json.dumps(settings)]
         environment = os.environ | {name: str(self.threads) for name in BUDGETS}
-        process = None
         try:
-            with _without_interrupts():
+            with _born_deaf():
                 process = subprocess.Popen(
                     command, pass_fds=(theirs.fileno(), watched), env=environment, stdin=subprocess.DEVNULL
                 )
-        except BaseException as error:
-            if process is not None:
-                process.kill()
-                process.wait()
+        except OSError as error:
             ours.close()
             os.close(lifeline)
-            if not isinstance(error, OSError):
-                raise
             raise ResourceError(
                 f"parameter server: worker {number} could not be started ({error}); ask for fewer"
             ) from error
@@ -171,23 +166,36 @@ class Crew:
     def tell(self, *message: Any, handles: tuple[int, ...] = (), to: list[Member] | None = None) -> None:
         """Send a message to all workers, or some; one that is gone is found when its answer is waited for."""
         for member in self.members if to is None else to:
-            with contextlib.suppress(ChannelEnded):
-                member.channel.send(message, handles)
+            member.rest()
+            with contextlib.suppress(ChannelEnded), interrupts_held_back() as pressed:
+                member.channel.send(message, handles, partial(self._wait_for, member, pressed))
+
+    def _wait_for(self, member: Member, pressed: list) -> None:
+        """It reads nothing; give up one that is silent too long, or that somebody does not want to wait for any more."""
+        if pressed or self._silent(member, TICK_S):
+            member.process.kill()
+            raise ChannelEnded("it does not read")
 
     def collect(
-        self, members: list[Member], limit_s: float | None = None, on_loss: Callable[[Member], None] | None = None
+        self,
+        members: list[Member],
+        limit_s: float | None = None,
+        on_loss: Callable[[Member], None] | None = None,
+        all_of_them: bool = True,
     ) -> tuple[dict[int, Any], list[Member]]:
         """Wait for one answer of each. Returns (answer by number, those that are lost).
 
         Args:
             limit_s: seconds for all of it; by default as long as the workers work.
             on_loss: called as soon as one is lost, so that those who wait for it can be told.
+            all_of_them: False returns as soon as one is lost, whatever the others do.
         """
-        waiting, answers, lost = list(members), {}, []
+        waiting, answers = list(members), {}
+        lost: list[Member] = []
         until = None if limit_s is None else time.monotonic() + limit_s
         for member in members:
             member.rest()
-        while waiting:
+        while waiting and (all_of_them or not lost):
             heard = self.listen(waiting)
             for member, value in heard:
                 waiting.remove(member)
@@ -244,17 +252,20 @@ class Crew:
 
     def drop(self, lost: list[Member]) -> None:
         """Forget workers that are gone."""
-        for member in lost:
-            _end(member, 0.0)
-        self.members = [m for m in self.members if m not in lost]
+        with interrupts_held_back():
+            self.members = [m for m in self.members if m not in lost]
+            for member in lost:
+                _end(member, 0.0)
 
     def close(self, at_once: bool = False) -> None:
-        """End all workers. May be called twice."""
-        members, self.members = self.members, []
-        if not at_once:
-            self.tell("end", to=members)
-        for member in members:
-            _end(member, 0.0 if at_once else END_LIMIT_S)
+        """End all workers, within END_LIMIT_S. May be called twice."""
+        with interrupts_held_back():
+            members, self.members = self.members, []
+            if not at_once:
+                self.tell("end", to=members)
+            until = time.monotonic() + (0.0 if at_once else END_LIMIT_S)
+            for member in members:
+                _end(member, max(0.0, until - time.monotonic()))
 
 
 def lost_error(lost: list[Member], when: str) -> WorkerLostError:
@@ -263,7 +274,8 @@ def lost_error(lost: list[Member], when: str) -> WorkerLostError:
     others = f", and so is {', '.join(m.name for m in lost[1:])}" if lost[1:] else ""
     text = f"parameter server: {first.name} {first.how()} {when}{others}"
     if first.error:
-        text += f":\n{first.error}"
+        *more, last = first.error.strip().splitlines()
+        text += f": {last}" + (f"\n{first.error}" if more else "")
     error = WorkerLostError(text)
     error.worker, error.pid = first.number, first.process.pid
     return error
@@ -276,7 +288,8 @@ def _end(member: Member, patience_s: float) -> None:
         member.process.wait(patience_s)
     except subprocess.TimeoutExpired:
         member.process.kill()
-        member.process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            member.process.wait(END_LIMIT_S)
     member.channel.close()
     with contextlib.suppress(OSError):
         os.close(member.lifeline)
@@ -302,7 +315,7 @@ def _processor_ticks(pid: int) -> int | None:
 
 
 @contextlib.contextmanager
-def _without_interrupts():
+def _born_deaf():
     """A process started within does not hear Ctrl-C until it says so itself: it must not die of one while it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

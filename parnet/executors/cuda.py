@@ -11,8 +11,6 @@ The store's vectors have twins on the device. A run sends those whose newest num
 
 from __future__ import annotations
 
-import signal
-import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from ..kernels.step import Buffer, Step, row_stride
 from ..plan.layout import size_of
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
+from .interrupts import interrupts_held_back
 from .link import Addresses, Program
 from .memory import Store, forget_away, is_away, send_away
 
@@ -36,7 +35,7 @@ DATA = ("x", "y", "weight")
 NOTHING = np.zeros(0, np.int64)
 
 
-@dataclass
+@dataclass(repr=False)
 class CudaProgram(Program):
     """A plan on a device.
 
@@ -145,7 +144,7 @@ class CudaExecutor(Executor):
             if feed is not None and feed.rates is not None:
                 rates = feed.rates.reshape(-1)[first * control.RATES_PER_STEP : last * control.RATES_PER_STEP]
                 self.memory.send(rates, program.fed[Fed("rates")][first * control.RATES_PER_STEP :])
-            with _interrupts_held_back() as interrupted:
+            with interrupts_held_back() as interrupted:
                 self._launch(program, last - first, span, interrupted)
                 _fetch_results(program, first, last)
         except DeviceError:
@@ -322,23 +321,3 @@ def _send_weights(program: CudaProgram) -> None:
             twin = _twin_of(host, program.memory)
             program.memory.send(host, twin.device)
             send_away(host, twin.fetch)
-
-
-class _interrupts_held_back:
-    """Ctrl-C, pressed within, waits for the end of the batch: half of one would leave weights that no run ever has.
-
-    Gives a list that is no longer empty once it has been pressed.
-    """
-
-    def __enter__(self) -> list:
-        self.pressed: list[tuple] = []
-        self.ours = threading.current_thread() is threading.main_thread()
-        if self.ours:
-            self.before = signal.signal(signal.SIGINT, lambda *what: self.pressed.append(what))
-        return self.pressed
-
-    def __exit__(self, *error) -> None:
-        if self.ours:
-            signal.signal(signal.SIGINT, self.before)
-            if self.pressed and callable(self.before):
-                self.before(*self.pressed[0])

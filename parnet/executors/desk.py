@@ -7,11 +7,14 @@ Must not know: when a worker may begin; how messages travel.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..plan.plan import Plan
 from ..server.messages import Share
 from ..server.work import Task
+from .base import Feed
 from .memory import Store
 from .serial import SerialExecutor
 from .shared import Shared
@@ -53,12 +56,24 @@ class Desk:
         self.exchanges = [shared.view(ref) for ref in self._exchanges]
         self.updater = UpdateProgram(plan, self.master) if bring == GRADIENTS else None
         self._executor = SerialExecutor()
+        self._given = self._rates = np.zeros((0, 4))
+        self._first = self._before = 0
+        self._updates = -1
         self.fresh, self.rows = set(range(workers)), [0] * workers
 
     def setup(self, key: int, worker: int, plan: Plan, words: Ref) -> SoloSetup:
         """What a worker is told of the program."""
         vectors = {name: self.refs[name] for name in ("parameters", "state", "slots")} | self._own[worker]
         return SoloSetup(key, plan, vectors, self._gradients[worker], self._exchanges[worker], words, self.updater is None)
+
+    def connect(self, feed: Feed) -> None:
+        """The next updates belong to the batches of this feed, and are made at its rates."""
+        rule, rates = self.plan.request.optimizer, feed.rates
+        if self.updater is None or rule is None or rates is None:
+            return
+        self._given, self._rates, self._first, self._before = rates, rates.copy(), feed.first_batch, rule.iterations
+        self._updates = self._before if self._updates < 0 else self._updates
+        self.updater.connect(replace(feed, rates=self._rates))
 
     def renew(self) -> None:
         """Somebody else has changed the weights: all workers start from them."""
@@ -81,11 +96,14 @@ class Desk:
 
     # -- what workers bring ---------------------------------------------------------------------
 
-    def update(self, shares: tuple[Share, ...], tasks: dict[int, Task], batch_rows: dict[int, int]) -> None:
+    def update(
+        self, shares: tuple[Share, ...], tasks: dict[int, Task], batch_rows: dict[int, int], rate_factor: float = 1.0
+    ) -> None:
         """One update by some gradients.
 
         Args:
             tasks: what each worker has done. batch_rows: rows of the batches of these tasks.
+            rate_factor: what the rate is multiplied by.
         """
         if self.updater is None:
             return
@@ -99,7 +117,17 @@ class Desk:
         rows = sum(share.rows for share, _ in jobs)
         for place, (share, task) in enumerate(jobs):
             self._take(place, share.worker, task, batch_rows[task.first], share.rows, rows)
+        self._set_rate(newest, rate_factor)
         self.updater.update(self._executor, newest, len(jobs), rows)
+
+    def _set_rate(self, batch: int, factor: float) -> None:
+        """The rate is that of a batch, so that a schedule says what it says in mode sync; but where an optimizer corrects it
+        for averages that are young yet, their age is the number of updates, of which a batch may have several."""
+        row, rule = batch - self._first, self.plan.request.optimizer
+        self._rates[row] = self._given[row] * factor
+        now, meant = rule.correction(np.array([self._updates, self._before + row]))  # type: ignore[union-attr]
+        self._rates[row, 0] *= now / meant  # exactly 1 where each batch is one update
+        self._updates += 1
 
     def _take(self, place: int, worker: int, task: Task, batch_rows: int, own: int, rows: int) -> None:
         """A worker's gradient, and the statistics of its shard, as number `place` of the shards of an update of `rows`."""

@@ -6,7 +6,7 @@ Offsets in the table count elements from the arena's start; weights lie elsewher
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,11 +37,12 @@ class Addresses:
     arena: int
 
 
-@dataclass
+@dataclass(repr=False)
 class Program:
     """One plan, linked to one store.
 
     Attributes:
+        loop: the kernel that runs it.
         plan: what it runs.
         store: whose weights.
         arena: (arena_size,) of T.
@@ -59,6 +60,8 @@ class Program:
         prepared: the version of the weights that the plan's first steps have been run with, None before.
     """
 
+    loop: ClassVar[str] = "loop.run"
+
     plan: Plan
     store: Store
     arena: np.ndarray
@@ -75,6 +78,11 @@ class Program:
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
     prepared: int | None = None
 
+    def __repr__(self) -> str:
+        """What it is, without its arrays, and without asking processes or devices for theirs."""
+        plan = self.plan
+        return f"<{type(self).__name__}: {plan.request.purpose}, batches of {plan.request.batch}, {len(plan.steps)} steps>"
+
     def span(self, phases: tuple[str, ...]) -> tuple[int, int]:
         """The run of steps that belong to the phases; all steps for none."""
         if phases not in self.spans:
@@ -90,10 +98,10 @@ class Program:
         self.barrier[STOP_WORD] = 0
 
     def job(self, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
-        """The operands of `loop.run` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
+        """The operands of the kernel `loop` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
         where = self.addresses
         table = where.tables[part] + steps[0] * TABLE_ROW * 8
-        return (table, pair(steps[0], steps[1] - steps[0]), first, last, where.barrier, where.arena, 0, 0)
+        return (table, pair(steps[0], steps[1] - steps[0]), first, last, where.barrier, where.arena, 0)
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The first rows of an arena buffer, shaped (rows, width), as a view."""

@@ -19,7 +19,7 @@ from ..kernels.entries import SPINS
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
 from .crew import Crew, Limits, Member, lost_error
-from .interrupts import one_interrupt
+from .interrupts import interrupts_held_back, one_interrupt
 from .link import Program
 from .memory import Store
 from .remote import VECTORS, RemoteProgram, bare_plan
@@ -138,18 +138,19 @@ class ProcessesExecutor(Executor):
 
     def _begin(self, numbers: list[int]) -> None:
         """Start workers and tell them everything."""
-        missing = numbers
+        missing, how = numbers, self.conduct.on_failure
         while missing:
             try:
                 self.crew.start(missing, self.conduct.workers)
             except BaseException as error:
                 self.restarts += 1
-                lost = isinstance(error, WorkerLostError)
-                if not lost or self.conduct.on_failure != "restart" or self.restarts > self.conduct.restarts:
+                left, lost = len(self.crew.members), isinstance(error, WorkerLostError)
+                if not lost or how == "abort" or self.restarts > self.conduct.restarts or (how == "shrink" and not left):
                     self.crew.close(at_once=True)
                     raise
+                warn(f"{str(error).splitlines()[0]}; {goes_on(how, left)}")
             there = [member.number for member in self.crew.members]
-            missing = [number for number in numbers if number not in there]
+            missing = [number for number in numbers if number not in there] if how == "restart" else []
         fresh = [m for m in self.crew.members if m.number in numbers]
         for number, block in self.shared.blocks.items():
             self.crew.tell("block", number, block.size, handles=(block.handle,), to=fresh)
@@ -161,7 +162,8 @@ class ProcessesExecutor(Executor):
             self._send_feed(program, feed, fresh)
 
     def _loop_kernels(self) -> list[tuple[str, str]]:
-        names = ("loop.run",) if self.threads == 1 else ("loop.run", "loop.run_alone", "loop.serve", "loop.post")
+        names = ["loop.run", "loop.run_script"]
+        names += [] if self.threads == 1 else ["loop.run_alone", "loop.serve", "loop.post"]
         return [(name, "float32") for name in names]
 
     def _send_program(self, key: int, members: list[Member]) -> None:
@@ -195,6 +197,8 @@ class ProcessesExecutor(Executor):
         self._feeds[program.key] = (program, feed)
         program.flags = []
         self.batches_done = 0
+        for words in program.words:  # the step that a worker is at, should it never come to say so itself
+            words[:, control.STEP] = -1
         self._send_feed(program, feed, self.crew.members)
         self._safe = None
 
@@ -266,17 +270,19 @@ class ProcessesExecutor(Executor):
         while True:
             self._ahead |= program.plan.request.purpose in ("train", "manual", "update")
             self.crew.tell("run", program.key, first, last, steps)
-            answers, lost = self.crew.collect(self.crew.members, on_loss=lambda _: self._break_off(program))
+            answers, lost = self.crew.collect(
+                self.crew.members, on_loss=lambda _: self._break_off(program), all_of_them=self._goes_on(program)
+            )
             if not lost:
                 program.flags = [report.stopped for report in answers.values() if isinstance(report, Report)]
                 return
-            error = lost_error(lost, f"in step {self._step(program, lost, last)}")
+            error = lost_error(lost, f"in step {self._step(program, lost, first, last)}")
             self._replace(program, lost, error)
             first = self._safe.batch if self._safe is not None else first
 
-    def _step(self, program: RemoteProgram, lost: list[Member], last: int) -> int:
-        """The step that a lost worker was at, from 1."""
-        return min(last, int(program.words[lost[0].number][0, control.STEP]) + 1)
+    def _step(self, program: RemoteProgram, lost: list[Member], first: int, last: int) -> int:
+        """The step that a lost worker was at, of the batches first..last; from 1."""
+        return min(last, max(first, int(program.words[lost[0].number][0, control.STEP])) + 1)
 
     def _break_off(self, program: RemoteProgram) -> None:
         """End the others' waiting for one that is gone."""
@@ -284,11 +290,15 @@ class ProcessesExecutor(Executor):
         if common and common["words"].shape[0]:
             self.shared.view(common["words"])[0] = 1
 
+    def _goes_on(self, program: RemoteProgram) -> bool:
+        """Whether a run survives the loss of a worker: then the others must have come to rest first."""
+        return self.conduct.on_failure != "abort" and program.plan.request.purpose not in ("manual", "update")
+
     def _replace(self, program: RemoteProgram, lost: list[Member], error: WorkerLostError) -> None:
         """Make the crew whole again and go back to the safe moment, or raise the error."""
         conduct, safe = self.conduct, self._safe
         self.crew.drop(lost)
-        if conduct.on_failure == "abort" or program.plan.request.purpose in ("manual", "update") or safe is None:
+        if safe is None or not self._goes_on(program):
             raise error
         self.restarts += len(lost)
         if self.restarts > conduct.restarts:
@@ -311,11 +321,12 @@ class ProcessesExecutor(Executor):
 
     def _give_up(self, first: int) -> None:
         """The weights are those of the safe moment from now on."""
-        safe = self._safe
-        self.undone = 0 if safe is None else max(0, first - safe.batch)
-        self.batches_done = first
-        self._ahead, self._behind = False, True
-        self.crew.close(at_once=True)
+        with interrupts_held_back():
+            safe = self._safe
+            self.undone = 0 if safe is None else max(0, first - safe.batch)
+            self.batches_done = first
+            self._ahead, self._behind = False, True
+            self.crew.close(at_once=True)
 
     def _take_back(self, program: RemoteProgram, feed: Feed, first: int, last: int) -> None:
         """Results of a run that the other side of the executor reads."""
@@ -363,7 +374,7 @@ class ProcessesExecutor(Executor):
         self.rings.clear()
         self._feeds.clear()
         self._kernels.clear()
-        self._behind = True
+        self._behind, self._safe = True, None
 
 
 def goes_on(how: str, left: int) -> str:

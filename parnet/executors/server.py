@@ -25,7 +25,7 @@ from ..server.work import Cycles, NextShard, OwnShard, Task, Work
 from .base import Feed
 from .crew import LOST, Member, lost_error
 from .desk import GRADIENTS, NOTHING, PARAMETERS, Desk
-from .interrupts import one_interrupt
+from .interrupts import interrupts_held_back, one_interrupt
 from .link import Program
 from .memory import Store
 from .outline import outline
@@ -172,8 +172,7 @@ class ServerExecutor(ProcessesExecutor):
         if isinstance(program, ServedProgram):
             program.missed = 0
             program.busy_s, program.apply_s, program.run_s = np.zeros(self.conduct.workers), 0.0, 0.0
-            if program.desk.updater is not None:
-                program.desk.updater.connect(feed)
+            program.desk.connect(feed)
 
     # -- running --------------------------------------------------------------------------------
 
@@ -220,8 +219,9 @@ class ServerExecutor(ProcessesExecutor):
         run.events.extend(Join(member.number) for member in self.crew.members)
         while True:
             while run.events:
-                for reply in run.server.handle(run.events.popleft()):
-                    self._carry_out(run, reply)
+                with interrupts_held_back():  # what the server has decided is done
+                    for reply in run.server.handle(run.events.popleft()):
+                        self._carry_out(run, reply)
             if not run.busy:
                 if run.over or not run.work.waits() or not self.crew.members:
                     return
@@ -246,7 +246,7 @@ class ServerExecutor(ProcessesExecutor):
             self._tell(run, reply.worker, task)
         elif isinstance(reply, Update) and not run.failed:
             rows = {task.first: run.rows_of(task.first, task.first + 1) for task in run.done.values()}
-            desk.update(reply.shares, run.done, rows)
+            desk.update(reply.shares, run.done, rows, reply.rate_factor)
             run.program.apply_s += time.monotonic() - began
         elif isinstance(reply, Average) and not run.failed:
             desk.average(reply.shares, reply.rows)
@@ -307,10 +307,11 @@ class ServerExecutor(ProcessesExecutor):
 
     def _break_up(self, run: Run) -> None:
         """The run ends in the middle; the weights are those of the last update."""
-        self._copy_back()
-        self.batches_done = run.behind()
-        self._behind, self._safe = True, None
-        self.crew.close(at_once=True)
+        with interrupts_held_back():
+            self._copy_back()
+            self.batches_done = run.behind()
+            self._behind, self._safe = True, None
+            self.crew.close(at_once=True)
 
     def _close_books(self, run: Run, early: bool) -> None:
         """Count what has been done, and what nobody did."""

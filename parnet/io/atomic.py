@@ -23,6 +23,8 @@ except ImportError:  # Windows, where an open file cannot be deleted
     fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".parnet-part"
+#: what the system says where a disk, a quota or a limit on files leaves no room
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
 
 @contextmanager
@@ -53,9 +55,14 @@ def replacing(path: str | os.PathLike[str], where: str) -> Iterator[BinaryIO]:
             if fcntl is None:
                 file.close()
             os.replace(part, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(part)
+        number = error.errno if isinstance(error, OSError) else None
+        if number is not None and number in FULL:  # the system names no file then
+            cure = "make room, or give another path; an older file there is as it was"
+            message = f"{where}: expected room to write the file, received: {os.strerror(number)}; {cure}"
+            raise OSError(number, message, target) from error
         raise
     _sync_folder(folder)
 

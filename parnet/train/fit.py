@@ -85,11 +85,13 @@ def run_fit(model: Any, job: Job, callbacks: CallbackList, history: History, dis
         display.interrupted(epoch, done.rows)
         raise
     finally:
-        job.training.close()
-        if job.validation is not None:
-            job.validation.close()
-        history.timing = _timing(job, compile_s)
-        session.close()
+        try:
+            job.training.close()
+            if job.validation is not None:
+                job.validation.close()
+            history.timing = _timing(job, compile_s)
+        finally:
+            session.close()
         if begun:
             callbacks.on_train_end()
 
