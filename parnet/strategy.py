@@ -41,12 +41,14 @@ class Strategy:
         shards: virtual shards of each batch, see `Serial`.
         workers: processes that share them.
         apart: plans run in other processes alone.
+        transforms: plans may do convolutions by Winograd's transforms in inference.
         streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
     """
 
     shards: int = 1
     workers: int = 1
     apart: bool = False
+    transforms: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     #: seconds of the stretches that `fit` runs between two looks at progress, callbacks and Ctrl-C
     stretch_s: float = 0.1
@@ -338,6 +340,7 @@ class CUDA(Strategy):
         MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
     """
 
+    transforms = False
     device: int = 0
     graph: bool = False
 

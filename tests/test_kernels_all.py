@@ -15,6 +15,7 @@ import test_kernels_pool
 import test_kernels_product
 import test_kernels_shards
 import test_kernels_update
+import test_kernels_winograd
 from kernelbench import DTYPES, Case, blank, check
 
 import parnet.kernels
@@ -31,6 +32,7 @@ FILES = (
     test_kernels_merge,
     test_kernels_shards,
     test_kernels_update,
+    test_kernels_winograd,
 )
 
 

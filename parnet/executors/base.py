@@ -124,6 +124,8 @@ class Executor(ABC):
     threads: int = 1
     #: the last run was ended because another process that it waited for is gone
     ended: bool = False
+    #: what a run leaves in a program's arena is there in the next
+    keeps: bool = False
     #: brings the store up to date, where other processes work on copies of its vectors
     fetch: Callable[[], None] | None = None
 
@@ -140,6 +142,17 @@ class Executor(ABC):
     @abstractmethod
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         """Batches first..last of the feed, all steps or those from steps[0] up to before steps[1]."""
+
+    def infer(self, program: Program, first: int, last: int, version: int) -> None:
+        """Batches first..last in inference; what the plan makes of weights alone is made once for a version of them."""
+        plan = program.plan
+        if not (self.keeps and plan.prepared and plan.after is None):
+            self.run(program, first, last)
+            return
+        if program.prepared != version:
+            self.run(program, first, first + 1, (0, plan.prepared))
+            program.prepared = version
+        self.run(program, first, last, (plan.prepared, len(plan.steps)))
 
     def close(self) -> None:  # noqa: B027 - nothing to close is the common case
         """Give back threads and processes. May be called twice."""

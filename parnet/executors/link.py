@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels import control, library
-from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, row_stride
+from ..kernels.step import SCRATCH, TABLE_ROW, Buffer, pair, row_stride
 from ..plan.builder import align
 from ..plan.plan import Plan
 from ..server.machine import Tally
@@ -56,6 +56,7 @@ class Program:
         missed: rows of the feed's batches so far that nobody computed.
         tally: what a parameter server has counted, where it decides who goes when.
         paces: run of steps -> whether threads pay for it, see `pace.py`.
+        prepared: the version of the weights that the plan's first steps have been run with, None before.
     """
 
     plan: Plan
@@ -72,6 +73,7 @@ class Program:
     missed: int = 0
     tally: Tally | None = None
     paces: dict[tuple[int, int], Pace] = field(default_factory=dict)
+    prepared: int | None = None
 
     def __repr__(self) -> str:
         """What it is, without its arrays, and without asking processes or devices for theirs."""
@@ -96,7 +98,7 @@ class Program:
         """The operands of `loop.run` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
         where = self.addresses
         table = where.tables[part] + steps[0] * TABLE_ROW * 8
-        return (table, steps[1] - steps[0], first, last, where.barrier, where.arena, 0, 0)
+        return (table, pair(steps[0], steps[1] - steps[0]), first, last, where.barrier, where.arena, 0, 0)
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The first rows of an arena buffer, shaped (rows, width), as a view."""

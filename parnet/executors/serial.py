@@ -25,6 +25,7 @@ class SerialExecutor(Executor):
     """Everything on one thread."""
 
     name = "serial"
+    keeps = True
 
     def __init__(self) -> None:
         self._loop = native("loop.run")

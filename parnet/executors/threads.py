@@ -19,6 +19,7 @@ import numpy as np
 from ..checks import is_whole
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError
+from ..kernels.step import pair
 from .base import Executor, waited_share
 from .link import TABLE_ROW, Program
 from .memory import aligned_zeros
@@ -68,6 +69,7 @@ class ThreadsExecutor(Executor):
     """
 
     name = "threads"
+    keeps = True
     #: whether one thread may do the work of all where they mostly wait, see `pace.py`; not where threads are measured
     gives_way = True
 
@@ -151,7 +153,7 @@ class ThreadsExecutor(Executor):
         """All parts on the calling thread."""
         where, parts = program.addresses, program.plan.request.threads
         tables = [table + span[0] * TABLE_ROW * 8 for table in where.tables]
-        op = np.array([*tables, *where.control, span[1] - span[0], first, last, where.arena], np.int64)
+        op = np.array([*tables, *where.control, pair(span[0], span[1] - span[0]), first, last, where.arena], np.int64)
         self._alone(op.ctypes.data, where.control[0], None, 0, parts)
 
     def _run_threads(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:

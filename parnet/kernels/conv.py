@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from .control import ROWS, SCRATCH
 from .declare import device, kernel
-from .gathered import NO_FLOOR, gather_columns
+from .gathered import FAR, NO_FLOOR, gather_columns
 from .intrinsics import address_of, at, float_word, int64_at, like, pointer_at, square_root
 from .product import turn
 from .share import cut, panel_of, pixels_of, stride_of
@@ -130,7 +130,7 @@ def forward(op, ctl, mem, part, parts):
             forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
             gather_columns(
                 rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, ending, scale, shift,
-                other, floor,
+                other, floor, taps * depth * width > FAR,
             )  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def input_gradient(op, ctl, mem, part, parts):
                 if taps:
                     gather_columns(
                         rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, PLAIN,
-                        dx, dx, dx, like(mem, NO_FLOOR),
+                        dx, dx, dx, like(mem, NO_FLOOR), most * outputs * into > FAR,
                     )  # fmt: skip
                 else:
                     for i in range(rows):

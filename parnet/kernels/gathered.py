@@ -107,9 +107,9 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
 
 @device
 def gather_columns(
-    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor
+    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor, far
 ):
-    """A block of rows times columns c0..c1 of weights (height, width) in panels."""
+    """A block of rows times columns c0..c1 of weights (height, width) in panels; `far` as of `gather_block`."""
     c, wide = c0, panel_of(width)
     while c < c1:
         panel = c // wide * wide
@@ -117,6 +117,6 @@ def gather_columns(
         b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
             rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
-            at(other, c), floor, height * width > FAR,
+            at(other, c), floor, far,
         )  # fmt: skip
         c = end

@@ -29,12 +29,13 @@ from .intrinsics import (
     set_float_mode,
 )
 from .script import run_entries, run_steps
-from .step import EVERYONE, TABLE_ROW
+from .step import EVERYONE, TABLE_ROW, high, low
 from .traced_script import stamps_of, traced_entries
-from .tracing import open_record, record_of, record_turn, traced_steps
+from .tracing import open_behind, record_of, record_turn, traced_steps
 
 #: bits of x86's control word: denormal results become 0 (flush to zero), denormal operands are read as 0
 FLUSH = 1 << 15 | 1 << 6
+upper, lower = device(high), device(low)
 
 
 @device
@@ -72,16 +73,16 @@ def run_script(op, ctl, part, parts):
 @device
 def run_table(op, ctl, part, parts):
     """Batch after batch of one table. Returns 0."""
-    state, begun = int64_at(op[4]), cycles()
+    state, begun, before, steps = int64_at(op[4]), cycles(), upper(op[1]), lower(op[1])
     for batch in range(op[2], op[3]):
         ctl[STEP] = batch
         ctl[FIRST] = batch * ctl[BATCH]
         ctl[ROWS] = min(ctl[BATCH], ctl[TOTAL] - ctl[FIRST])
         if ctl[TRACE]:
-            mine = open_record(ctl, cycles())
-            if traced_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0, mine, 0):
+            mine = open_behind(ctl, before, cycles())
+            if traced_steps(int64_at(op[0]), steps, state, ctl, op[5], part, parts, 0, mine, before):
                 break
-        elif run_steps(int64_at(op[0]), op[1], state, ctl, op[5], part, parts, 0):
+        elif run_steps(int64_at(op[0]), steps, state, ctl, op[5], part, parts, 0):
             break
     if parts > 1:
         waiting = cycles()
@@ -95,8 +96,9 @@ def run_table(op, ctl, part, parts):
 def run(op, ctl, mem, part, parts):
     """Batches first..last of a run.
 
-    op: table, steps, first batch, last batch, barrier state, address of the arena, written at the end (1; 2 where a wait for
-    other processes was ended), 1 where the table is a script: then its entries, and the script's header for the arena.
+    op: table, a `pair`: steps of the plan before it, its steps; first batch, last batch, barrier state, address of the
+    arena, written at the end (1; 2 where a wait for other processes was ended), 1 where the table is a script: then its
+    entries, and the script's header for the arena.
     """
     op[6] = max(1, run_batches(op, ctl, part, parts))
 
@@ -105,6 +107,7 @@ def run(op, ctl, mem, part, parts):
 def run_all_parts(op, ctl, parts):
     """What `run_alone` does."""
     jobs = at(op, 2 * parts)
+    before, steps = upper(jobs[0]), lower(jobs[0])
     for batch in range(jobs[1], jobs[2]):
         for p in range(parts):
             own = int64_at(op[parts + p])
@@ -112,8 +115,8 @@ def run_all_parts(op, ctl, parts):
             own[FIRST] = batch * own[BATCH]
             own[ROWS] = min(own[BATCH], own[TOTAL] - own[FIRST])
             if own[TRACE]:
-                open_record(own, cycles())
-        for s in range(jobs[0]):
+                open_behind(own, before, cycles())
+        for s in range(steps):
             for p in range(parts):
                 row, own = at(int64_at(op[p]), s * TABLE_ROW), int64_at(op[parts + p])
                 begun = cycles()
@@ -122,7 +125,7 @@ def run_all_parts(op, ctl, parts):
                 elif p < row[1]:
                     call_kernel(row[0], at(row, 3), own, jobs[3], p, row[1])
                 if own[TRACE]:
-                    record_turn(own, s, begun, row[1] == EVERYONE or p < row[1])
+                    record_turn(own, before + s, begun, row[1] == EVERYONE or p < row[1])
             if at(int64_at(op[0]), s * TABLE_ROW)[2] == 2 and 0 < int64_at(ctl[STOP])[0] <= batch + 1:
                 return
 
@@ -131,8 +134,8 @@ def run_all_parts(op, ctl, parts):
 def run_alone(op, ctl, mem, part, parts):
     """Batches first..last of a run, step by step with all parts of a step one after another, on the calling thread.
 
-    op: addresses of the parts' tables, parts long; then of their control words; steps, first batch, last batch, address of
-    the arena.
+    op: addresses of the parts' tables, parts long; then of their control words; steps as of `run`, first batch, last batch,
+    address of the arena.
     """
     mode = float_mode()
     set_float_mode(mode | FLUSH)

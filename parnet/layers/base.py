@@ -94,6 +94,8 @@ class Build(Protocol):
     node: int
     #: virtual shards of a batch; each runs the layer's steps on rows of its own
     shards: int
+    #: whether convolutions may be done by transforms in inference
+    transforms: bool
 
     @property
     def input_gradient_wanted(self) -> bool:
@@ -134,6 +136,9 @@ class Build(Protocol):
         per_row: bool = True,
         scratch: int = 0,
     ) -> None: ...
+
+    def prepare(self, kernel: str, operands: tuple, accesses: tuple, share: int, extent: tuple, bytes: float) -> None:
+        """As `step`, in inference, for what is made of weights alone: it comes first, and is left out while they stay."""
 
     def step_after_loss(self, *args, **kwargs) -> None:
         """As `step`, for what outlasts the batch: `fit` runs it only once the loss is known to be finite."""

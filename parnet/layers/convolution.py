@@ -20,6 +20,7 @@ from ..kernels.step import (
     window_panel,
     writes_own,
 )
+from . import winograd
 from .activate import activate, activate_backward, cut_of
 from .base import Build, Layer, Shape, Tail, Weight, count
 from .window import PlacedWindow, Window
@@ -39,6 +40,10 @@ NORM_WEIGHTS = ("gamma", "beta", "moving_mean", "moving_variance")
 
 class Conv2D(Layer):
     """Y = activation(X * W + b), a window of the image times W at every place. Source: LeCun et al. 1989; as Keras's.
+
+    In inference 3 x 3 windows of step one with enough channels go by Winograd's transforms, with 16 products in place of 36:
+    numbers differ from those of training in the last bits (1e-6 relative in float32), and are the same for any batch,
+    threads and workers. `plan.explain()` shows where ("winograd.forward"). Source: Lavin & Gray 2016.
 
     Args:
         filters: output channels F.
@@ -125,7 +130,7 @@ class Conv2D(Layer):
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
         relu = self.activation.name == "relu" and not build.fused_output
-        y = self._forward(build, x, Tail(relu=relu))
+        y = self._forward(build, x, Tail(relu=relu), training)
         if relu:
             build.keep(activated=y, summed=y)
             return y
@@ -135,30 +140,33 @@ class Conv2D(Layer):
         return self.activation.name == "linear"
 
     def forward_with(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
-        return self._forward(build, x, tail)
+        return self._forward(build, x, tail, training=False)
 
-    def _forward(self, build: Build, x: Buffer, tail: Tail) -> Buffer:
+    def _forward(self, build: Build, x: Buffer, tail: Tail, training: bool) -> Buffer:
         window = self.window.placed(x.shape)
         padded = x.shape[-1] <= FEW_CHANNELS and window.pads_sideways and self.groups == 1
         source, inner = window.pad(build, x) if padded else (x, window)
         product = Product(inner, self.filters, self.groups)
         y = build.rows("y", (*window.out, self.filters))
-        share = product.share(build.batch, build.threads)
-        block = product.block(build.batch * product.pixels // (1 if share == PANELS else build.threads))
-        kernel, bias = build.weight("kernel"), (build.weight("bias"),) if self.use_bias else ()
+        bias = (build.weight("bias"),) if self.use_bias else ()
         other = () if tail.other is None else (tail.other,)
         flags = HAS_BIAS * len(bias) + HAS_OTHER * len(other) + HAS_RELU * tail.relu + HAS_NORM * bool(tail.norm)
         norm = tuple(build.weight(name, tail.norm) for name in NORM_WEIGHTS) if tail.norm else ()
         epsilon = (number(tail.epsilon),) if tail.norm else ()
-        ends = (*(bias or (0,)), *(other or (0,)), flags)
-        operands = (source, kernel, y, *ends, *product.words(), share, block, *norm, *epsilon)
+        ends, words = (*(bias or (0,)), *(other or (0,)), flags), (*norm, *epsilon)
+        build.keep(x=source, shown=x)
+        if build.transforms and not training and winograd.suits(window, self.filters, self.groups):
+            winograd.declare(build, x, y, window, ends, product.words(), words, (*other, *bias, *norm))
+            return y
+        share, kernel = product.share(build.batch, build.threads), build.weight("kernel")
+        block = product.block(build.batch * product.pixels // (1 if share == PANELS else build.threads))
+        operands = (source, kernel, y, *ends, *product.words(), share, block, *words)
         own = window.pointwise and share != PANELS
         # with columns shared, another part may have written what is added
         accesses = (reads_own if own else reads)(source) + (reads if share == PANELS else reads_own)(*other)
         accesses += reads(kernel, *bias, *norm) + writes_own(y)
         cut = (PANELS, (-1, self.filters)) if share == PANELS else cut_of(share, y.shape)
         build.step("conv.forward", operands, accesses, *cut, product.flops, product.bytes, scratch=product.scratch(block))
-        build.keep(x=source, shown=x)
         return y
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:

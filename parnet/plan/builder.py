@@ -191,6 +191,8 @@ class Builder:
         readers: of each buffer, how many nodes and outputs read it, or a view of it.
         delivered: keys of weights whose gradient, or a part of it, has been declared.
         asked: keys of weights whose `gradient_mode` the layer at hand has asked for.
+        transforms: whether convolutions may be done by transforms in inference.
+        prepared: steps that come first, and are left out while the weights stay what they are.
     """
 
     batch: int
@@ -200,7 +202,9 @@ class Builder:
     shards: int = 1
     after: Builder | None = None
     exchanged: dict[str, int] = field(default_factory=dict)
+    transforms: bool = True
     steps: list[Step] = field(default_factory=list)
+    prepared: list[Step] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     phase: str = "forward"
     label: str = ""
@@ -312,6 +316,11 @@ class Builder:
         """Declare one kernel call; see `parnet.kernels.step.Step`."""
         where = (self.label, self.phase)
         self.steps.append(Step(kernel, operands, accesses, share, extent, flops, bytes, per_row, *where, scratch=scratch))
+
+    def prepare(self, kernel: str, operands: tuple, accesses: tuple, share: int, extent: tuple, bytes: float) -> None:
+        """Declare a step that makes of weights alone what the plan keeps; see `parnet.layers.base.Build`."""
+        step = Step(kernel, operands, accesses, share, extent, 0.0, bytes, False, self.label, "prepare")
+        self.prepared.append(step)
 
     def step_after_loss(self, *args, **kwargs) -> None:
         """As `step`, for what outlasts the batch, such as moving averages: held back until `release`.

@@ -20,7 +20,7 @@ from .layout import lifetimes, place, stages
 from .network import Network
 from .objective import Aim, Targets, add_losses, metric_slots
 from .passes import declare_backward, declare_forward
-from .schedule import Slot, cost_us, meetings, schedule
+from .schedule import Slot, cost_us, meeting_at_end, meetings, schedule
 from .update import add_updates, slot_size
 
 __all__ = ["Network", "Plan", "Request", "make_plan"]
@@ -47,6 +47,7 @@ class Request:
         shards: virtual shards that a batch is cut into; workers: processes that share them, each of `threads` parts.
         apart: the plan runs in other processes, so that what a manual loop is shown goes where predictions go.
         aims: of a model of several outputs, one each, in place of loss and metrics.
+        transforms: convolutions may be done by Winograd's transforms in inference.
     """
 
     purpose: str
@@ -62,6 +63,7 @@ class Request:
     shards: int = 1
     workers: int = 1
     apart: bool = False
+    transforms: bool = True
 
     @property
     def goals(self) -> tuple[Aim, ...]:
@@ -90,6 +92,7 @@ class Plan:
             one shard, and `request.batch` is the rows of a full one. None without shards.
         exchange: elements of the region "exchange".
         meetings: steps that all shards must have reached before one goes on.
+        prepared: how many of the first steps make things of the weights alone; they may be left out while these stay.
     """
 
     request: Request
@@ -109,6 +112,7 @@ class Plan:
     after: Plan | None = None
     exchange: int = 0
     meetings: tuple[int, ...] = ()
+    prepared: int = 0
 
     def span(self, *phases: str) -> tuple[int, int]:
         """The run of steps that belong to the phases: first, last + 1."""
@@ -146,7 +150,9 @@ def make_plan(network: Network, request: Request) -> Plan:
         request = replace(whole, batch=-(-whole.batch // whole.shards))
         after = Builder(whole.batch, whole.threads * whole.workers, network.placed, shards=whole.shards)
     riding = _riding(network, request)
-    build = Builder(request.batch, request.threads, network.placed, riding, whole.shards, after)
+    build = Builder(
+        request.batch, request.threads, network.placed, riding, whole.shards, after, transforms=request.transforms
+    )
     made = declare_forward(build, network, request)
     targets: tuple[Targets | None, ...] = ()
     slots: tuple[tuple[int, int], ...] = ()
@@ -175,9 +181,13 @@ def _once(request: Request) -> Request:
 
 def _finish(build, request, network, steps, outputs=(), shown=(), targets=(), slots=(), sums=1) -> Plan:
     """Places, parts and barriers."""
-    lasting = frozenset(build.buffers) if request.purpose == "manual" else frozenset()
+    first = tuple(build.prepared)
+    made = frozenset(access.buffer.name for step in first for access in step.accesses if access.writes)
+    lasting = frozenset(build.buffers) if request.purpose == "manual" else made
     buffers = dict(build.buffers)
     cut = schedule(steps, request.batch, request.threads, sharded=build.shards > 1)
+    if first:
+        cut, steps = meeting_at_end(schedule(first, 1, request.threads)) + meeting_at_end(cut), first + steps
     alive = lifetimes(steps, stages(cut, request.threads), lasting)
     offsets, size = place(buffers, alive, request.batch, request.threads)
     extra = slot_size(network.sizes["parameters"], request.optimizer) if request.optimizer else 0
@@ -200,6 +210,7 @@ def _finish(build, request, network, steps, outputs=(), shown=(), targets=(), sl
         places,
         exchange=build.exchanged.get("", 0),
         meetings=meetings(steps),
+        prepared=len(first),
     )
 
 

@@ -7,7 +7,7 @@ the first wrote, or writes what another part reads. Must not know: executors, ke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..kernels.step import (
     COLUMNS,
@@ -133,6 +133,12 @@ def schedule(steps: tuple[Step, ...], rows: int, threads: int, sharded: bool = F
     if not sharded:
         _place_check(steps, barriers)
     return tuple(Slot(p, b) for p, b in zip(parts, barriers, strict=True))
+
+
+def meeting_at_end(slots: tuple[Slot, ...]) -> tuple[Slot, ...]:
+    """All parts meet behind the last step too: what comes next is not known."""
+    last = slots[-1]
+    return (*slots[:-1], replace(last, barrier=max(last.barrier, MEET)))
 
 
 def meetings(steps: tuple[Step, ...]) -> tuple[int, ...]:

@@ -108,7 +108,7 @@ def _run_all(model, program, feed: Feed, piece: Piece) -> bool:
     first_batch, last = piece.first_batch, piece.first_batch + piece.batches
     model.session.start(program, feed)
     for first in range(first_batch, last, stretch):
-        model.session.run(program, first, min(last, first + stretch))
+        model.session.infer(program, first, min(last, first + stretch))
         if program.stopped():
             feed.sums[0] = np.nan  # the loss is not finite, so its mean is not either
             return False

@@ -88,6 +88,7 @@ class Session:
     @property
     def store(self) -> Store:
         """The weights, made and initialised at the first use, with this model's gradients and slots; home from a device."""
+        self.weights.version += 1  # whoever asks may write
         return self._ready().bring_home()
 
     def _ready(self) -> Store:
@@ -140,7 +141,8 @@ class Session:
         return found
 
     def _link(self, request: Request, strategy: Strategy) -> Program:
-        request = replace(request, shards=strategy.shards, workers=strategy.workers, apart=strategy.apart)
+        runs = {name: getattr(strategy, name) for name in ("shards", "workers", "apart", "transforms")}
+        request = replace(request, **runs)
         plan = make_plan(self.network, request)
         threads = strategy.threads_for(plan.estimate_us())
         if threads != request.threads:
@@ -210,7 +212,14 @@ class Session:
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
         self._executor(program.runs_on).run(program, first, last, program.span(phases))
+        self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
         self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
+
+    def infer(self, program: Program, first: int, last: int) -> None:
+        """All phases of batches first..last, in inference."""
+        executor = self._executor(program.runs_on)
+        executor.infer(program, first, last, self.weights.version)
+        self.weights.fetch = executor.fetch or self.weights.fetch
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
@@ -294,7 +303,7 @@ class Session:
         program = self.fitted(Request("predict", rows, kinds(arrays), self.dtype))
         out = self.room(rows)
         self.start(program, Feed(arrays, rows, out=out))
-        self.run(program, 0, 1)
+        self.infer(program, 0, 1)
         return list(out)
 
     def room(self, rows: int) -> tuple[np.ndarray, ...]:

@@ -26,6 +26,7 @@ class Weights:
     Attributes:
         sizes: length of the regions "parameters" and "state".
         models: how many models work on them.
+        version: rises whenever somebody may have changed the numbers.
         fetch: brings them up to date where other processes have been working on them; None where they are.
     """
 
@@ -33,6 +34,7 @@ class Weights:
         self.seed, self.dtype = seed, dtype
         self.sizes: dict[str, int] = {"parameters": 0, "state": 0}
         self.models = 0
+        self.version = 0
         self._vectors: dict[str, np.ndarray] = {}
         self.fetch: Callable[[], None] | None = None
         self._placed: list[Placed] = []
