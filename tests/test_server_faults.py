@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from server_cases import FAULTY, bits_of, data, fitted, model, plan_fault, serve
 from test_server_failures import gone, workers_of
 
 import parnet as pn
-from parnet.errors import ParnetWarning, WorkerLostError
+from parnet.errors import ParnetWarning, ResourceError, WorkerLostError
 from parnet.executors import crew
 from parnet.io import archive
 from parnet.strategy import Serial
@@ -104,6 +106,25 @@ def test_a_worker_that_reads_nothing_is_warned_of_and_given_up(monkeypatch):
     monkeypatch.setattr(crew.Crew, "start", then_stop)
     with pytest.warns(ParnetWarning, match="worker 0 .* has done nothing"), pytest.raises(WorkerLostError, match="worker 0"):
         fitted(server(stall_warning_s=0.6, stall_limit_s=1.5))
+
+
+def test_no_file_descriptors_left_is_an_error_and_nothing_stays_open(monkeypatch):
+    """At whichever of the calls that start the second worker."""
+    for place, name in ((os, "pipe"), (crew.subprocess, "Popen"), (crew.Channel, "pair")):
+        original, calls = getattr(place, name), []
+
+        def fail(*arguments, original=original, calls=calls, **more):
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return original(*arguments, **more)
+
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch, pytest.raises(ResourceError, match=r"worker \d could .*Too many open"):
+            patch.setattr(place, name, fail)
+            fitted(server())
+        gc.collect()
+        assert leaks.children() == set() and len(os.listdir("/proc/self/fd")) == before
 
 
 # -- beside the steps -------------------------------------------------------------------------------
