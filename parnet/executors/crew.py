@@ -123,10 +123,10 @@ class Crew:
             with interrupts_held_back():
                 try:
                     fresh.append(self._spawn(number, workers))
-                except OSError as error:
+                except OSError as cause:
                     raise ResourceError(
-                        f"parameter server: worker {number} could not be started ({error}); ask for fewer"
-                    ) from error
+                        f"parameter server: worker {number} could not be started ({cause}); ask for fewer"
+                    ) from cause
                 self.members = sorted([*self.members, fresh[-1]], key=lambda member: member.number)
         _, lost = self.collect(fresh, START_LIMIT_S)
         if lost:
