@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_count, check_number
-from .errors import ShapeError
+from .checks import check_count, check_flag, check_number
+from .errors import HyperparameterError, ShapeError, unknown_name
 from .registry import Configurable, Registry
 
 
@@ -214,6 +214,68 @@ class ConfusionMatrix(_Counting):
 
     def result(self, sums: np.ndarray, samples: int) -> np.ndarray:
         return sums.reshape(math.isqrt(len(sums)), -1).astype(np.int64)
+
+
+@registry.add()
+class AUC(Metric):
+    """Area under a curve over all thresholds, of a yes or no; of several yes/no outputs all of them together.
+
+    Outputs are counted in `num_thresholds - 1` equal ranges from 0 to 1, as Keras does it. With the ROC curve that is the
+    probability that a yes has the larger output than a no, those in one range counting half: at most half the share of such
+    pairs away from the exact area. 0 where there is no yes, or for ROC no no.
+
+    Args:
+        num_thresholds: 2 or more.
+        curve: "ROC" (true positives by false positives), or "PR" (precision by recall; between two thresholds as Davis &
+            Goadrich 2006, "The relationship between precision-recall and ROC curves", section 4, has it).
+        from_logits: the model's outputs are sums before a sigmoid.
+    Raises:
+        HyperparameterError: an argument that makes no sense; while it measures, outputs outside of 0 to 1.
+    """
+
+    counts = True
+
+    def __init__(self, num_thresholds: int = 200, curve: str = "ROC", from_logits: bool = False):
+        self.num_thresholds = check_count(num_thresholds, "AUC(num_thresholds)", low=2)
+        if not isinstance(curve, str) or curve not in ("ROC", "PR"):
+            raise unknown_name("AUC(curve)", curve, ("ROC", "PR"))
+        self.curve, self.from_logits = curve, check_flag(from_logits, "AUC(from_logits)")
+        self.name = "auc" if curve == "ROC" else "auc_pr"
+        self.parameter = float(self.num_thresholds - 1)
+
+    def kernel(self, outcome: Outcome) -> str:
+        if outcome.labels and outcome.width != 1:
+            raise ShapeError(f"metric {self.name}: expected one yes/no output, the model has {outcome.width}")
+        return "metric.logit_ranges" if self.from_logits else "metric.ranges"
+
+    def size(self, outcome: Outcome) -> int:
+        """How many outputs were outside of 0 to 1; then those of each range whose target is no, and is yes."""
+        return 1 + 2 * (self.num_thresholds - 1)
+
+    def result(self, sums: np.ndarray, samples: int) -> float:
+        if sums[0]:
+            raise HyperparameterError(
+                f"metric {self.name}: expected outputs from 0 to 1, received {sums[0]:.0f} outside of it in {samples} "
+                "samples; end the model with activation='sigmoid', or take AUC(from_logits=True)"
+            )
+        found = sums[1:].reshape(2, -1)[:, ::-1].cumsum(axis=1)  # no and yes above each threshold, the highest first
+        no, yes = np.concatenate([np.zeros((2, 1)), found], axis=1)
+        if not yes[-1] or (self.curve == "ROC" and not no[-1]):
+            return 0.0
+        if self.curve == "ROC":
+            return float(np.sum(np.diff(no) * (yes[1:] + yes[:-1]) / 2) / (no[-1] * yes[-1]))
+        return float(_area_of_precision(no, yes) / yes[-1])
+
+
+def _area_of_precision(no: np.ndarray, yes: np.ndarray) -> float:
+    """The integral of precision by true positives: between two thresholds false positives grow along with the true ones."""
+    called, new = no + yes, np.diff(yes)
+    more = np.diff(called)
+    slope = np.divide(new, more, out=np.zeros_like(new), where=more > 0)
+    start = yes[:-1] - slope * called[:-1]
+    both = (called[:-1] > 0) & (called[1:] > 0)
+    ratio = np.divide(called[1:], called[:-1], out=np.ones_like(new), where=both)
+    return float(np.sum(slope * (new + start * np.log(ratio))))
 
 
 def _dense_kernel(metric: Metric, outcome: Outcome, kernel: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import schedules
-from .checks import check_flag, check_number
+from .checks import check_count, check_flag, check_number
 from .errors import HyperparameterError, StateError, unknown_name
 from .registry import Configurable, Registry, arguments, plain
 
@@ -26,15 +26,18 @@ class Optimizer(Configurable):
         clipnorm: cut the gradient of each weight array to that norm.
         global_clipnorm: cut the gradient of all weights together to that norm.
         clipvalue: cut each number of the gradient to [-clipvalue, clipvalue].
+        gradient_accumulation_steps: k of 2 or more: the gradients of k batches are averaged, each batch counting alike, and
+            make one update, clipped if at all as their mean. A group that an epoch leaves unfinished goes on in the next,
+            and in the next `fit`. Schedules count batches, as Keras has it. None: each batch is an update.
 
     Attributes:
-        iterations: updates done.
-        slots: arrays kept beside each weight.
+        batches: whose gradients have been handed over; iterations: updates done, fewer where gradients are accumulated.
+        slots: arrays that the rule keeps beside each weight; vectors: those and the sum of accumulated gradients.
     """
 
     kernel = ""
     slots = 0
-    iterations = 0
+    batches = 0
     default_rate = 0.001
 
     def __init__(
@@ -47,6 +50,7 @@ class Optimizer(Configurable):
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
         clipvalue: float | None = None,
+        gradient_accumulation_steps: int | None = None,
     ):
         if parameters is not None and not _are_parameters(parameters):
             parameters, learning_rate = None, self._first_argument(parameters, learning_rate)
@@ -59,6 +63,8 @@ class Optimizer(Configurable):
         self.clipnorm = self._limit("clipnorm", clipnorm)
         self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
         self.clipvalue = self._limit("clipvalue", clipvalue)
+        where, steps = f"{type(self).__name__}(gradient_accumulation_steps)", gradient_accumulation_steps
+        self.gradient_accumulation_steps = None if steps is None else check_count(steps, where, low=2)
         self._session = None
         if parameters is not None:
             self.bind(self._session_of(parameters))
@@ -124,7 +130,7 @@ class Optimizer(Configurable):
     @property
     def learning_rate(self) -> float:
         """The rate of the next step."""
-        return float(self._rate(self.iterations)) if isinstance(self._rate, schedules.Schedule) else self._rate
+        return float(self._rate(self.batches)) if isinstance(self._rate, schedules.Schedule) else self._rate
 
     @learning_rate.setter
     def learning_rate(self, value) -> None:
@@ -144,17 +150,34 @@ class Optimizer(Configurable):
     def lr(self, value) -> None:
         self.learning_rate = value
 
+    @property
+    def iterations(self) -> int:
+        """Updates done."""
+        return self.batches // (self.gradient_accumulation_steps or 1)
+
+    @iterations.setter
+    def iterations(self, updates: int) -> None:
+        self.batches = updates * (self.gradient_accumulation_steps or 1)
+
+    @property
+    def vectors(self) -> int:
+        """Arrays kept beside each weight: the rule's, and the sum of gradients where they are accumulated."""
+        return self.slots + (self.gradient_accumulation_steps is not None)
+
     # -- what the plan asks ---------------------------------------------------------------------
 
     def numbers(self) -> tuple[float, float, float]:
         """The three numbers of the rule."""
         return (0.0, 0.0, 0.0)
 
-    def rates(self, steps: np.ndarray) -> np.ndarray:
-        """(n, 4) float64 for updates number `steps` (n,), counted from 0: rate, decay, 0, 0."""
-        rate = self._rate(steps) if isinstance(self._rate, schedules.Schedule) else np.full(len(steps), self._rate)
-        result = np.zeros((len(steps), 4))
+    def rates(self, batches: np.ndarray) -> np.ndarray:
+        """(n, 4) float64 for batches number `batches` (n,), counted from 0: see `parnet.kernels.control.RATES`."""
+        rate = self._rate(batches) if isinstance(self._rate, schedules.Schedule) else np.full(len(batches), self._rate)
+        result = np.zeros((len(batches), 4))
         result[:, 0] = rate
+        if self.gradient_accumulation_steps is not None:
+            place = batches % self.gradient_accumulation_steps
+            result[:, 2], result[:, 3] = place < self.gradient_accumulation_steps - 1, place == 0
         return result
 
     def correction(self, updates: np.ndarray) -> np.ndarray:
@@ -187,7 +210,7 @@ class Optimizer(Configurable):
         self._open_session().zero_gradients()
 
     def step(self) -> None:
-        """Update all trainable weights from their gradients.
+        """Update all trainable weights from their gradients; while they are accumulated, with the last of a group.
 
         Raises:
             StateError: the optimizer has no parameters, or no backward pass has been run.
@@ -231,7 +254,7 @@ class SGD(Optimizer):
 
     @property
     def rides(self) -> bool:
-        return self.momentum == 0 and not self.clips
+        return self.momentum == 0 and not self.clips and self.gradient_accumulation_steps is None
 
 
 @registry.add()
@@ -274,9 +297,9 @@ class Adam(Optimizer):
     def numbers(self):
         return (self.beta_1, self.beta_2, self.epsilon)
 
-    def rates(self, steps: np.ndarray) -> np.ndarray:
-        result = super().rates(steps)
-        result[:, 0] *= self.correction(steps)
+    def rates(self, batches: np.ndarray) -> np.ndarray:
+        result = super().rates(batches)
+        result[:, 0] *= self.correction(batches // (self.gradient_accumulation_steps or 1))
         return result
 
     def correction(self, updates: np.ndarray) -> np.ndarray:
@@ -296,9 +319,9 @@ class AdamW(Adam):
         super().__init__(parameters, learning_rate, **base)
         self.weight_decay = check_number(weight_decay, "AdamW(weight_decay)", 0)
 
-    def rates(self, steps: np.ndarray) -> np.ndarray:
-        result = super().rates(steps)
-        result[:, 1] = Optimizer.rates(self, steps)[:, 0] * self.weight_decay
+    def rates(self, batches: np.ndarray) -> np.ndarray:
+        result = super().rates(batches)
+        result[:, 1] = Optimizer.rates(self, batches)[:, 0] * self.weight_decay
         return result
 
 

@@ -41,7 +41,7 @@ def warmup(model: Any = None, *, batch_size: int = 32, dtype: str = "float32") -
     begun = library.compile_seconds
     for name in _all() if model is None else _of_model(model, check_count(batch_size, "warmup: batch_size")):
         library.address(name, dtype)
-    for name in ("loop.run", "loop.run_alone", "loop.serve", "loop.post"):
+    for name in ("loop.run", "loop.run_script", "loop.run_alone", "loop.serve", "loop.post"):
         library.address(name, "float32")
     return library.compile_seconds - begun
 

@@ -7,6 +7,7 @@ never copied here; `tests/tolerance.py` says how far the two may be apart.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -287,3 +288,29 @@ def precision_recall_f1(counts):
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         each.append((precision, recall, f1))
     return each[1] if len(counts) == 2 else tuple(sum(column) / len(each) for column in zip(*each, strict=True))
+
+
+def range_of(value, ranges):
+    """Which of so many equal ranges from 0 to 1 a number lies in, each without its lower end but the first."""
+    return next(k for k in range(ranges) if value <= (k + 1) / ranges)
+
+
+def auc(p, t, thresholds, curve="ROC"):
+    """The area under a curve through the points of equally spaced thresholds, by adding up many thin slices."""
+    points, p, yes = [], np.ravel(p), np.ravel(t) > 0.5
+    for k in range(thresholds - 1, -1, -1):
+        border = -1.0 if k == 0 else 2.0 if k == thresholds - 1 else k / (thresholds - 1)
+        points.append((float(sum(p[yes] > border)), float(sum(p[~yes] > border))))
+    right, wrong = points[-1]
+    if right == 0 or (curve == "ROC" and wrong == 0):
+        return 0.0
+    total = 0.0
+    for (tp, fp), (next_tp, next_fp) in pairwise(points):
+        if curve == "ROC":
+            total += (next_fp - fp) * (tp + next_tp) / 2 / (right * wrong)
+            continue
+        for slice in range(1000):  # between two thresholds false positives grow along with true ones
+            s = (slice + 0.5) / 1000
+            found, called = tp + s * (next_tp - tp), tp + fp + s * (next_tp - tp + next_fp - fp)
+            total += (next_tp - tp) / 1000 * (found / called if called else 0.0) / right
+    return total

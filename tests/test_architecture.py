@@ -23,7 +23,7 @@ ROOT = Path(parnet.__file__).parent
 ROWS = (
     ("errors", "checks", "config", "endings", "_version"),
     ("registry",),
-    ("seeding", "initializers", "regularizers", "schedules"),
+    ("constraints", "seeding", "initializers", "regularizers", "schedules"),
     ("kernels",),
     ("cuda",),
     ("activations",),

@@ -152,7 +152,7 @@ def test_losses_of_probabilities_that_somebody_else_reads(loss):
 METRICS = {
     "labels": ["accuracy", pn.metrics.TopKAccuracy(2), pn.metrics.ConfusionMatrix(), pn.metrics.F1()],
     "classes": ["accuracy", "mse", "mae", pn.metrics.Precision()],
-    "bits": ["binary_accuracy", "mae"],
+    "bits": ["binary_accuracy", "mae", "auc", pn.metrics.AUC(50, "PR", from_logits=True)],
 }
 CROSS_ENTROPY = {"labels": "sparse_categorical_crossentropy", "classes": "categorical_crossentropy"}
 
@@ -175,6 +175,29 @@ def test_penalties_and_frozen_layers():
         return pn.Sequential(layers, dtype="float64", seed=3)
 
     same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
+
+
+def test_constraints():
+    c = pn.constraints
+
+    def make():
+        wide = L.Dense(52, kernel_constraint=c.MaxNorm(0.3), bias_constraint=c.UnitNorm(), input_shape=(4,))
+        return pn.Sequential([wide, L.Dense(3, kernel_constraint="non_neg")], dtype="float64", seed=3)
+
+    def images():
+        own = {"kernel_constraint": c.MinMaxNorm(0.2, 0.3, 0.5, [0, 1]), "bias_constraint": c.MaxNorm(0.01)}
+        layers = [L.Reshape((2, 2, 1), input_shape=(4,)), L.Conv2D(5, 2, **own), L.Flatten(), L.Dense(3)]
+        return pn.Sequential(layers, dtype="float64", seed=3)
+
+    same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
+    same(images, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
+
+
+def test_accumulated_gradients():
+    def rule():
+        return pn.optimizers.Adam(clipnorm=0.1, gradient_accumulation_steps=2)
+
+    same(small, *data("float64", "numbers"), "float64", optimizer=rule)
 
 
 def test_shared_layers_and_frozen_normalisation():

@@ -29,14 +29,14 @@ RULES = [
     pn.optimizers.RMSprop(),
     pn.optimizers.RMSprop(momentum=0.9),
     pn.optimizers.Adam(),
-    pn.optimizers.Adagrad(),
+    pn.optimizers.Adagrad(gradient_accumulation_steps=2),
 ]
 M = pn.metrics
 #: losses with the last activation and the metrics of a plan
 AIMS = [
     ("sparse_categorical_crossentropy", "softmax", ("accuracy", M.TopKAccuracy(2), M.ConfusionMatrix())),
     ("categorical_crossentropy", "softmax", ("accuracy", "mse", "mae")),
-    ("binary_crossentropy", "sigmoid", ("binary_accuracy",)),
+    ("binary_crossentropy", "sigmoid", ("binary_accuracy", "auc", M.AUC(from_logits=True, curve="PR"))),
     ("sparse_categorical_crossentropy", "plain", ()),
     ("categorical_crossentropy", "plain", ()),
     ("binary_crossentropy", "plain", ()),
@@ -60,6 +60,9 @@ def plans(dtype):
         yield make_plan(net, Request("update", 1, "float32", dtype, optimizer=rule))
         aims = (Aim(pn.losses.get("mse")),)
         yield make_plan(net, Request("train", 40, "uint8", dtype, optimizer=rule, aims=aims, weighted=True))
+    own = {"kernel_constraint": "max_norm", "bias_constraint": "non_neg"}
+    net = pn.Sequential([L.Dense(5, **own, input_shape=(4,))], dtype=dtype).session.network
+    yield make_plan(net, Request("update", 1, "float32", dtype, optimizer=RULES[0]))
     for loss, last, metrics in AIMS:
         end = [L.Activation("softmax"), L.Reshape((3,)), L.Activation("linear")] if last == "plain" else []
         layers = [L.Dense(3, activation=None if last == "plain" else last, input_shape=(4,)), *end]

@@ -6,6 +6,7 @@ import pkgutil
 import kernelbench
 import numpy as np
 import pytest
+import test_constraints
 import test_kernels_conv
 import test_kernels_elementwise
 import test_kernels_image
@@ -23,6 +24,7 @@ from parnet.kernels.declare import Kernel, kernel
 from parnet.kernels.library import add_user_kernel, find
 
 FILES = (
+    test_constraints,
     test_kernels_conv,
     test_kernels_pool,
     test_kernels_product,

@@ -134,6 +134,29 @@ def confusion(rng, dtype, rows, width, labels=True):
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
 
 
+def ranges(rng, dtype, rows, width, logits=False, count=7):
+    """Some outputs lie on the border of two ranges, and some are none that a probability could be."""
+    squash = (lambda p: naive.activate("sigmoid", p)) if logits else (lambda p: p)
+    p = rng.choice([*rng.uniform(size=20), *np.arange(count + 1) / 8, -0.5, 1.5, np.nan], (rows, width)).astype(dtype)
+    t = rng.integers(0, 2, (rows, width)).astype(dtype)
+    sums = rng.integers(0, 5, 4 + 2 * 8).astype(float)
+    after = sums.copy()
+    for value, yes in zip(squash(p.astype(np.float64)).reshape(-1), t.reshape(-1), strict=True):
+        inside = 0 <= value <= 1
+        after[2 + (1 + 8 * int(yes) + naive.range_of(value, 8) if inside else 0)] += 1
+    operands = ("p", "t", width, width, 2, 8.0)
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    name = "metric.logit_ranges" if logits else "metric.ranges"
+    return Case(name, rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("logits", [False, True])
+def test_outputs_are_counted_by_their_range_and_target(logits, dtype, rng):
+    for size in SIZES:
+        check(ranges(rng, dtype, *size, logits=logits), dtype)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", FORMULAS)
 def test_losses_and_their_gradients_match_their_formulas_however_the_rows_are_cut(name, dtype, rng):
@@ -247,6 +270,8 @@ CASES = {
         for n in ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
     },
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
+    "metric.ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5),
+    "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),
     "loss.softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5),
     "loss.softmax_grad": lambda rng, dtype: softmax_grad(rng, dtype, 9, 5),
     "loss.weigh": lambda rng, dtype: weigh(rng, dtype, 9),

@@ -60,6 +60,29 @@ def update(name, rng, dtype, n):
     return Case(f"update.{name}", 1, arrays, operands, expected, words, weights=weights)
 
 
+def accumulate(rng, dtype, n, place="last"):
+    """A batch that is the first, in the middle, or the last of three whose gradients make one update."""
+    g, total = rng.normal(size=n).astype(dtype), rng.normal(size=n).astype(dtype)
+    rates = np.full((6, 4), np.nan)
+    rates[4] = 0.05, 0, place != "last", place == "first"
+    size = abs(g).astype(float) + abs(total)
+    expected = {
+        "first": {"total": (g, 0, 0)},
+        "middle": {"total": (total + g.astype(float), 1, size)},
+        "last": {"g": ((total + g.astype(float)) / 3, 2, size)},
+    }[place]
+    words = {control.RATES: rates, control.STEP: 4}
+    return Case("update.accumulate", 1, {"g": g, "total": total}, ("g", "total", n, 3), expected, words)
+
+
+def waiting(name, rng, dtype, n):
+    """A batch whose gradients wait for a later one: nothing changes."""
+    case = update(name, rng, dtype, n)
+    case.words[control.RATES][4, 2] = 1
+    case.expected = {name: (array, 0, 0) for name, array in case.arrays.items()}
+    return case
+
+
 def block_squares(rng, dtype, n):
     x = rng.normal(size=n).astype(dtype)
     sums = [(x[b : b + BLOCK].astype(float) ** 2).sum() for b in range(0, n, BLOCK)]
@@ -179,6 +202,19 @@ def test_optimizer_rules_match_their_formulas_however_the_vector_is_cut(name, dt
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", RULES)
+def test_no_rule_changes_anything_while_gradients_are_gathered(name, dtype, rng):
+    check(waiting(name, rng, dtype, 100), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_gradients_are_gathered_and_their_mean_is_handed_on(place, dtype, rng):
+    for n in LENGTHS:
+        check(accumulate(rng, dtype, n, place), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("make", FLAT, ids=lambda make: make.__name__)
 def test_work_on_long_vectors_is_right_however_they_are_cut(make, dtype, rng):
     for n in LENGTHS:
@@ -217,6 +253,7 @@ def test_batch_normalisation_can_apply_its_gradients_and_spare_that_of_its_input
 
 CASES = {
     **{f"update.{n}": lambda rng, dtype, n=n: update(n, rng, dtype, 100) for n in RULES},
+    "update.accumulate": lambda rng, dtype: accumulate(rng, dtype, 100),
     **{f"reduce.{m.__name__}": lambda rng, dtype, m=m: m(rng, dtype, 100) for m in (*FLAT, block_squares)},
     **{f"norm.{m.__name__}": lambda rng, dtype, m=m: m(rng, dtype, 9, 33) for m in NORMS},
 }

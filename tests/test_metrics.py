@@ -10,7 +10,7 @@ from tolerance import close
 import parnet as pn
 from parnet import layers as L
 from parnet import metrics
-from parnet.errors import HyperparameterError, ShapeError
+from parnet.errors import HyperparameterError, ParnetError, ShapeError
 
 ROWS, INPUTS, CLASSES, BATCH = 101, 6, 4, 16
 SPARSE, DENSE = "sparse_categorical_crossentropy", "categorical_crossentropy"
@@ -54,7 +54,7 @@ def several():
 
 def yes_or_no():
     counting = [metrics.Precision(0.4), metrics.Recall(0.4), metrics.F1(0.4), metrics.ConfusionMatrix(0.4)]
-    return [metrics.Accuracy(), metrics.BinaryAccuracy(0.4), *counting]
+    return [metrics.Accuracy(), metrics.BinaryAccuracy(0.4), *counting, metrics.AUC()]
 
 
 def numbers():
@@ -110,6 +110,7 @@ def test_metrics_of_a_yes_or_no_match_their_definitions(fused, x, rng):
         precision, recall, f1 = naive.precision_recall_f1(counts)
         wanted = {"accuracy": naive.binary_accuracy(p, y), "binary_accuracy": naive.binary_accuracy(p, y, 0.4)}
         wanted |= {"precision": precision, "recall": recall, "f1": f1, "confusion_matrix": counts}
+        wanted |= {"auc": naive.auc(p, y, 200)}
         agree(measured(model, x, y.astype(float)), wanted)
 
 
@@ -117,6 +118,57 @@ def test_metrics_of_several_yes_or_no_outputs_count_each_output(x, rng):
     y = rng.integers(0, 2, (ROWS, 3)).astype(float)
     model = model_of(3, "sigmoid", "binary_crossentropy", [metrics.BinaryAccuracy(0.3)])
     agree(measured(model, x, y), {"binary_accuracy": naive.binary_accuracy(model.predict(x), y, 0.3)})
+
+
+CURVES = [metrics.AUC(), metrics.AUC(curve="PR")]
+
+
+@pytest.mark.parametrize("strategy", ["serial", Parts(3), pn.strategy.Serial(shards=3)], ids=["serial", "threads", "shards"])
+@pytest.mark.parametrize("units", [1, 3])
+@pytest.mark.parametrize("thresholds", [2, 3, 200])
+def test_areas_under_curves_match_their_definitions(thresholds, units, strategy, x, rng):
+    y = rng.integers(0, 2, (ROWS, units)).astype(float)
+    chosen = [metrics.AUC(thresholds), metrics.AUC(thresholds, curve="PR")]
+    model = model_of(units, "sigmoid", "binary_crossentropy", chosen)
+    p = model.predict(x)
+    found = measured(model, x, y, strategy=strategy)
+    assert found["auc"] == pytest.approx(naive.auc(p, y, thresholds), rel=1e-12)
+    assert found["auc_pr"] == pytest.approx(naive.auc(p, y, thresholds, "PR"), rel=1e-5)
+
+
+def test_the_area_of_logits_is_that_of_their_probabilities(x, rng):
+    y = rng.integers(0, 2, ROWS).astype(float)
+    one, two = model_of(1, "sigmoid", "bce", CURVES), model_of(1, None, pn.losses.BinaryCrossentropy(from_logits=True), [])
+    two.compile("sgd", two.loss, [metrics.AUC(from_logits=True), metrics.AUC(curve="PR", from_logits=True)])
+    assert measured(one, x, y) == measured(two, x, y)
+    two.compile("sgd", two.loss, ["auc"])
+    with pytest.raises(
+        HyperparameterError, match=r"auc: expected outputs from 0 to 1, received \d+ outside .*from_logits=True"
+    ):
+        two.evaluate(x, y)
+
+
+@pytest.mark.parametrize("y, roc, precision", [(0.0, 0.0, 0.0), (1.0, 0.0, 1.0)])
+def test_areas_of_a_single_class_are_defined(y, roc, precision, x):
+    model = model_of(1, "sigmoid", "bce", CURVES)
+    assert measured(model, x, np.full(ROWS, y)) == {"auc": roc, "auc_pr": precision}
+
+
+def test_areas_of_equal_and_of_perfect_outputs(x):
+    model = model_of(1, "sigmoid", "bce", CURVES)
+    model.set_weights([np.zeros((INPUTS, 1)), np.zeros(1)])
+    y = (np.arange(ROWS) % 4 == 0).astype(float)
+    assert measured(model, x, y) == pytest.approx({"auc": 0.5, "auc_pr": y.mean()})
+    model.set_weights([np.eye(INPUTS)[:, :1] * 50, np.zeros(1)])
+    assert measured(model, x, (x[:, 0] > 0).astype(float)) == pytest.approx({"auc": 1.0, "auc_pr": 1.0}, abs=2e-3)
+
+
+def test_areas_refuse_what_has_no_meaning(x):
+    with pytest.raises(ShapeError, match="auc: expected one yes/no output, the model has 4"):
+        model_of(CLASSES, "softmax", SPARSE, ["auc"]).evaluate(x, np.zeros(ROWS, int))
+    for wrong in ({"num_thresholds": 1}, {"num_thresholds": 2.5}, {"curve": "roc curve"}, {"from_logits": "yes"}):
+        with pytest.raises(ParnetError, match=f"AUC.*{next(iter(wrong))}"):
+            metrics.AUC(**wrong)
 
 
 def test_metrics_of_numbers_match_their_definitions(x, rng):
@@ -234,6 +286,21 @@ def test_precision_recall_f1_and_confusion_are_scikit_learns(units, labels, x, r
         "accuracy": sklearn_metrics.accuracy_score(y, called),
     }
     agree(measured(model, x, given), wanted)
+
+
+@pytest.mark.sklearn
+def test_the_area_under_the_roc_is_scikit_learns_within_its_thresholds(x, rng):
+    """Exactly that of the outputs' ranges; so it differs from that of the outputs by pairs within one range alone."""
+    sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is not installed")
+    for thresholds in (5, 20, 200):
+        model = model_of(1, "sigmoid", "bce", [metrics.AUC(thresholds)])
+        p = model.predict(x)[:, 0]
+        y = (p + rng.normal(size=ROWS) > 0.5).astype(int)
+        ranges = np.ceil(p * (thresholds - 1))
+        found = measured(model, x, y.astype(float))["auc"]
+        assert found == pytest.approx(sklearn_metrics.roc_auc_score(y, ranges), rel=1e-12)
+        ties = sum(sum(ranges[y == 1] == r) * sum(ranges[y == 0] == r) for r in set(ranges))
+        assert abs(found - sklearn_metrics.roc_auc_score(y, p)) <= 0.5 * ties / (y.sum() * (1 - y).sum()) + 1e-12
 
 
 @pytest.mark.sklearn

@@ -486,7 +486,7 @@ def test_any_description_that_registries_know_is_refused_or_changes_no_array(who
         {"class": "Constant", "config": {}},
     ]
     registries = [m.registry for m in (pn.losses, pn.metrics, pn.optimizers, pn.schedules, pn.initializers)]
-    registries += [pn.regularizers.registry, pn.layers.base.registry]
+    registries += [pn.regularizers.registry, pn.constraints.registry, pn.layers.base.registry]
     assert all(isinstance(r, Registry) for r in registries)
     names = sorted({name for r in registries for name in r.classes})
     keys = [

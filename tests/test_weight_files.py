@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,63 @@ def test_a_model_within_a_model_is_read_by_its_own_layers_names(tmp_path, h5py):
     other = network(seed=2)
     other.load_weights(tmp_path / "file")
     assert_same(other, model)
+
+
+def nested_zip(path, groups, config):
+    """A `.keras` file of groups "layers/dense/vars" -> arrays; only the configuration keeps their order."""
+    inner = BytesIO()
+    with h5_module().File(inner, "w") as file:
+        for group, arrays in groups.items():
+            for i, array in enumerate(arrays):
+                file.create_dataset(f"{group}/vars/{i}", data=array)
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", json.dumps(config))
+        file.writestr("model.weights.h5", inner.getvalue())
+
+
+def h5_module():
+    return pytest.importorskip("h5py", reason="h5py is not installed")
+
+
+def line(kind, name, *inside):
+    """A layer's line in a configuration of Keras, or that of a model with others inside."""
+    return {"class_name": kind, "config": {"name": name, **({"layers": list(inside)} if inside else {})}}
+
+
+NESTED = line(
+    "Sequential", "whole",
+    line("InputLayer", "input_layer"),
+    line("Functional", "body", line("InputLayer", "x"), line("Dense", "dense"), line("ReLU", "r"), line("Dense", "dense_1")),
+    line("Dense", "dense_4"),
+    line("Sequential", "head", line("Dense", "dense_2"), line("Sequential", "deepest", line("Dense", "dense_3"))),
+    line("Dense", "dense_5"),
+)  # fmt: skip
+#: groups of that file, in the order of the model
+NESTED_GROUPS = (
+    "layers/functional/layers/dense", "layers/functional/layers/dense_1", "layers/dense",
+    "layers/sequential/layers/dense", "layers/sequential/layers/sequential/layers/dense", "layers/dense_1",
+)  # fmt: skip
+
+
+@needs_h5py
+@pytest.mark.parametrize("named", [False, True])
+def test_models_within_a_keras_file_are_read_in_their_place(named, tmp_path, rng):
+    """All shapes are equal, so that a wrong order would not show by itself; Keras counts inner layers first."""
+    names = ["dense", "dense_1", "dense_4", "dense_2", "dense_3", "dense_5"]
+    arrays = {name: [rng.normal(size=(3, 3)).astype("f4"), rng.normal(size=3).astype("f4")] for name in names}
+    given = [f"own_{name}" for name in names]
+    config = json.loads(json.dumps(NESTED).replace('"dense', '"own_dense')) if named else NESTED
+    nested_zip(tmp_path / "file", dict(zip(NESTED_GROUPS, arrays.values(), strict=True)), config)
+    layers = [L.Dense(3, name=name if named else None) for name in (reversed(given) if named else given)]
+    model = pn.Sequential([L.Input((3,)), *layers], seed=1)
+    report = model.load_weights(tmp_path / "file")
+    assert report.matched_by == ("name" if named else "order")
+    wanted = list(arrays.values())
+    for layer, pair in zip(layers, reversed(wanted) if named else wanted, strict=True):
+        for found, array in zip(layer.get_weights(), pair, strict=True):
+            np.testing.assert_array_equal(found, array)
+    with pytest.raises(ShapeError, match="load into a model of the same layers"):
+        pn.Sequential([L.Input((3,)), L.Dense(3), L.Dense(3)]).load_weights(tmp_path / "file")
 
 
 @needs_h5py

@@ -57,7 +57,8 @@ def made(cls):
 
 
 def classes():
-    registries = [m.registry for m in (pn.losses, pn.metrics, pn.optimizers, pn.schedules, pn.initializers, pn.regularizers)]
+    modules = (pn.losses, pn.metrics, pn.optimizers, pn.schedules, pn.initializers, pn.regularizers, pn.constraints)
+    registries = [m.registry for m in modules]
     found = [
         cls for r in [L.base.registry, *registries] for cls in r.classes.values() if cls.__module__.startswith("parnet.")
     ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache, partial
 
 from ..kernels.control import ROWS
 from ..kernels.step import row_stride
 from .launch import Context, Fed, Launch, float_of
+from .maths import functions
 from .runtime import cuda
 
 NAMES = ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
@@ -97,17 +99,45 @@ def classes_of(T):
 
 @cache
 def count_cells(T):
-    """sums[slot + cell] += how many rows are in the cell, a thread a cell."""
+    """sums[slot + cell] += how many rows, of geo[2] outputs each, are in the cell, a thread a cell."""
 
     @cuda.jit
     def run(ctl, geo, par, cells, sums):
         for cell in range(cuda.grid(1), geo[0], cuda.gridsize(1)):
             found = 0
-            for i in range(ctl[ROWS]):
+            for i in range(ctl[ROWS] * geo[2]):
                 found += 1 if int(cells[i]) == cell else 0
             sums[geo[1] + cell] += found
 
     return run
+
+
+@cache
+def ranges_of(T, logits: bool):
+    """cells[i, j] = 0 for an output outside of 0 to 1, else 1 + yes * ranges + its range."""
+    sigmoid = functions(T).sigmoid
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, cells):
+        width, stride, t_stride, ranges = geo
+        for k in range(cuda.grid(1), ctl[ROWS] * width, cuda.gridsize(1)):
+            i, j = k // width, k % width
+            value = sigmoid(p[i * stride + j]) if logits else p[i * stride + j]
+            yes = 1 if t[i * t_stride + j] > T(0.5) else 0
+            if value >= T(0) and value <= T(1):
+                cells[k] = T(1 + yes * ranges + max(0, math.ceil(value * T(ranges)) - 1))
+            else:
+                cells[k] = T(0)
+
+    return run
+
+
+def _ranges(logits: bool, c: Context, op: tuple) -> list[Launch]:
+    p, t, width, targets, slot, number = op
+    ranges, cells = int(float_of(number)), c.scratch(c.batch * width)
+    geo, count = (width, row_stride(width), row_stride(targets), ranges), 1 + 2 * ranges
+    first = c.flat(ranges_of(c.T, logits), c.batch * width, geo, (), *c.arrays(p, t), cells)
+    return [first, c.flat(count_cells(c.T), count, (count, slot, width), (), cells, Fed("sums"))]
 
 
 def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
@@ -120,7 +150,8 @@ def _confusion(c: Context, op: tuple) -> list[Launch]:
     p, t, width, targets, slot, threshold = op
     geo, cells, count = (width, row_stride(width), targets, row_stride(targets)), c.scratch(c.batch), max(width, 2) ** 2
     first = c.flat(classes_of(c.T), c.batch, geo, (float_of(threshold),), *c.arrays(p, t), cells)
-    return [first, c.flat(count_cells(c.T), count, (count, slot), (), cells, Fed("sums"))]
+    return [first, c.flat(count_cells(c.T), count, (count, slot, 1), (), cells, Fed("sums"))]
 
 
 LAUNCHERS = {**{f"metric.{name}": partial(_row_metric, name) for name in NAMES}, "metric.confusion": _confusion}
+LAUNCHERS |= {"metric.ranges": partial(_ranges, False), "metric.logit_ranges": partial(_ranges, True)}

@@ -9,6 +9,7 @@ from . import (
     activation,
     augment,
     channel_norm,
+    constrain,
     conv,
     depthwise,
     gather,
@@ -27,8 +28,8 @@ from . import (
 from .launch import Launcher
 
 FAMILIES = (
-    *(activation, augment, channel_norm, conv, depthwise, gather, image, layer_norm, loss, merge, metric, noise, norm),
-    *(pool, product, reduce, update),
+    *(activation, augment, channel_norm, constrain, conv, depthwise, gather, image, layer_norm, loss, merge, metric, noise),
+    *(norm, pool, product, reduce, update),
 )
 LAUNCHERS: dict[str, Launcher] = {name: launcher for family in FAMILIES for name, launcher in family.LAUNCHERS.items()}
 

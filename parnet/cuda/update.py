@@ -58,7 +58,7 @@ def rule(T, name: str):
 
     @cuda.jit
     def run(ctl, geo, par, w, dw, first, second, rates):
-        if ctl[ROWS] == 0:
+        if ctl[ROWS] == 0 or rates[ctl[STEP] * RATES_PER_STEP + 2] != 0:
             return
         rate, decay = T(rates[ctl[STEP] * RATES_PER_STEP]), T(rates[ctl[STEP] * RATES_PER_STEP + 1])
         for j in range(cuda.grid(1), geo[0], cuda.gridsize(1)):
@@ -80,4 +80,29 @@ def _launch(name: str, c: Context, op: tuple) -> list[Launch]:
     return [c.flat(rule(c.T, name), n, (n,), [float_of(v) for v in numbers], *arrays, Fed("rates"))]
 
 
-LAUNCHERS = {f"update.{name}": partial(_launch, name) for name in SLOTS}
+@cache
+def accumulate(T):
+    """dw is added to the sum of its group; with the last batch of the group dw becomes their mean."""
+
+    @cuda.jit
+    def run(ctl, geo, par, dw, total, rates):
+        if ctl[ROWS] == 0:
+            return
+        waits, fresh = rates[ctl[STEP] * RATES_PER_STEP + 2] != 0, rates[ctl[STEP] * RATES_PER_STEP + 3] != 0
+        for j in range(cuda.grid(1), geo[0], cuda.gridsize(1)):
+            if fresh:
+                total[j] = dw[j]
+            elif waits:
+                total[j] += dw[j]
+            else:
+                dw[j] = (total[j] + dw[j]) / T(geo[1])
+
+    return run
+
+
+def _accumulate(c: Context, op: tuple) -> list[Launch]:
+    dw, total, n, batches = op
+    return [c.flat(accumulate(c.T), n, (n, batches), (), *c.arrays(dw, total), Fed("rates"))]
+
+
+LAUNCHERS = {f"update.{name}": partial(_launch, name) for name in SLOTS} | {"update.accumulate": _accumulate}

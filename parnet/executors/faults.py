@@ -20,6 +20,7 @@ import numpy as np
 
 from ..kernels import control
 from ..kernels.entries import APPLY, ENTRY, MEET
+from .serial import SerialExecutor, native
 
 if TYPE_CHECKING:
     from .link import Program
@@ -96,17 +97,16 @@ def run(worker: Any, program: Program, first: int, last: int, steps: tuple[int, 
     worker.executor.run(program, first, batch, steps)
     program.control[:, control.STEP] = batch
     job = program.job(0, batch, batch + 1, steps)
-    if job[7] == 0:  # no shards: one worker alone
+    if program.loop != "loop.run_script":  # no shards: one worker alone
         strike(phase, worker.number, batch)
         return batch
     kinds = np.ctypeslib.as_array(ctypes.cast(job[0], ctypes.POINTER(ctypes.c_int64)), (job[1], ENTRY))[:, 0]
     meeting = next((k for k in range(len(kinds)) if kinds[k] == MEET), len(kinds))
     applying = next((k for k in range(len(kinds)) if kinds[k] == APPLY), len(kinds))
     until = {"compute": 0, "push": meeting, "pushed": meeting + 1, "apply": applying}[phase]
-    loop = worker.executor._loop if hasattr(worker.executor, "_loop") else None
-    if loop is not None and until:
+    if until and isinstance(worker.executor, SerialExecutor):
         operands = np.array([job[0], until, *job[2:]], np.int64)
-        loop(operands.ctypes.data, program.addresses.control[0], None, 0, 1)
+        native(program.loop)(operands.ctypes.data, program.addresses.control[0], None, 0, 1)
     if phase == "push":
         for shard in program.shards:  # type: ignore[attr-defined]
             program.common.gradients[shard, ::2] = np.nan  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ Offsets in the table count elements from the arena's start; weights lie elsewher
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ class Program:
     """One plan, linked to one store.
 
     Attributes:
+        loop: the kernel that runs it.
         plan: what it runs.
         store: whose weights.
         arena: (arena_size,) of T.
@@ -58,6 +59,8 @@ class Program:
         paces: run of steps -> whether threads pay for it, see `pace.py`.
         prepared: the version of the weights that the plan's first steps have been run with, None before.
     """
+
+    loop: ClassVar[str] = "loop.run"
 
     plan: Plan
     store: Store
@@ -95,10 +98,10 @@ class Program:
         self.barrier[STOP_WORD] = 0
 
     def job(self, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
-        """The operands of `loop.run` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
+        """The operands of the kernel `loop` for one part: batches first..last, steps from steps[0] up to before steps[1]."""
         where = self.addresses
         table = where.tables[part] + steps[0] * TABLE_ROW * 8
-        return (table, pair(steps[0], steps[1] - steps[0]), first, last, where.barrier, where.arena, 0, 0)
+        return (table, pair(steps[0], steps[1] - steps[0]), first, last, where.barrier, where.arena, 0)
 
     def view(self, buffer: Buffer, rows: int) -> np.ndarray:
         """The first rows of an arena buffer, shaped (rows, width), as a view."""

@@ -162,7 +162,8 @@ class ProcessesExecutor(Executor):
             self._send_feed(program, feed, fresh)
 
     def _loop_kernels(self) -> list[tuple[str, str]]:
-        names = ("loop.run",) if self.threads == 1 else ("loop.run", "loop.run_alone", "loop.serve", "loop.post")
+        names = ["loop.run", "loop.run_script"]
+        names += [] if self.threads == 1 else ["loop.run_alone", "loop.serve", "loop.post"]
         return [(name, "float32") for name in names]
 
     def _send_program(self, key: int, members: list[Member]) -> None:

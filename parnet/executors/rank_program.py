@@ -244,7 +244,7 @@ class RankProgram(ShardedProgram):
     def job(self, part: int, first: int, last: int, steps: tuple[int, int]) -> tuple[int, ...]:
         script, now = self._now
         where, count = script[part, now.first :].ctypes.data, now.last - now.first
-        return (where, count, first, last, self.addresses.barrier, self.header.ctypes.data, 0, 1)
+        return (where, count, first, last, self.addresses.barrier, self.header.ctypes.data, 0)
 
     # -- what is sent, and what comes -----------------------------------------------------------
 

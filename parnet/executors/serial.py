@@ -10,7 +10,7 @@ from ..kernels import library
 from .base import Executor
 from .link import Program
 
-#: word of `loop.run`'s operands that it sets when it has ended, and what it says where it was ended from outside
+#: word of the loop's operands that it sets when it has ended, and what it says where it was ended from outside
 DONE_WORD, ENDED = 6, 2
 #: every kernel's signature; calling through ctypes lets other Python threads run meanwhile
 KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c_int64)
@@ -28,11 +28,12 @@ class SerialExecutor(Executor):
     keeps = True
 
     def __init__(self) -> None:
-        self._loop = native("loop.run")
-        self._op = np.zeros(8, np.int64)
+        self._loops = {"loop.run": native("loop.run")}
+        self._op = np.zeros(DONE_WORD + 1, np.int64)
         self._op_address = self._op.ctypes.data
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         self._op[:] = program.job(0, first, last, steps or program.span(()))
-        self._loop(self._op_address, program.addresses.control[0], None, 0, 1)
+        loop = self._loops.get(program.loop) or self._loops.setdefault(program.loop, native(program.loop))
+        loop(self._op_address, program.addresses.control[0], None, 0, 1)
         self.ended = bool(self._op[DONE_WORD] == ENDED)

@@ -127,6 +127,12 @@ class ServerExecutor(ProcessesExecutor):
                 f"parameter server: expected mode='sync' for a manual loop, received mode={self.mode!r}; the other modes "
                 "belong to fit"
             )
+        if optimizer is not None and optimizer.gradient_accumulation_steps is not None:
+            raise HyperparameterError(
+                f"ParameterServer(mode={self.mode!r}): expected an optimizer without gradient_accumulation_steps, for "
+                f"workers at their own pace make no groups of batches, received {optimizer.gradient_accumulation_steps}; "
+                "take a larger batch_size, or ParameterServer(mode='sync') without backup"
+            )
         if self.mode == "hogwild" and optimizer is not None:
             if optimizer.kernel != "update.sgd" or optimizer.clips:
                 raise HyperparameterError(

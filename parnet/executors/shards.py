@@ -114,6 +114,8 @@ class ShardedProgram(Program):
         header: int64 words that the script reads.
     """
 
+    loop = "loop.run_script"
+
     def __init__(self, plan: Plan, store: Store, common: Common, place: Place, control_words: np.ndarray | None = None):
         parts = plan.request.threads
         self.place, self.common, self.after = place, common, plan.after
@@ -172,7 +174,6 @@ class ShardedProgram(Program):
             self.barrier.ctypes.data,
             self.header.ctypes.data,
             0,
-            1,
         )
 
     # -- the script -----------------------------------------------------------------------------

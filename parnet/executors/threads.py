@@ -19,6 +19,7 @@ import numpy as np
 from ..checks import is_whole
 from ..config import usable_cores
 from ..errors import HyperparameterError, ResourceError
+from ..kernels import library
 from ..kernels.step import pair
 from .base import Executor, waited_share
 from .link import TABLE_ROW, Program
@@ -75,7 +76,8 @@ class ThreadsExecutor(Executor):
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
-        self._run, self._serve, self._post = native("loop.run"), native("loop.serve"), native("loop.post")
+        self._serve, self._post = native("loop.serve"), native("loop.post")
+        self._loops = {"loop.run": native("loop.run")}
         self._alone, self._said = native("loop.run_alone"), False
         self._jobs = aligned_zeros(threads * 16, np.int64).reshape(threads, 16)
         self._job_addresses = [job.ctypes.data for job in self._jobs]
@@ -158,11 +160,13 @@ class ThreadsExecutor(Executor):
 
     def _run_threads(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
         parts = min(self.threads, program.plan.request.threads)
+        run = self._loops.get(program.loop) or self._loops.setdefault(program.loop, native(program.loop))
+        kernel = library.address(program.loop, "float32")
         for part in range(parts):
-            self._jobs[part, :8] = program.job(part, first, last, span)
+            self._jobs[part, : DONE_WORD + 1] = program.job(part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
-            words = (self._job_addresses[part], program.addresses.control[part], parts)
-            self._mailbox[mine + 2 : mine + 5] = words
+            words = (self._job_addresses[part], program.addresses.control[part], parts, kernel)
+            self._mailbox[mine + 2 : mine + 6] = words
         for part in range(parts, self.threads):
             self._mailbox[MAILBOX_FIRST + MAILBOX_STRIDE * part + 4] = 0  # not for this helper
         self._jobs[0, DONE_WORD] = 0
@@ -170,12 +174,12 @@ class ThreadsExecutor(Executor):
         lead = (self._job_addresses[0], program.addresses.control[0], None, 0, parts)
         try:
             self._announce()
-            self._run(*lead)
+            run(*lead)
         except BaseException:
             # Ctrl-C between two lines: where the job was posted the helpers wait for part 0, so do its work before going
             if self._mailbox[0] == number and not self._jobs[0, DONE_WORD]:
                 self._wake_all()
-                self._run(*lead)
+                run(*lead)
             raise
         self.ended = bool(self._jobs[0, DONE_WORD] == ENDED)
 

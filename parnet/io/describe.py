@@ -51,7 +51,7 @@ def describe_training(model: Model, where: str) -> dict[str, Any] | None:
     rule = model.optimizer
     if rule is None:
         return None
-    head = {"optimizer": _dump(optimizers.registry, rule, where), "iterations": int(rule.iterations)}
+    head = {"optimizer": _dump(optimizers.registry, rule, where), "iterations": int(rule.batches)}
     aims = [
         {
             "loss": None if aim.loss is None else _dump(losses.registry, aim.loss, where),
@@ -146,7 +146,7 @@ def _compile(model: Model, lines: Any, where: str) -> None:
             model.compile(rule, aims[0], chosen[0])
     if iterations < 0:
         raise damaged(where, "iterations of 0 or more", iterations)
-    rule.iterations = iterations
+    rule.batches = iterations
 
 
 def _load(registry: Registry, line: Any, where: str) -> Any:

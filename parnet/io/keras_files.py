@@ -7,6 +7,7 @@
 | `.weights.h5` of Keras 3    | layers/<class>_<number>/vars/0, 1, ...; since 3.8 the attribute name of vars is the  |
 |                             | layer's own name                                                                    |
 | `.keras`                    | a zip with model.weights.h5, as before, and config.json, which has the layers' names |
+|                             | and their order, also of models within the model                                    |
 
 Numbers and names are taken, nothing else: no configuration is turned into objects, no Lambda unpacked.
 Sources: keras/src/legacy/saving/legacy_h5_format.py, keras/src/saving/saving_lib.py (3.15).
@@ -20,6 +21,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
 
@@ -45,7 +47,7 @@ def reading_h5(path: str | os.PathLike[str]) -> Iterator[Source]:
     """
     name = os.fsdecode(path)
     with open(name, "rb"), hdf5.opened(name, name) as file:
-        yield _source(file, name, "keras-h5", {})
+        yield _source(file, name, "keras-h5", _Config())
 
 
 @contextmanager
@@ -57,7 +59,7 @@ def reading_zip(path: str | os.PathLike[str]) -> Iterator[Source]:
         with refusing(name), zipfile.ZipFile(file) as archive:
             data, config = _member(archive, WEIGHTS, size, name), _member(archive, CONFIG, size, name)
     with hdf5.opened(BytesIO(data), f"{name}: {WEIGHTS}") as inner:
-        yield _source(inner, name, "keras", _config_names(config, f"{name}: {CONFIG}"))
+        yield _source(inner, name, "keras", _config_of(config, f"{name}: {CONFIG}"))
 
 
 def _member(archive: zipfile.ZipFile, member: str, size: int, name: str) -> bytes:
@@ -75,25 +77,57 @@ def _member(archive: zipfile.ZipFile, member: str, size: int, name: str) -> byte
     return archive.read(info)
 
 
-def _config_names(data: bytes, where: str) -> dict[str, str]:
-    """The key of each layer, such as conv2d_3, to its name; empty where the configuration is not a plain list of layers."""
+@dataclass(frozen=True)
+class _Config:
+    """What a configuration says of its layers; those of a model within the model stand in its place.
+
+    Attributes:
+        names: path of each layer, such as ("sequential", "conv2d_3"), to its own name, in the order of the model; empty
+            where the configuration is no list of layers.
+    """
+
+    names: dict[tuple[str, ...], str] = field(default_factory=dict)
+
+    @property
+    def nested(self) -> bool:
+        """Whether there are models within the model."""
+        return any(len(path) > 1 for path in self.names)
+
+
+def _config_of(data: bytes, where: str) -> _Config:
     try:
         config = json.loads(data)
+        return _Config(_names_below(config, ()) or {})
     except (ValueError, RecursionError) as error:
         raise damaged(where, "well-formed JSON", error) from error
-    inner = config.get("config") if isinstance(config, dict) else None
+
+
+def _names_below(line: Any, above: tuple[str, ...]) -> dict[tuple[str, ...], str] | None:
+    """Paths and names of the layers of a model's configuration, in order; None where it is none."""
+    inner = line.get("config") if isinstance(line, dict) else None
     lines = inner.get("layers") if isinstance(inner, dict) else None
-    names: dict[str, str] = {}
+    if not isinstance(lines, list):
+        return None
+    names: dict[tuple[str, ...], str] = {}
     counts: dict[str, int] = {}
-    for line in lines if isinstance(lines, list) else []:
-        kind, given = (line.get("class_name"), line.get("config")) if isinstance(line, dict) else (None, None)
+    for one in lines:
+        kind, given = (one.get("class_name"), one.get("config")) if isinstance(one, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(given, dict) or not isinstance(given.get("name"), str):
-            return {}
+            return None
         base = class_key(kind.rsplit(">", 1)[-1])
         number = counts.get(base, 0)
         counts[base] = number + 1
-        names[f"{base}_{number}" if number else base] = given["name"]
+        path = (*above, f"{base}_{number}" if number else base)
+        below = _names_below(one, path) if isinstance(given.get("layers"), list) else {path: given["name"]}
+        if below is None:
+            return None
+        names |= below
     return names
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    """layers/sequential/layers/dense as ("sequential", "dense")."""
+    return tuple(part for part in path.split("/") if part != "layers")
 
 
 def class_key(kind: str) -> str:
@@ -101,7 +135,7 @@ def class_key(kind: str) -> str:
     return snake_case(re.sub(r"\W+", "", kind))
 
 
-def _source(file: Any, name: str, format: str, names: dict[str, str]) -> Source:
+def _source(file: Any, name: str, format: str, config: _Config) -> Source:
     """The layers of an open file, in whichever layout it has."""
     top = hdf5.members(file, name)
     if hdf5.words(file, "layer_names", name) is None and "model_weights" in top:
@@ -111,16 +145,17 @@ def _source(file: Any, name: str, format: str, names: dict[str, str]) -> Source:
         layers = [layer for title in listed for layer in _named_layer(file, title, name)]
         return Source(name, format, layers)
     layers, ignored = [], []
-    for path in _vars(file, name):
+    places = {parts: place for place, parts in enumerate(config.names)}
+    for path in sorted(_vars(file, name), key=lambda path: places.get(_parts(path), len(places))):
         arrays = _numbered(file, path, name)
         if path.split("/")[0] in _OTHERS:
             ignored += [found.name for found in arrays]
         elif arrays:
-            layers.append(_keyed_layer(file, path, arrays, names, name))
+            layers.append(_keyed_layer(file, path, arrays, config, name))
     if not layers:
         received = f"groups {', '.join(top[:8])}" if top else "an empty one"
         raise damaged(name, "an HDF5 file with weights as Keras writes them", received, "save with model.save_weights")
-    return Source(name, format, layers, tuple(ignored))
+    return Source(name, format, layers, tuple(ignored), nested=config.nested)
 
 
 # -- the layout with layer_names ----------------------------------------------------------------
@@ -183,8 +218,8 @@ def _numbered(file: Any, path: str, where: str) -> list[Found]:
     return found
 
 
-def _keyed_layer(file: Any, path: str, arrays: list[Found], names: dict[str, str], where: str) -> FileLayer:
+def _keyed_layer(file: Any, path: str, arrays: list[Found], config: _Config, where: str) -> FileLayer:
     """A layer by its key, and by its name if the file has it."""
-    key = path.rsplit("/", 1)[-1]
+    parts = _parts(path)
     own = hdf5.word(hdf5.child(file, f"{path}/vars".lstrip("/"), where), "name", where)
-    return FileLayer(own or names.get(key, ""), key, tuple(arrays))
+    return FileLayer(own or config.names.get(parts, ""), "/".join(parts), tuple(arrays))

@@ -8,6 +8,7 @@ A pure function of names and shapes; no array is read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,6 +94,10 @@ def renamed(layers: list[ModelLayer], source: Source) -> str:
 
 def _pairings(layers: list[ModelLayer], source: Source) -> Iterator[tuple[str, dict[str, FileLayer]]]:
     """The ways to pair layers, likely ones first: what decided, and the model's layers with their counterparts."""
+    filed = _in_order(source)
+    if source.nested and filed is not None and len(filed) == len(layers) and _counted(layers):
+        yield "order", {layer.name: f for layer, f in zip(layers, filed, strict=True)}
+        return
     for prefix in _prefixes(source):
         named = {f.name.removeprefix(prefix): f for f in reversed(source.layers) if f.name.startswith(prefix) and f.name}
         free = {name: f for name, f in named.items() if name not in {layer.name for layer in layers}}
@@ -102,9 +107,13 @@ def _pairings(layers: list[ModelLayer], source: Source) -> Iterator[tuple[str, d
         keyed = {f.key: f for f in reversed(source.layers)}
         keys = zip(layers, _class_keys(layers), strict=True)
         yield "class", {layer.name: keyed[key] for layer, key in keys if key in keyed}
-    filed = _in_order(source)
     if filed is not None and len(filed) == len(layers):
         yield "order", {layer.name: f for layer, f in zip(layers, filed, strict=True)}
+
+
+def _counted(layers: list[ModelLayer]) -> bool:
+    """Whether no layer was given a name: Keras counts layers as they are made, those of inner models first."""
+    return all(re.fullmatch(rf"{class_key(layer.kind)}(_\d+)?", layer.name) for layer in layers)
 
 
 def _prefixes(source: Source) -> list[str]:
@@ -136,6 +145,8 @@ def _class_keys(layers: list[ModelLayer]) -> list[str]:
 def _in_order(source: Source) -> list[FileLayer] | None:
     """The file's layers in the order of their model, or None where the file has not kept it."""
     filed = [f for f in source.layers if f.arrays]
+    if source.nested:
+        return filed
     if source.format == "keras-h5" and not any(f.key for f in filed):
         return filed
     if source.format == "safetensors" and all(f.name.isdigit() for f in filed):  # torch.nn.Sequential counts them

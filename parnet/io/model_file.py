@@ -84,7 +84,7 @@ def _slot_table(model: Model, store: Store) -> np.ndarray | None:
     rule = model.optimizer
     if rule is None or not len(store.slots) or len(store.slots) != slot_size(len(store.parameters), rule):
         return None
-    return store.slots.reshape(rule.slots, -1)
+    return store.slots.reshape(rule.vectors, -1)
 
 
 def _packed_slots(model: Model) -> np.ndarray | None:
@@ -154,8 +154,8 @@ def load_model(path: Path) -> Model:
 def _expect(archive: Archive, model: Model) -> None:
     """The file lists the arrays that its own layers and optimizer imply, and no others."""
     expected: dict[str, Shape] = {_member(p.name): p.shape for p in model.weights}
-    if SLOTS in archive.entries and model.optimizer is not None and model.optimizer.slots:
-        expected[SLOTS] = (model.optimizer.slots, sum(placed.count for placed, _ in _columns(model)))
+    if SLOTS in archive.entries and model.optimizer is not None and model.optimizer.vectors:
+        expected[SLOTS] = (model.optimizer.vectors, sum(placed.count for placed, _ in _columns(model)))
     dtype = f"<f{np.dtype(model.dtype).itemsize}"
     for name in dict.fromkeys([*expected, *archive.entries]):
         wanted, entry = expected.get(name), archive.entries.get(name)

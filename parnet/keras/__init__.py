@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         activations,
         applications,
         callbacks,
+        constraints,
         datasets,
         initializers,
         layers,
@@ -58,6 +59,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "applications.resnet50": ("applications.resnet50", {"decode_predictions": "applications.imagenet:decode_predictions"}),
     "backend": ("", _BACKEND),
     "callbacks": ("callbacks", {}),
+    "constraints": ("constraints", {}),
     "datasets": ("", {}),
     "datasets.fashion_mnist": ("", {"load_data": "datasets.fashion_mnist:load_data"}),
     "datasets.mnist": ("", {"load_data": "datasets.mnist:load_data"}),
@@ -89,8 +91,9 @@ _top = Namespace(
     [path for path in _MODULES if "." not in path],
 )
 __all__ = [
-    "Input", "Model", "Sequential", "__version__", "activations", "applications", "backend", "callbacks", "datasets",
-    "initializers", "layers", "losses", "metrics", "models", "optimizers", "preprocessing", "regularizers", "utils",
+    "Input", "Model", "Sequential", "__version__", "activations", "applications", "backend", "callbacks",
+    "constraints", "datasets", "initializers", "layers", "losses", "metrics", "models", "optimizers", "preprocessing",
+    "regularizers", "utils",
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import unknown_attribute
 
 #: classes of these may be named in lower case, too, as `loss=keras.losses.categorical_crossentropy`
-_LOWER_CASE = ("initializers", "losses", "metrics", "regularizers")
+_LOWER_CASE = ("constraints", "initializers", "losses", "metrics", "regularizers")
 _PACKAGE = __name__.partition(".")[0]
 
 

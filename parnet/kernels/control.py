@@ -40,7 +40,8 @@ WEIGHT = 11
 ORDER = 12
 #: address of the outputs of predict (T)
 OUT = 13
-#: address of the rates of the optimizer, RATES_PER_STEP float64 a batch
+#: address of the rates of the optimizer, RATES_PER_STEP float64 a batch: learning rate, decay, 1 where gradients are
+#: gathered and the update waits for a later batch, 1 for the first batch of those whose gradients make one update
 RATES = 14
 #: address of float64 sums that losses and metrics add to
 SUMS = 15

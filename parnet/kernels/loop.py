@@ -39,18 +39,8 @@ upper, lower = device(high), device(low)
 
 
 @device
-def run_batches(op, ctl, part, parts):
-    """What `run` does. Returns 2 where other processes are gone, see `script.py`."""
-    mode = float_mode()
-    set_float_mode(mode | FLUSH)
-    ended = run_script(op, ctl, part, parts) if op[7] else run_table(op, ctl, part, parts)
-    set_float_mode(mode)
-    return ended
-
-
-@device
-def run_script(op, ctl, part, parts):
-    """Batch after batch of a script.   op: script, entries, first batch, last batch, barrier state, header."""
+def run_entries_of_batches(op, ctl, part, parts):
+    """What `run_script` does. Returns 1 if the stop flag ended it, 2 where other processes are gone, see `script.py`."""
     header, state, begun, ended = int64_at(op[5]), int64_at(op[4]), cycles(), 0
     ctl[SHARDS] = header[H_SHARDS]
     for batch in range(op[2], op[3]):
@@ -72,7 +62,7 @@ def run_script(op, ctl, part, parts):
 
 @device
 def run_table(op, ctl, part, parts):
-    """Batch after batch of one table. Returns 0."""
+    """What `run` does."""
     state, begun, before, steps = int64_at(op[4]), cycles(), upper(op[1]), lower(op[1])
     for batch in range(op[2], op[3]):
         ctl[STEP] = batch
@@ -89,7 +79,6 @@ def run_table(op, ctl, part, parts):
         barrier(state, parts, 0)
         ctl[WAITED] += cycles() - waiting
     ctl[CYCLES] += cycles() - begun
-    return 0
 
 
 @kernel
@@ -97,10 +86,27 @@ def run(op, ctl, mem, part, parts):
     """Batches first..last of a run.
 
     op: table, a `pair`: steps of the plan before it, its steps; first batch, last batch, barrier state, address of the
-    arena, written at the end (1; 2 where a wait for other processes was ended), 1 where the table is a script: then its
-    entries, and the script's header for the arena.
+    arena, written at the end: 1.
     """
-    op[6] = max(1, run_batches(op, ctl, part, parts))
+    mode = float_mode()
+    set_float_mode(mode | FLUSH)
+    run_table(op, ctl, part, parts)
+    set_float_mode(mode)
+    op[6] = 1
+
+
+@kernel
+def run_script(op, ctl, mem, part, parts):
+    """Batches first..last of a script. A kernel of its own: plain runs are spared four seconds of compiling it.
+
+    op: script, its entries, first batch, last batch, barrier state, the script's header, written at the end: 1, or 2 where a
+    wait for other processes was ended.
+    """
+    mode = float_mode()
+    set_float_mode(mode | FLUSH)
+    ended = run_entries_of_batches(op, ctl, part, parts)
+    set_float_mode(mode)
+    op[6] = max(1, ended)
 
 
 @device
@@ -184,8 +190,8 @@ def serve(op, ctl, mem, part, parts):
     """A helper thread's life between two sleeps: take each job as it is posted, return after a long idle spell.
 
     op: mailbox, idle spins. mailbox: word 0 counts jobs; word 8 + 16 * part: asleep flag of the part; word 9 + 16 * part:
-    jobs it has taken; words 10 and 11 + 16 * part: addresses of `run`'s op and of the part's control words;
-    word 12 + 16 * part: parts.
+    jobs it has taken; words 10 and 11 + 16 * part: addresses of the job's op and of the part's control words;
+    word 12 + 16 * part: parts; word 13 + 16 * part: address of the kernel, `run` or `run_script`.
     """
     mailbox, idle = int64_at(op[0]), op[1]
     mine = at(mailbox, 8 + 16 * part)
@@ -195,7 +201,7 @@ def serve(op, ctl, mem, part, parts):
         if atomic_load(mailbox) != mine[1]:
             mine[1] += 1
             if part < mine[4]:
-                run_batches(int64_at(mine[2]), int64_at(mine[3]), part, mine[4])
+                call_kernel(mine[5], int64_at(mine[2]), int64_at(mine[3]), 0, part, mine[4])
             spins = 0
             continue
         pause()

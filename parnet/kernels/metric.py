@@ -1,10 +1,15 @@
-"""Metrics: a number a row, or counts of classes. Stage: kernels. Must not know: how a metric is reported.
+"""Metrics: a number a row, counts of classes, or of outputs by their range. Stage: kernels.
+
+Must not know: how a metric is reported.
 
 op: pred (rows, width), target (rows, targets), values (rows,) written, width, targets, parameter.   Owner: rows.
 """
 
 from __future__ import annotations
 
+import math
+
+from . import maths
 from .control import ROWS, SUMS
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float64_at, float_word, like
@@ -97,3 +102,36 @@ def confusion(op, ctl, mem, part, parts):
         if width > 1:
             true = int(t[0]) if targets == 1 else largest(t, width)
         counts[op[4] + true * classes + predicted] += 1.0
+
+
+@device
+def count_range(p, yes, counts, ranges):
+    """One output into its range: 0 to 1 in the first, each other without its lower end; word 0 counts those outside."""
+    if not (p >= like(p, 0) and p <= like(p, 1)):
+        counts[0] += 1.0
+        return
+    place = max(0, math.ceil(p * like(p, ranges)) - 1)
+    counts[1 + yes * ranges + place] += 1.0
+
+
+def _ranges(name, squash) -> Kernel:
+    """The kernel around what makes probabilities of the outputs."""
+    squash = device(squash)
+
+    def run(op, ctl, mem, part, parts):
+        """Counts of outputs by their range and target, added to SUMS[slot...]: outside, no by range, yes by range.
+
+        op: pred (rows, width), target (rows, width), width, targets, slot, ranges.   Owner: one part.
+        """
+        width, targets, ranges = op[2], op[3], int(float_word(mem, op[5]))
+        counts = at(float64_at(ctl[SUMS]), op[4])
+        for i in range(ctl[ROWS]):
+            p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
+            for j in range(width):
+                count_range(squash(p[j]), int(t[j] > like(mem, 0.5)), counts, ranges)
+
+    return Kernel(f"metric.{name}", run)
+
+
+ranges = _ranges("ranges", lambda p: p)
+logit_ranges = _ranges("logit_ranges", lambda p: maths.sigmoid(p))

@@ -1,14 +1,15 @@
 """Optimizer steps on flat vectors of weights. Stage: kernels, last of a step.
 
 Every kernel reads w, dw (n,) and writes w and its slots (n,); the rate of this step comes from RATES, so that a
-schedule costs the kernel nothing. op: w, dw, first slot, second slot, n, then the rule's numbers.   Owner: runs of w.
+schedule costs the kernel nothing, and whether this batch has an update at all (see `control.RATES`).
+op: w, dw, first slot, second slot, n, then the rule's numbers.   Owner: runs of w.
 Must not know: layers; a vector may hold many of them.
 """
 
 from __future__ import annotations
 
 from .control import RATES, RATES_PER_STEP, STEP
-from .declare import Kernel, device
+from .declare import Kernel, device, kernel
 from .intrinsics import at, float64_at, float_word, fma, lanes, like, square_root
 from .share import run_of
 
@@ -19,6 +20,8 @@ def _rule(name, formula, slots) -> Kernel:
 
     def run(op, ctl, mem, part, parts):
         rates = at(float64_at(ctl[RATES]), ctl[STEP] * RATES_PER_STEP)
+        if rates[2] != 0:
+            return
         rate, decay = like(mem, rates[0]), like(mem, rates[1])
         a, b, c = float_word(mem, op[5]), float_word(mem, op[6]), float_word(mem, op[7])
         first, last = run_of(op[4], lanes(mem), part, parts)
@@ -35,6 +38,26 @@ def _rule(name, formula, slots) -> Kernel:
 
     run.__doc__ = __doc__
     return Kernel(f"update.{name}", run)
+
+
+@kernel
+def accumulate(op, ctl, mem, part, parts):
+    """dw (n,) is added to the sum of its group; with the last batch of the group dw becomes their mean.
+
+    op: dw, sum, n, batches of a group.   Owner: runs of dw.
+    """
+    rates = at(float64_at(ctl[RATES]), ctl[STEP] * RATES_PER_STEP)
+    dw, total, batches = at(mem, op[0]), at(mem, op[1]), like(mem, op[3])
+    first, last = run_of(op[2], lanes(mem), part, parts)
+    if rates[3] != 0:
+        for j in range(first, last):
+            total[j] = dw[j]
+    elif rates[2] != 0:
+        for j in range(first, last):
+            total[j] += dw[j]
+    else:
+        for j in range(first, last):
+            dw[j] = (total[j] + dw[j]) / batches
 
 
 def _sgd(w, g, s, r, rate, decay, a, b, c):

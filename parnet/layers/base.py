@@ -27,7 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from .. import initializers, regularizers
+from .. import constraints, initializers, regularizers
 from ..checks import check_flag, check_list, is_whole
 from ..errors import HyperparameterError, ShapeError, StateError
 from ..kernels.step import Access, Buffer
@@ -51,6 +51,7 @@ class Weight:
         regularizer: its penalty, or None.
         trainable: False for moving averages, which the optimizer never touches.
         panel: columns of the panels it lies in; 0 for `parnet.kernels.step.PANEL` and a narrow last one transposed.
+        constraint: what it must satisfy after each update, or None.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Weight:
     regularizer: regularizers.Regularizer | None = None
     trainable: bool = True
     panel: int = 0
+    constraint: constraints.Constraint | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .. import activations, initializers, regularizers
+from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import (
@@ -52,6 +52,7 @@ class Conv2D(Layer):
         groups: channels and filters are split into so many groups that do not see each other.
         activation: name, Activation or None for linear.
         use_bias: whether b is added.
+        kernel_constraint, bias_constraint: what they must satisfy after each update, see `parnet.constraints`; or None.
     Input:
         (batch, height, width, C).
     Output:
@@ -81,6 +82,8 @@ class Conv2D(Layer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **base,
     ):
         super().__init__(**base)
@@ -99,6 +102,8 @@ class Conv2D(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     @staticmethod
     def examples() -> list[tuple[Conv2D, Shape]]:
@@ -116,8 +121,9 @@ class Conv2D(Layer):
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         shape = (*self.window.taps, input_shape[-1] // self.groups, self.filters)
-        kernel = Weight("kernel", shape, self.kernel_initializer, self.kernel_regularizer, panel=window_panel(self.filters))
-        bias = Weight("bias", (self.filters,), self.bias_initializer, self.bias_regularizer)
+        panel, constraint = window_panel(self.filters), self.kernel_constraint
+        kernel = Weight("kernel", shape, self.kernel_initializer, self.kernel_regularizer, True, panel, constraint)
+        bias = Weight("bias", (self.filters,), self.bias_initializer, self.bias_regularizer, constraint=self.bias_constraint)
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import activations, initializers, regularizers
+from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import COLUMNS, Buffer, reads, reads_own, writes_own
@@ -19,6 +19,7 @@ class Dense(Layer):
         use_bias: whether b is added.
         kernel_initializer, bias_initializer: how W and b start.
         kernel_regularizer, bias_regularizer: penalties, or None.
+        kernel_constraint, bias_constraint: what they must satisfy after each update, see `parnet.constraints`; or None.
     Input:
         (batch, K) float.
     Output:
@@ -45,6 +46,8 @@ class Dense(Layer):
         bias_initializer="zeros",
         kernel_regularizer=None,
         bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
         **base,
     ):
         super().__init__(**base)
@@ -57,6 +60,8 @@ class Dense(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     @staticmethod
     def examples() -> list[tuple[Dense, Shape]]:
@@ -73,8 +78,9 @@ class Dense(Layer):
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         (features,) = input_shape
-        kernel = Weight("kernel", (features, self.units), self.kernel_initializer, self.kernel_regularizer)
-        bias = Weight("bias", (self.units,), self.bias_initializer, self.bias_regularizer)
+        made = self.kernel_initializer, self.kernel_regularizer
+        kernel = Weight("kernel", (features, self.units), *made, constraint=self.kernel_constraint)
+        bias = Weight("bias", (self.units,), self.bias_initializer, self.bias_regularizer, constraint=self.bias_constraint)
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import activations, initializers, regularizers
+from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError
 from ..kernels.step import COLUMNS, LINE, PIXELS, Buffer, pair, reads, reads_own, writes_own
@@ -28,6 +28,7 @@ class DepthwiseConv2D(Layer):
         use_bias: whether b is added.
         depthwise_initializer, bias_initializer: how W and b start.
         depthwise_regularizer, bias_regularizer: penalties, or None.
+        depthwise_constraint, bias_constraint: what they must satisfy after each update, see `parnet.constraints`; or None.
     Input:
         (batch, height, width, C).
     Output:
@@ -56,6 +57,8 @@ class DepthwiseConv2D(Layer):
         bias_initializer="zeros",
         depthwise_regularizer=None,
         bias_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
         **base,
     ):
         super().__init__(**base)
@@ -74,6 +77,8 @@ class DepthwiseConv2D(Layer):
         self.bias_initializer = initializers.get(bias_initializer)
         self.depthwise_regularizer = regularizers.get(depthwise_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.depthwise_constraint = constraints.get(depthwise_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
 
     @staticmethod
     def examples() -> list[tuple[DepthwiseConv2D, Shape]]:
@@ -90,8 +95,11 @@ class DepthwiseConv2D(Layer):
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         times, channels = self.depth_multiplier, input_shape[-1]
         shape = (*self.window.taps, channels, times)
-        kernel = Weight("kernel", shape, self.depthwise_initializer, self.depthwise_regularizer, panel=times)
-        bias = Weight("bias", (channels * times,), self.bias_initializer, self.bias_regularizer)
+        constraint = self.depthwise_constraint
+        kernel = Weight("kernel", shape, self.depthwise_initializer, self.depthwise_regularizer, True, times, constraint)
+        bias = Weight(
+            "bias", (channels * times,), self.bias_initializer, self.bias_regularizer, constraint=self.bias_constraint
+        )
         return (kernel, bias) if self.use_bias else (kernel,)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import initializers, regularizers
+from .. import constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError
 from ..kernels.step import COLUMNS, LINE, PIXELS, Buffer, image_share, number, reads, reads_own, writes_own
@@ -45,6 +45,8 @@ class LayerNormalization(Layer):
         gamma_initializer="ones",
         beta_regularizer=None,
         gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
         **base,
     ):
         super().__init__(**base)
@@ -63,6 +65,8 @@ class LayerNormalization(Layer):
         )
         self.beta_regularizer = regularizers.get(beta_regularizer)
         self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
 
     @staticmethod
     def examples() -> list[tuple[LayerNormalization, Shape]]:
@@ -76,8 +80,8 @@ class LayerNormalization(Layer):
 
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         shape = input_shape[-1:]
-        gamma = Weight("gamma", shape, self.gamma_initializer, self.gamma_regularizer)
-        beta = Weight("beta", shape, self.beta_initializer, self.beta_regularizer)
+        gamma = Weight("gamma", shape, self.gamma_initializer, self.gamma_regularizer, constraint=self.gamma_constraint)
+        beta = Weight("beta", shape, self.beta_initializer, self.beta_regularizer, constraint=self.beta_constraint)
         return ((gamma,) if self.scale else ()) + ((beta,) if self.center else ())
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import initializers, regularizers
+from .. import constraints, initializers, regularizers
 from ..checks import check_flag
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, writes_own
@@ -43,6 +43,8 @@ class BatchNormalization(Layer):
         gamma_initializer="ones",
         beta_regularizer=None,
         gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
         synchronized: bool = True,
         **base,
     ):
@@ -57,6 +59,8 @@ class BatchNormalization(Layer):
         self.gamma_initializer = initializers.get(gamma_initializer)
         self.beta_regularizer = regularizers.get(beta_regularizer)
         self.gamma_regularizer = regularizers.get(gamma_regularizer)
+        self.beta_constraint = constraints.get(beta_constraint)
+        self.gamma_constraint = constraints.get(gamma_constraint)
 
     @staticmethod
     def examples() -> list[tuple[BatchNormalization, Shape]]:
@@ -70,8 +74,8 @@ class BatchNormalization(Layer):
     def weights(self, input_shape: Shape) -> tuple[Weight, ...]:
         features = input_shape[-1:]
         return (
-            Weight("gamma", features, self.gamma_initializer, self.gamma_regularizer),
-            Weight("beta", features, self.beta_initializer, self.beta_regularizer),
+            Weight("gamma", features, self.gamma_initializer, self.gamma_regularizer, constraint=self.gamma_constraint),
+            Weight("beta", features, self.beta_initializer, self.beta_regularizer, constraint=self.beta_constraint),
             Weight("moving_mean", features, initializers.Zeros(), trainable=False),
             Weight("moving_variance", features, initializers.Ones(), trainable=False),
         )

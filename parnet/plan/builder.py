@@ -142,12 +142,16 @@ def place_weights(
         sizes: length of the regions so far; new weights go behind it.
     Returns:
         "layer/weight" -> Placed, in order; region -> its length.
+    Raises:
+        HyperparameterError: a constraint that does not fit its weight.
     """
     sizes = {"parameters": 0, "state": 0} | dict(sizes)
     placed = {}
     for layer, shape in zip(layers, shapes, strict=True):
         for weight in layer.weights(shape):
             region = "parameters" if weight.trainable else "state"
+            if weight.constraint is not None:
+                weight.constraint.check(weight.shape, f"{layer.label()}: {weight.name}_constraint")
             key, trainable = f"{layer.name}/{weight.name}", weight.trainable and layer.trainable
             if key in known:
                 placed[key] = replace(known[key], trainable=trainable)

@@ -225,13 +225,14 @@ def _own_copy(network: Network, request: Request) -> bool:
 
 
 def _riding(network: Network, request: Request) -> frozenset[str]:
-    """Weights whose update rides on their gradient's step: plain SGD, one call of their layer, no penalty in it."""
+    """Weights whose update rides on their gradient's step: plain SGD, one call of their layer, no penalty or constraint."""
     if request.batch > MOST_RIDING_ROWS or request.shards > 1:
         return frozenset()
     if request.purpose != "train" or request.optimizer is None or not request.optimizer.rides:
         return frozenset()
-    penalized = {k.rsplit("/", 1)[0] for k, p in network.placed.items() if p.weight.regularizer is not None}
-    riders = {str(node.layer.name) for node in network.nodes if node.layer.update_rides} - penalized
+    weights = {k: p.weight for k, p in network.placed.items()}
+    plain = {k.rsplit("/", 1)[0] for k, w in weights.items() if w.regularizer is not None or w.constraint is not None}
+    riders = {str(node.layer.name) for node in network.nodes if node.layer.update_rides} - plain
     shared = network.shared()
     return frozenset(
         k for k, p in network.placed.items() if p.trainable and k not in shared and k.rsplit("/", 1)[0] in riders

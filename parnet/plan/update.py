@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from ..kernels.step import FLAT, ONE, ROWS_SHARED, Buffer, number, reads, reads_own, writes_own
+from ..constraints import Constraint, NormConstraint
+from ..errors import HyperparameterError
+from ..kernels.step import (
+    COLUMNS,
+    FLAT,
+    ONE,
+    PANELS,
+    ROWS_SHARED,
+    Buffer,
+    number,
+    reads,
+    reads_own,
+    window_panel,
+    writes_own,
+)
+from ..layers.base import count
 from ..optimizers import Optimizer
 from .builder import Builder, Placed, align
 
@@ -11,8 +26,8 @@ BLOCK = 4096
 
 
 def slot_size(parameters: int, optimizer: Optimizer) -> int:
-    """Elements of all slots: one vector as long as the parameters for each."""
-    return parameters * optimizer.slots
+    """Elements of all slots: one vector as long as the parameters for each, that of accumulated gradients last."""
+    return parameters * optimizer.vectors
 
 
 def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[tuple[int, int]]:
@@ -32,7 +47,7 @@ def runs(placed: dict[str, Placed], skip: frozenset[str] = frozenset()) -> list[
 def add_updates(
     build: Builder, placed: dict[str, Placed], total: int, optimizer: Optimizer, without: frozenset[str] = frozenset()
 ) -> None:
-    """Clip the gradients, then update every run of weights whose update does not ride elsewhere.
+    """Accumulate and clip gradients, update every run of weights whose update does not ride elsewhere, apply constraints.
 
     Args:
         total: length of the region "parameters".
@@ -44,6 +59,8 @@ def add_updates(
     gradients = build._add(Buffer("gradients", "gradients", total))
     slots = build._add(Buffer("slots", "slots", slot_size(total, optimizer)))
     todo = runs(placed, build.riding | without)
+    if optimizer.gradient_accumulation_steps is not None:
+        _add_accumulation(build, placed, total, optimizer, gradients, slots, todo)
     _add_clipping(build, {k: p for k, p in placed.items() if k not in without}, optimizer, gradients, todo)
     a, b, c = (number(v) for v in optimizer.numbers())
     for first, size in todo:
@@ -52,6 +69,29 @@ def add_updates(
         accesses = reads(gradients) + writes_own(weights, slots) + _shadow(build, placed, first, size)
         cost = (12.0 + 8.0 * optimizer.slots) * size
         build.step(optimizer.kernel, operands, accesses, FLAT, (size,), bytes=cost, per_row=False)
+    for p in placed.values():
+        if p.weight.constraint is not None and p.trainable and p.key not in without:
+            _add_constraint(build, p, p.weight.constraint)
+
+
+def _add_constraint(build: Builder, placed: Placed, constraint: Constraint) -> None:
+    """Bring a weight back to where its constraint allows it to be."""
+    w = build._add(Buffer(placed.key, placed.region, placed.size, shape=placed.weight.shape))
+    if not isinstance(constraint, NormConstraint):
+        operands: tuple = (w, align(placed.size))
+        build.step(constraint.kernel, operands, writes_own(w), FLAT, operands[1:], bytes=8.0 * w.width, per_row=False)
+        return
+    shape, panel = placed.weight.shape, placed.weight.panel
+    *rows, width = (*shape, 1) if len(shape) == 1 else shape
+    panel = -1 if len(shape) == 1 else panel
+    share = COLUMNS if panel == 0 else PANELS if panel == window_panel(width) else ONE
+    along = [*constraint.along(shape), False, False][: len(rows)]
+    sizes = [*[1] * (3 - len(rows)), *rows]
+    axes = sum(int(one) << k for k, one in enumerate([*[False] * (3 - len(rows)), *along]))
+    numbers = (number(v) for v in (constraint.low, constraint.high, constraint.rate))
+    operands = (w, *sizes, axes, width, panel, *numbers, share)
+    cut = (1,) if share == ONE else (count(tuple(rows)), width)
+    build.step(constraint.kernel, operands, writes_own(w), share, cut, bytes=8.0 * w.width, per_row=False)
 
 
 def add_fold(build: Builder, placed: dict[str, Placed], total: int, delivered: set[str]) -> None:
@@ -74,6 +114,25 @@ def _shadow(build: Builder, placed: dict[str, Placed], first: int, size: int):
     weights = tuple(Buffer(p.key, p.region, p.size) for p in inside)
     gradients = tuple(Buffer(f"d {p.key}", "gradients", p.size) for p in inside)
     return reads(*gradients) + writes_own(*weights)
+
+
+def _add_accumulation(build, placed, total, optimizer, gradients, slots, todo) -> None:
+    """Gather the gradients of several batches; what follows sees their mean, or does nothing.
+
+    Raises:
+        HyperparameterError: the optimizer's kernel is the user's own, which would not wait.
+    """
+    if not optimizer.kernel.startswith("update."):
+        raise HyperparameterError(
+            f"{type(optimizer).__name__}: expected one of parnet's own optimizers with gradient_accumulation_steps, "
+            f"received one whose kernel is {optimizer.kernel}; in a manual loop call backward() "
+            "several times before each step()"
+        )
+    for first, size in todo:
+        place = (slots, first + total * optimizer.slots)
+        operands = ((gradients, first), place, size, optimizer.gradient_accumulation_steps)
+        accesses = writes_own(gradients, slots) + _shadow(build, placed, first, size)
+        build.step("update.accumulate", operands, accesses, FLAT, (size,), bytes=12.0 * size, per_row=False)
 
 
 def _add_clipping(build, placed, optimizer, gradients, todo) -> None:

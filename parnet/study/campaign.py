@@ -165,7 +165,7 @@ def _describe(name: str, build: Callable[[], Any], compiled: dict, x: Any, y: An
     model = build()
     if not isinstance(model, Model):
         raise StateError(f"study: {name}: expected the builder to return a model, received {type(model).__name__}")
-    used = model.history is not None or (model.optimizer is not None and model.optimizer.iterations > 0)
+    used = model.history is not None or (model.optimizer is not None and model.optimizer.batches > 0)
     if used or model is build():
         raise StateError(
             f"study: {name}: expected a fresh model each time the builder is called, received one that has been used "

@@ -141,8 +141,8 @@ class _Progress:
     sums: np.ndarray = field(default_factory=lambda: np.zeros(1))
 
     def advance(self, batches: int, rows: int, rule: Optimizer) -> None:
-        """So many batches of the epoch, so many rows, are done, each batch with its update."""
-        rule.iterations += batches - self.batches
+        """So many batches of the epoch, so many rows, are done, each batch with its gradients."""
+        rule.batches += batches - self.batches
         self.batches, self.rows = batches, rows
 
 
@@ -206,7 +206,7 @@ def _feed(model, program: Program, piece: Piece, epoch: int, done: _Progress) ->
         done.sums = np.zeros(program.plan.sums)
     return Feed(
         **piece.words(program.plan.request.batch),
-        rates=rule.rates(np.arange(rule.iterations, rule.iterations + batches)),
+        rates=rule.rates(np.arange(rule.batches, rule.batches + batches)),
         sums=done.sums,
         losses=np.zeros(batches),
         epoch=epoch,
@@ -249,13 +249,13 @@ def _run_batches(model, job: Job, program: Program, feed: Feed, callbacks, displ
         if callbacks.wants_batches:
             callbacks.on_train_batch_begin(done.batches)
             if rates is not None:  # a callback may have set the rate
-                rates[done.batches - first_batch : last - first_batch] = rule.rates(np.array([rule.iterations]))
+                rates[done.batches - first_batch : last - first_batch] = rule.rates(np.array([rule.batches]))
         begun = time.perf_counter()
         try:
             model.session.run(program, done.batches, last)
         except (KeyboardInterrupt, WorkerLostError):  # heard when the native loop had returned: these batches were done
             part.advance(max(done.batches, program.batches_done()), rule)
-            rule.iterations -= program.undone
+            rule.batches -= program.undone
             raise
         seconds = time.perf_counter() - begun
         job.compute_s += seconds

@@ -51,6 +51,7 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     epochs = check_count(given.epochs, "fit: epochs")
     initial_epoch = check_count(given.initial_epoch, "fit: initial_epoch", low=0)
     training, validation = _data(model, x, y, batch_size, epochs - initial_epoch, given)
+    _warn_of_no_update(model.optimizer, training, epochs - initial_epoch)
     request = Request("train", 1, dtype=model.dtype, optimizer=model.optimizer, aims=model.aims)
     job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
     if given.strategy.leads:
@@ -158,6 +159,16 @@ def _warn_of_few(model: Any, strategy: Strategy, batch: int) -> None:
                 f"with so few; {cure}"
             )
             return
+
+
+def _warn_of_no_update(rule: Any, training: Source, epochs: int) -> None:
+    """Where the gradients of more batches than there are make one update."""
+    group, steps = rule.gradient_accumulation_steps, training.steps
+    if group is not None and steps is not None and rule.batches % group + steps * epochs < group:
+        warn(
+            f"fit: no weight will change: gradient_accumulation_steps={group} makes an update of {group} batches, and there "
+            f"are {steps * epochs}; their gradients wait for the next fit"
+        )
 
 
 def _held_back(rows: int, given: FitArguments) -> int:

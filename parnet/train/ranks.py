@@ -69,8 +69,8 @@ def _adopt(ranks: Ranks, model: Any) -> None:
     session, rule = model.session, model.optimizer
     session.adopt(rule)
     store = session.store
-    mine = session.seed, len(store.slots), rule.iterations, rule._rate
-    model.seed, count, rule.iterations, rule._rate = ranks.from_lead(mine)
+    mine = session.seed, len(store.slots), rule.batches, rule._rate
+    model.seed, count, rule.batches, rule._rate = ranks.from_lead(mine)
     session.new_seed(model.seed)
     if len(store.slots) != count:
         store.need_slots(count)

@@ -382,9 +382,9 @@ class Session:
                 "call optimizer.zero_grad() before each backward()"
             )
         program, rates = self._updater(optimizer)
-        rates[:] = optimizer.rates(np.array([optimizer.iterations]))
+        rates[:] = optimizer.rates(np.array([optimizer.batches]))
         self.run(program, 0, 1)
-        optimizer.iterations += 1
+        optimizer.batches += 1
 
     def _updater(self, optimizer: Optimizer) -> tuple[Program, np.ndarray]:
         """The program of an optimizer's step, and the rates (1, 4) that it reads."""

@@ -28,8 +28,8 @@ def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
         aims=model.aims,
     )
     program = session.fitted(request)
-    rates, sums = rule.rates(np.array([rule.iterations])), np.zeros(program.plan.sums)
-    feed = Feed(rows.x, len(rows), rows.y, rows.weight, rates=rates, sums=sums, epoch=rule.iterations, seed=session.seed)
+    rates, sums = rule.rates(np.array([rule.batches])), np.zeros(program.plan.sums)
+    feed = Feed(rows.x, len(rows), rows.y, rows.weight, rates=rates, sums=sums, epoch=rule.batches, seed=session.seed)
     session.start(program, feed)
     session.run(program, 0, 1)
     if program.stopped():
@@ -37,5 +37,5 @@ def train_on_rows(model: Any, rows: Rows) -> dict[str, Any]:
             f"train_on_batch: the loss became {feed.losses[0]} (update {rule.iterations + 1}); {first_non_finite(program)}. "
             "The weights are those before that step; lower the learning rate or check the data"
         )
-    rule.iterations += 1
+    rule.batches += 1
     return Measurement.of(model, sums, len(rows), program).results()
