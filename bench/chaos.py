@@ -38,7 +38,7 @@ from .results import FOLDER, Record, Results
 
 EPOCHS, ROWS, BATCH = 60, 3001, 100
 #: seconds between two strikes, on average; where a process has to start anew and load what it saved
-PAUSE_S, LONG_PAUSE_S = 1.0, 3.0
+PAUSE_S, LONG_PAUSE_S = 3.0, 5.0
 #: seconds that a stopped process stays so, at most
 STOPPED_S = 0.5
 #: seconds that processes may take to end
