@@ -154,6 +154,22 @@ def test_workers_killed_in_evaluate_and_predict_are_replaced(monkeypatch, tmp_pa
             assert np.array_equal(verb(*arguments, batch_size=16, strategy=server(on_failure="restart")), expected)
 
 
+@pytest.mark.parametrize("phase", ["push", "apply"])
+def test_a_worker_killed_while_gradients_are_accumulated_changes_no_bit(phase, monkeypatch, tmp_path):
+    """Groups of three batches, which neither the fault nor the epochs stop at."""
+
+    def accumulating():
+        net = model()
+        net.compile(pn.optimizers.Adam(0.01, gradient_accumulation_steps=3), "sparse_categorical_crossentropy")
+        return net
+
+    expected, _ = fitted(Serial(4), accumulating())
+    plan_fault(monkeypatch, phase, "kill", once=tmp_path / "done")
+    with pytest.warns(ParnetWarning, match="SIGKILL in step 4"):
+        net, _ = fitted(server(on_failure="restart"), accumulating())
+    assert digest(net) == digest(expected) and net.optimizer.batches == expected.optimizer.batches == 14
+
+
 def test_an_error_does_not_wait_for_workers_that_are_still_busy():
     """One is stopped, which takes more than an hour to be given up; another is killed, which is told at once."""
 

@@ -224,7 +224,7 @@ class Shown(pn.callbacks.Callback):
 
 
 @pytest.mark.filterwarnings("ignore:.*normalises each shard")
-@pytest.mark.parametrize("mode", [{}, {"mode": "ssp", "shards": None}, {"mode": "local", "shards": None}])
+@pytest.mark.parametrize("mode", [{}, {"mode": "ssp", "shards": None}])
 def test_everything_an_executor_holds_can_be_shown(mode):
     """A debugger or a log shows objects at any time: that must neither raise nor change the training."""
     shown = Shown()
