@@ -1,4 +1,4 @@
-"""One operator of an ONNX file, as those that read it want it. Stage: io, beneath `onnx_operators`. Must not know: layers."""
+"""One operator of an ONNX file, as those who read it want it. Stage: io, beneath `onnx_operators`. Must not know: layers."""
 
 from __future__ import annotations
 
