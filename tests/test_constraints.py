@@ -66,6 +66,15 @@ def test_norms_are_brought_into_their_range_however_the_weight_is_cut(shape, dty
             check(norm(rng, dtype, shape, axis, rate=rate), dtype)
 
 
+@pytest.mark.parametrize("length", [1e3, 1e8, 1e18])
+def test_norms_far_beyond_their_range_end_in_it(length):
+    model = pn.Sequential([L.Dense(3, kernel_constraint=C.MaxNorm(2), use_bias=False, input_shape=(4,))])
+    model.compile("sgd", "mse")
+    model.set_weights([np.full((4, 3), length / 2)])
+    model.train_on_batch(np.zeros((2, 4)), np.zeros((2, 3)))
+    np.testing.assert_allclose(np.linalg.norm(model.get_weights()[0], axis=0), 2, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nothing_changes_while_gradients_are_gathered_and_nan_stays(dtype, rng):
     check(norm(rng, dtype, waits=1), dtype)

@@ -1,5 +1,7 @@
 """Threads never change a bit: equal SHA-256 of all weights, and equal results in every order that barriers allow."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from kernelbench import bits
@@ -185,3 +187,40 @@ def test_a_pool_can_be_closed_twice_and_many_can_be_opened(rng):
         executor = ThreadsExecutor(4)
         executor.close()
         executor.close()
+
+
+# -- several threads of Python --------------------------------------------------------------------
+
+
+def compiled(seed=2):
+    model = n1()
+    model.compile(optimizers.SGD(0.1), "sparse_categorical_crossentropy", seed=seed)
+    return model
+
+
+@pytest.mark.parametrize("strategy", ["serial", Parts(2)], ids=["serial", "threads"])
+def test_python_threads_that_share_a_model_take_turns(strategy):
+    """A program has room for one run: two at once gave each other's numbers, or wrote behind arrays."""
+    (x, y), model = data("n1", 64), compiled()
+    wanted, loss = compiled().predict(x, strategy="serial"), compiled().evaluate(x, y, verbose=0)
+
+    def use(k):
+        for _ in range(15):
+            assert np.array_equal(bits(model.predict(x[k:], batch_size=8, strategy=strategy)), bits(wanted[k:]))
+            assert np.array_equal(bits(model.predict_on_batch(x[k : k + 8])), bits(wanted[k : k + 8]))
+            assert k or model.evaluate(x, y, verbose=0, strategy=strategy) == loss
+        return True
+
+    with ThreadPoolExecutor(3) as pool:
+        assert all(pool.map(use, range(3)))
+
+
+def test_training_keeps_its_bits_while_another_python_thread_predicts():
+    (x, y), alone, shared = data("n1", 64), compiled(), compiled()
+    alone.fit(x, y, batch_size=8, epochs=10, verbose=0, strategy=Parts(2))
+    with ThreadPoolExecutor(1) as pool:
+        fit = pool.submit(shared.fit, x, y, batch_size=8, epochs=10, verbose=0, strategy=Parts(2))
+        while not fit.done():
+            assert np.isfinite(shared.predict(x, batch_size=8, strategy=Parts(2))).all()
+        fit.result()
+    assert digest(shared) == digest(alone)

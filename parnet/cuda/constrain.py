@@ -38,7 +38,7 @@ def norm(T):
             size = sqrt(total)
             wanted = par[0] if size < par[0] else par[1] if size > par[1] else size
             if size > T(0) and wanted != size:
-                factor = (size + par[2] * (wanted - size)) / size
+                factor = par[2] * (wanted / size) + (T(1) - par[2])
                 for i in range(n0 * n1 * n2):
                     w[first + ((i // (n1 * n2) * d1 + i // n2 % n1) * d2 + i % n2) * pitch] *= factor
 

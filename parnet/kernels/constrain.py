@@ -53,7 +53,7 @@ def make_factors(op, mem, sums, wide):
         norm = square_root(sums[j])
         wanted = low if norm < low else high if norm > high else norm
         outside = norm > like(mem, 0) and wanted != norm
-        sums[j] = (norm + rate * (wanted - norm)) / norm if outside else like(mem, 1)
+        sums[j] = rate * (wanted / norm) + (like(mem, 1) - rate) if outside else like(mem, 1)
         some |= outside
     return some
 

@@ -73,12 +73,14 @@ def measure(model: Any, data: Source, strategy: Strategy, show: Callable[[int], 
     """
     sums, rows, program = np.zeros(0), 0, None
     for piece in data.pieces(0):
-        program = prepare_measure(model, piece, strategy)
-        if not len(sums):
-            sums = np.zeros(program.plan.sums)
-        feed = Feed(**piece.words(program.plan.request.batch), sums=sums, losses=np.zeros(piece.batches))
+        with model.session.turn:
+            program = prepare_measure(model, piece, strategy)
+            if not len(sums):
+                sums = np.zeros(program.plan.sums)
+            feed = Feed(**piece.words(program.plan.request.batch), sums=sums, losses=np.zeros(piece.batches))
+            finite = _run_all(model, program, feed, piece)
         rows += piece.total
-        if not _run_all(model, program, feed, piece):
+        if not finite:
             break
         if show is not None:
             show(rows)
@@ -94,8 +96,9 @@ def predict(model: Any, data: Source, strategy: Strategy) -> list[np.ndarray]:
         out = session.room(piece.total)
         if piece.total:
             words = piece.words(piece.batch) | {"y": None, "weight": None}
-            program = session.fitted(Request("predict", piece.batch, piece.kind[0], session.dtype), strategy)
-            _run_all(model, program, Feed(**words, out=out), piece)
+            with session.turn:
+                program = session.fitted(Request("predict", piece.batch, piece.kind[0], session.dtype), strategy)
+                _run_all(model, program, Feed(**words, out=out), piece)
         parts.append(out)
     if len(parts) == 1:
         return list(parts[0])

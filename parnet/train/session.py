@@ -7,6 +7,7 @@ use the same plans, kernels and weights. Must not know: callbacks, progress, fil
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,7 @@ class Session:
 
     def _set_up(self, slots: dict[Optimizer, np.ndarray]) -> None:
         """What holds addresses, threads or weak references, and so does not go into a copy."""
+        self.turn = threading.RLock()  # held by the Python thread that runs something: a program has room for one run
         self._programs: dict[tuple, Program] = {}
         self._executors: dict[tuple, Executor] = {}
         self._targets: dict[str, tuple[Targets | None, ...]] = {}
@@ -72,7 +74,7 @@ class Session:
         """For copies and pickles: everything but what `_set_up` makes, and the vectors that are those of `weights`."""
         store = None if self._store is None else self.store
         state = self.__dict__.copy()
-        for name in ("_programs", "_executors", "_targets", "_made", "recorder"):
+        for name in ("turn", "_programs", "_executors", "_targets", "_made", "recorder"):
             del state[name]
         manual = replace(self._manual, program=None, feed=None, measured=False, key=(), updater=None)
         slots = {rule: bring_home(vector) for rule, vector in self._slots.items()}
@@ -132,13 +134,14 @@ class Session:
     def fitted(self, request: Request, strategy: Strategy | None = None) -> Program:
         """The linked plan of a request, on as many threads as the strategy gives it; kept for the next time."""
         strategy = strategy or self.strategy
-        if request.optimizer is not None:
-            self.adopt(request.optimizer)
-        found = self._programs.pop((strategy, self._key(request)), None) or self._link(request, strategy)
-        self._programs[strategy, self._key(request)] = found
-        while len(self._programs) > KEPT_PROGRAMS:
-            self._programs.pop(next(iter(self._programs)))
-        return found
+        with self.turn:
+            if request.optimizer is not None:
+                self.adopt(request.optimizer)
+            found = self._programs.pop((strategy, self._key(request)), None) or self._link(request, strategy)
+            self._programs[strategy, self._key(request)] = found
+            while len(self._programs) > KEPT_PROGRAMS:
+                self._programs.pop(next(iter(self._programs)))
+            return found
 
     def _link(self, request: Request, strategy: Strategy) -> Program:
         runs = {name: getattr(strategy, name) for name in ("shards", "workers", "apart", "transforms")}
@@ -213,7 +216,8 @@ class Session:
         """Batches first..last of the feed; all phases, or those named."""
         executor = self._executor(program.runs_on)
         try:
-            executor.run(program, first, last, program.span(phases))
+            with self.turn:
+                executor.run(program, first, last, program.span(phases))
         finally:  # Ctrl-C and lost workers are heard when weights have changed
             self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
             self.weights.fetch = executor.fetch or self.weights.fetch
@@ -226,9 +230,10 @@ class Session:
 
     def close(self) -> None:
         """End threads and processes; the next run starts them again."""
-        if any(executor.fetch is not None for executor in self._executors.values()):
-            self._forget_programs()  # they lie with the processes
-        close_all(self._executors)
+        with self.turn:
+            if any(executor.fetch is not None for executor in self._executors.values()):
+                self._forget_programs()  # they lie with the processes
+            close_all(self._executors)
 
     # -- the manual loop ------------------------------------------------------------------------
 
@@ -303,10 +308,11 @@ class Session:
     def predict_batch(self, arrays: tuple[np.ndarray, ...]) -> list[np.ndarray]:
         """The outputs of a batch in inference mode."""
         rows = len(arrays[0])
-        program = self.fitted(Request("predict", rows, kinds(arrays), self.dtype))
         out = self.room(rows)
-        self.start(program, Feed(arrays, rows, out=out))
-        self.infer(program, 0, 1)
+        with self.turn:
+            program = self.fitted(Request("predict", rows, kinds(arrays), self.dtype))
+            self.start(program, Feed(arrays, rows, out=out))
+            self.infer(program, 0, 1)
         return list(out)
 
     def room(self, rows: int) -> tuple[np.ndarray, ...]:
