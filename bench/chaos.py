@@ -37,8 +37,8 @@ from .fingerprint import fingerprint, slug
 from .results import FOLDER, Record, Results
 
 EPOCHS, ROWS, BATCH = 60, 3001, 100
-#: seconds between two kills, on average
-PAUSE_S = 1.0
+#: seconds between two strikes, on average; where a process has to start anew and load what it saved
+PAUSE_S, LONG_PAUSE_S = 3.0, 5.0
 #: seconds that a stopped process stays so, at most
 STOPPED_S = 0.5
 #: seconds that processes may take to end
@@ -129,10 +129,12 @@ class Hand:
     """Strikes at random processes at random times, until it is told to stop.
 
     Attributes:
-        kinds: how often it did what. killed: process -> when. known: every process it has seen.
+        pause_s: on average, between two. kinds: how often it did what. killed: process -> when.
+        known: every process it has seen.
     """
 
     seed: int
+    pause_s: float = PAUSE_S
     over: threading.Event = field(default_factory=threading.Event)
     kinds: Counter[str] = field(default_factory=Counter)
     killed: dict[int, float] = field(default_factory=dict)
@@ -141,7 +143,7 @@ class Hand:
     def run(self) -> None:
         """In a thread of its own."""
         rng = np.random.default_rng(self.seed)
-        while not self.over.wait(rng.exponential(PAUSE_S)):
+        while not self.over.wait(rng.exponential(self.pause_s)):
             there, kind = everybody(), list(STRIKES)[int(rng.integers(len(STRIKES)))]
             self.known.update(there)
             if there and self._strike(there[int(rng.integers(len(there)))], STRIKES[kind], STOPPED_S * rng.random()):
@@ -236,12 +238,13 @@ def named_error(strategy: Callable[[], Strategy]) -> Callable[[str, Hand, Outcom
 def resumed(scene: str, hand: Hand, outcomes: Outcomes) -> None:
     """A process that trains with workers and saves each epoch is started until it has come to its end."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        path, lives = Path(folder) / "model.parnet", 0
+        path, lives, hand.pause_s = Path(folder) / "model.parnet", 0, LONG_PAUSE_S
         while True:
             lives += 1
             done = subprocess.run([sys.executable, "-m", "bench.chaos", "--path", str(path)], check=False)
             if done.returncode == 0 or hand.over.is_set() or lives > 1000:
                 break
+        hand.pause_s = PAUSE_S
         if done.returncode:
             return  # the time was up
         good = digest(pn.load_model(path)) == expected(4, True) and os.listdir(folder) == [path.name]

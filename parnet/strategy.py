@@ -43,6 +43,7 @@ class Strategy:
         apart: plans run in other processes alone.
         transforms: plans may do convolutions by Winograd's transforms in inference.
         streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
+        alone: batch normalisation always takes the statistics of a shard alone.
     """
 
     shards: int = 1
@@ -50,6 +51,7 @@ class Strategy:
     apart: bool = False
     transforms: ClassVar[bool] = True
     streams: ClassVar[bool] = False
+    alone: bool = False
     #: seconds of the stretches that `fit` runs between two looks at progress, callbacks and Ctrl-C
     stretch_s: float = 0.1
     #: the ranks of an MPI job, where there is one
@@ -232,6 +234,10 @@ class ParameterServer(Strategy):
         given = {"staleness": self.staleness, "backup": self.backup, "every": self.every}
         rule = rule_of(self.mode, self.workers, "ParameterServer", **given)
         return None if self.mode == "sync" and not self.backup else rule
+
+    @property
+    def alone(self) -> bool:  # type: ignore[override]
+        return self._rule() is not None and self.workers > 1
 
     @property
     def stretch_s(self) -> float:  # type: ignore[override]

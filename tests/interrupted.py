@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,6 +148,7 @@ def trainings():
 
 
 def main():
+    warnings.filterwarnings("ignore", ".*normalises each shard")
     fitted(server())  # whatever is opened once is open now
     expected, todo = {4: states(4), 2: states(2, synchronized=False)}, list(trainings())
     for strategy, norm, phases in todo:

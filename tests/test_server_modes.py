@@ -227,6 +227,7 @@ def test_hogwild_warns_that_it_is_experimental_and_learns():
 # -- batch normalisation ----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:.*normalises each shard")
 def test_statistics_of_each_shard_alone_are_those_of_sync():
     """A layer that takes no others' statistics anyway has the bits of sync."""
     nets = [plain(norm=L.BatchNormalization(synchronized=False)) for _ in range(2)]
@@ -235,6 +236,7 @@ def test_statistics_of_each_shard_alone_are_those_of_sync():
     assert digest(nets[0]) == digest(nets[1])
 
 
+@pytest.mark.filterwarnings("ignore:.*normalises each shard")
 @pytest.mark.parametrize("mode", [{"mode": "ssp"}, {"mode": "local", "every": 1}], ids=["ssp", "local"])
 def test_batch_normalisation_takes_the_statistics_of_the_worker_s_shard(mode):
     """Weights are those of a layer that is told so; moving means too, and moving variances within those between shards."""

