@@ -32,6 +32,11 @@ class Activation:
     place: str = "activation"
 
     @property
+    def by_rows(self) -> bool:
+        """Whether it works along the last axis, and not number by number."""
+        return self.place == "loss"
+
+    @property
     def kernel(self) -> str:
         return f"{self.place}.{self.name}"
 
@@ -42,7 +47,7 @@ class Activation:
     def __call__(self, x):
         """The activation of an array of any shape; float64 stays float64, everything else becomes float32.
 
-        softmax works along the last axis.
+        softmax and log_softmax work along the last axis.
         """
         from .executors.single import apply_activation
 
@@ -78,8 +83,9 @@ gelu = Activation("gelu", needs_input=True)
 silu = Activation("silu", needs_input=True)
 softplus = Activation("softplus")
 softmax = Activation("softmax", place="loss")
+log_softmax = Activation("log_softmax", place="loss")
 
-_BUILTIN = (linear, sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, silu, softplus, softmax)
+_BUILTIN = (linear, sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, silu, softplus, softmax, log_softmax)
 _OWN: dict[str, Activation] = {a.name: a for a in _BUILTIN} | {"swish": silu}
 _known = dict(_OWN)
 

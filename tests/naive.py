@@ -87,16 +87,18 @@ def _each(formula, x, alpha):
 
 def activate(name, x, alpha=0.0):
     """The activation of every number of x; softmax along the last axis."""
-    return softmax(x) if name == "softmax" else _each(ACTIVATIONS[name][0], x, alpha)
+    if name in BY_ROWS:
+        return BY_ROWS[name](x)
+    return _each(ACTIVATIONS[name][0], x, alpha)
 
 
 def activate_backward(name, x, dy, alpha=0.0):
     """The gradient by x, of dy by the activation."""
-    if name != "softmax":
+    if name not in BY_ROWS:
         return np.asarray(dy, np.float64) * _each(ACTIVATIONS[name][1], x, alpha)
     dx = np.zeros(np.shape(x))
     for row, (y, d) in enumerate(zip(softmax(x), dy, strict=True)):
-        jacobian = np.diag(y) - np.outer(y, y)
+        jacobian = np.diag(y) - np.outer(y, y) if name == "softmax" else np.eye(len(y)) - np.outer(y, np.ones(len(y)))
         dx[row] = jacobian @ d
     return dx
 
@@ -106,6 +108,16 @@ def softmax(x):
     x = np.asarray(x, np.float64)
     e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def log_softmax(x):
+    """Along the last axis."""
+    x = np.asarray(x, np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+BY_ROWS = {"softmax": softmax, "log_softmax": log_softmax}
 
 
 # -- layers -------------------------------------------------------------------------------------------

@@ -68,21 +68,22 @@ def in_groups(formula, group, *arrays):
     return formula(*parts).reshape(arrays[0].shape)
 
 
-def softmax(rng, dtype, rows, width, in_place=False, groups=1):
+def softmax(rng, dtype, rows, width, in_place=False, groups=1, name="softmax"):
     x = (5 * rng.normal(size=(rows, width * groups))).astype(dtype)
-    arrays = {"x": x} if in_place else {"x": x, "y": blank(x.shape, dtype)}
     out = "x" if in_place else "y"
-    expected = {out: (in_groups(naive.softmax, width, x), width, 1.0)}
-    return Case("loss.softmax", rows, arrays, ("x", out, width * groups, width), expected)
+    arrays = {"x": x} if in_place else {"x": x, "y": blank(x.shape, dtype)}
+    size = 1.0 if name == "softmax" else 2 * abs(x).max() + np.log(width)
+    expected = {out: (in_groups(naive.BY_ROWS[name], width, x), width, size)}
+    return Case(f"loss.{name}", rows, arrays, ("x", out, width * groups, width), expected)
 
 
-def softmax_grad(rng, dtype, rows, width, groups=1):
-    shape = (rows, width * groups)
-    x, dy = rng.normal(size=shape), rng.normal(size=shape).astype(dtype)
-    slope = in_groups(lambda a, b: naive.activate_backward("softmax", a, b), width, x, dy)
-    arrays = {"y": in_groups(naive.softmax, width, x).astype(dtype), "dy": dy}
-    expected = {"dy": (slope, width, np.abs(dy).max())}
-    return Case("loss.softmax_grad", rows, arrays, ("y", "dy", width * groups, width), expected)
+def softmax_grad(rng, dtype, rows, width, groups=1, name="softmax"):
+    x = rng.normal(size=(rows, width * groups)).astype(dtype)
+    dy = rng.normal(size=x.shape).astype(dtype)
+    slope = in_groups(lambda a, b: naive.activate_backward(name, a, b), width, x, dy)
+    arrays = {"y": in_groups(naive.BY_ROWS[name], width, x).astype(dtype), "dy": dy}
+    expected = {"dy": (slope, width, (1 if name == "softmax" else 4) * abs(dy).max())}
+    return Case(f"loss.{name}_grad", rows, arrays, ("y", "dy", width * groups, width), expected)
 
 
 def tally(rng, dtype, rows, penalties=2, metrics=2):
@@ -208,9 +209,10 @@ def test_probabilities_of_0_and_1_are_cut_off_as_keras_does(name, rng):
 @pytest.mark.parametrize("groups", [1, 3])
 def test_softmax_and_its_gradient_are_right_beside_and_in_place(groups, dtype, rng):
     for size in SIZES:
-        check(softmax(rng, dtype, *size, groups=groups), dtype)
-        check(softmax(rng, dtype, *size, groups=groups, in_place=True), dtype)
-        check(softmax_grad(rng, dtype, *size, groups=groups), dtype)
+        for name in naive.BY_ROWS:
+            check(softmax(rng, dtype, *size, groups=groups, name=name), dtype)
+            check(softmax(rng, dtype, *size, groups=groups, in_place=True, name=name), dtype)
+            check(softmax_grad(rng, dtype, *size, groups=groups, name=name), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -274,6 +276,8 @@ CASES = {
     "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),
     "loss.softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5),
     "loss.softmax_grad": lambda rng, dtype: softmax_grad(rng, dtype, 9, 5),
+    "loss.log_softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5, name="log_softmax"),
+    "loss.log_softmax_grad": lambda rng, dtype: softmax_grad(rng, dtype, 9, 5, name="log_softmax"),
     "loss.weigh": lambda rng, dtype: weigh(rng, dtype, 9),
     "loss.add_up": lambda rng, dtype: add_up(rng, dtype, 9),
     "loss.tally": lambda rng, dtype: tally(rng, dtype, 9),

@@ -86,6 +86,17 @@ def test_predictions_run_through_the_measured_points_and_past_the_machines_cores
     assert [row[-1] != markup.NOTHING for row in rows] == [True] * 5 + [False] * 4
 
 
+def test_noise_is_not_extrapolated():
+    pytest.importorskip("simpy")
+    made = studies.study(lambda p: 1 / p.workers, studies.threads(1, 2))
+    assert plots.missing(made, "prediction") == ""
+    for number, run in enumerate(made.runs):
+        run["epochs_s"] = [run["epochs_s"][0] * (1 + number % 5)]
+    noisy = type(made)(made._records)
+    assert "measure on a quiet machine" in plots.missing(noisy, "prediction")
+    assert prediction_plot.prediction_rows(noisy)[1] == []
+
+
 def test_without_simpy_a_report_goes_without_predictions(strong, tmp_path, monkeypatch):
     pytest.importorskip("simpy")
     assert "## More workers than there are" in strong.report(tmp_path / "with.md").read_text(encoding="utf-8")

@@ -301,6 +301,50 @@ def _row_loss(name: str, c: Context, op: tuple) -> list[Launch]:
     return [c.warps(make(c.T, what), c.batch, geo, (float_of(parameter),), *c.arrays(p, t, row_loss, d, weight))]
 
 
+@cache
+def log_softmax_rows(T):
+    """y = log softmax(x), each run of `group` numbers by itself. Stable: the largest is taken off first."""
+    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
+    exp, log = f.exp, f.log
+
+    @cuda.jit
+    def run(ctl, geo, par, x, y):
+        runs, stride, group = geo
+        lane = cuda.threadIdx.x
+        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
+            first, top, total = m // runs * stride + m % runs * group, T(-math.inf), T(0)
+            for j in range(lane, group, WARP):
+                top = x[first + j] if x[first + j] > top else top
+            top = largest(top)
+            for j in range(lane, group, WARP):
+                total += exp(x[first + j] - top)
+            total = log(fold(total))
+            for j in range(lane, group, WARP):
+                y[first + j] = (x[first + j] - top) - total
+
+    return run
+
+
+@cache
+def log_softmax_gradient(T):
+    """dy = dy - e^y sum dy, each run of `group` numbers by itself."""
+    exp, fold = functions(T).exp, warp_fold(T, False)
+
+    @cuda.jit
+    def run(ctl, geo, par, y, dy):
+        runs, stride, group = geo
+        lane = cuda.threadIdx.x
+        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
+            first, total = m // runs * stride + m % runs * group, T(0)
+            for j in range(lane, group, WARP):
+                total += dy[first + j]
+            total = fold(total)
+            for j in range(lane, group, WARP):
+                dy[first + j] -= exp(y[first + j]) * total
+
+    return run
+
+
 def _softmax(make, c: Context, op: tuple) -> list[Launch]:
     x, y, width, group = op
     runs = width // group
@@ -328,6 +372,8 @@ LAUNCHERS = {
     **{f"loss.{name}": partial(_row_loss, name) for name in NAMES},
     "loss.softmax": partial(_softmax, softmax_rows),
     "loss.softmax_grad": partial(_softmax, softmax_gradient),
+    "loss.log_softmax": partial(_softmax, log_softmax_rows),
+    "loss.log_softmax_grad": partial(_softmax, log_softmax_gradient),
     "loss.weigh": _weigh,
     "loss.add_up": _add_up,
     "loss.tally": _tally,

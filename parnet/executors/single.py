@@ -11,15 +11,15 @@ from .serial import KERNEL
 
 
 def apply_activation(activation, x: np.ndarray) -> np.ndarray:
-    """The activation of an array of any shape, by the layers' own kernel; softmax along the last axis."""
+    """The activation of an array of any shape, by the layers' own kernel; softmax and its logarithm along the last axis."""
     dtype = "float64" if x.dtype == np.float64 else "float32"
-    width = x.shape[-1] if x.ndim and activation.name == "softmax" else x.size
+    width = x.shape[-1] if x.ndim and activation.by_rows else x.size
     rows, stride = x.size // max(1, width), row_stride(width)
     memory = aligned_zeros(2 * rows * stride, dtype).reshape(2, rows, stride)
     memory[0, :, :width] = x.reshape(rows, width)
     words = np.zeros(control.WIDTH, np.int64)
     words[control.ROWS] = rows
-    if activation.name == "softmax":
+    if activation.by_rows:
         op = [0, rows * stride, width, width]
     else:
         op = [0, 0, 0, rows * stride, width, number(activation.alpha), ROWS_SHARED]

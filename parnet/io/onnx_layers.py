@@ -35,7 +35,7 @@ def _writes(*kinds: str) -> Callable[[Writer], Writer]:
 
 
 def activated(graph: Any, x: str, activation: Activation, channels: int = -1) -> str:
-    """x after an activation. channels: the axis along which softmax works. Raises HyperparameterError for a user's own."""
+    """x after an activation. channels: axis of softmax and its logarithm. Raises HyperparameterError for a user's own."""
     name = activation.name
     if activation.place == "user":
         raise HyperparameterError(
@@ -45,8 +45,8 @@ def activated(graph: Any, x: str, activation: Activation, channels: int = -1) ->
         return x
     if name in _PLAIN:
         return graph.add(_PLAIN[name], [x])
-    if name == "softmax":
-        return graph.add("Softmax", [x], axis=channels)
+    if name in ("softmax", "log_softmax"):
+        return graph.add("Softmax" if name == "softmax" else "LogSoftmax", [x], axis=channels)
     if name == "leaky_relu":
         return graph.add("LeakyRelu", [x], alpha=activation.alpha)
     if name == "elu":

@@ -85,13 +85,13 @@ def _gelu(op: Operator) -> Any:
     return op.file.call(L.Activation("gelu"), op.x)
 
 
-@_reads("Softmax")
+@_reads("Softmax", "LogSoftmax")
 def _softmax(op: Operator) -> Any:
     axes = len(op.x.tensor.shape) + 1
     axis = op.get("axis", -1) % axes
     if axis != (1 if op.x.first else axes - 1):
-        raise op.file.refuse("Softmax over the channels", f"axis {axis}")
-    return op.file.call(L.Activation("softmax"), op.x)
+        raise op.file.refuse(f"{op.kind} over the channels", f"axis {axis}")
+    return op.file.call(L.Activation("softmax" if op.kind == "Softmax" else "log_softmax"), op.x)
 
 
 @_reads("Add", "Sum", "Sub", "Mul", "Div", "Mean", "Max")

@@ -243,6 +243,45 @@ def softmax_grad(op, ctl, mem, part, parts):
 
 
 @kernel
+def log_softmax(op, ctl, mem, part, parts):
+    """x (rows, width) -> y (rows, width) written, the logarithm of softmax of each run of `group` numbers in a row.
+
+    Stable: the largest is taken off first.   op: x, y, width, group.   Owner: rows.
+    """
+    width, stride, group = op[2], stride_of(op[2]), op[3]
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
+    for i in range(first, last):
+        for g in range(0, width, group):
+            x, y = at(mem, op[0] + i * stride + g), at(mem, op[1] + i * stride + g)
+            top, total = x[0], like(mem, 0)
+            for j in range(1, group):
+                top = larger(top, x[j])
+            for j in range(group):
+                total += exp(x[j] - top)
+            total = math.log(total)
+            for j in range(group):
+                y[j] = (x[j] - top) - total
+
+
+@kernel
+def log_softmax_grad(op, ctl, mem, part, parts):
+    """dy (rows, width) becomes dy - e^y sum dy, the sum over each run of `group`.
+
+    op: y, dy, width, group.   Owner: rows.
+    """
+    width, stride, group = op[2], stride_of(op[2]), op[3]
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
+    for i in range(first, last):
+        for g in range(0, width, group):
+            y, dy = at(mem, op[0] + i * stride + g), at(mem, op[1] + i * stride + g)
+            total = like(mem, 0)
+            for j in range(group):
+                total += dy[j]
+            for j in range(group):
+                dy[j] -= exp(y[j]) * total
+
+
+@kernel
 def weigh(op, ctl, mem, part, parts):
     """total (rows,) = weight loss (rows,), or += it.   op: loss, total written, weight, add.   Owner: rows."""
     loss, total, weight = at(mem, op[0]), at(mem, op[1]), float_word(mem, op[2])

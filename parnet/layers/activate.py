@@ -39,12 +39,12 @@ def activate(
 ) -> Buffer:
     """y = activation(z + bias), over z where the derivative allows it and z is the layer's own; else z stays as it is."""
     share = usual_share(z.shape) if share is None else share
-    if activation.name == "softmax":
+    if activation.by_rows:
         if bias is not None:
             activate(build, z, bias, _LINEAR, share)
         y = z if own or build.fused_output else build.rows("activated", z.shape)
         if not build.fused_output:
-            _softmax(build, z, y)
+            _by_rows(build, activation, z, y)
         build.keep(activated=y, summed=y)
         return y
     if build.fused_output:
@@ -64,9 +64,10 @@ def activate(
 _LINEAR = Activation("linear")
 
 
-def _softmax(build: Build, z: Buffer, y: Buffer) -> None:
+def _by_rows(build: Build, activation: Activation, z: Buffer, y: Buffer) -> None:
     accesses = (reads_own(z) if y.name != z.name else ()) + writes_own(y)
-    build.step("loss.softmax", (z, y, z.width, z.shape[-1]), accesses, ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
+    operands = (z, y, z.width, z.shape[-1])
+    build.step(activation.kernel, operands, accesses, ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
 
 
 def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
@@ -74,10 +75,10 @@ def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
     if build.fused_output or activation.name == "linear":
         return
     y, z = build.kept("activated"), build.kept("summed")
-    if activation.name == "softmax":
+    if activation.by_rows:
         accesses = reads_own(y) + writes_own(dy)
         operands: tuple = (y, dy, y.width, y.shape[-1])
-        build.step("loss.softmax_grad", operands, accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
+        build.step(activation.gradient_kernel, operands, accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
         return
     share = usual_share(y.shape)
     operands = (z, y, dy, y.width, number(activation.alpha), share)

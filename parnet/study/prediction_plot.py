@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .result import Study
     from .simulation import Prediction
+    from .statistics import Result
 
 
 def plot_predictions(
@@ -72,6 +73,8 @@ def plot_predictions(
 TOPOLOGIES = {"Threads": "tree", "ParameterServer": "ring", "MPI": "ring"}
 #: predicted are up to so many times the workers that were measured
 FURTHER = 16
+#: times whose 95 % intervals are wider than this share of them are mostly noise, which a prediction would only magnify
+MOST_SPREAD = 0.5
 
 
 def predicted(study: Study, network: str, batch: int) -> dict[str, Prediction]:
@@ -80,7 +83,7 @@ def predicted(study: Study, network: str, batch: int) -> dict[str, Prediction]:
     for strategy, members in study.curves(network, batch).items():
         counts = sorted({1, *(r.point.workers for r in members)})
         topology = TOPOLOGIES.get(members[0].point.kind)
-        if topology is not None and len(members) > 1:
+        if topology is not None and _is_firm(members):
             counts += [counts[-1] * 2**k for k in range(1, FURTHER.bit_length())]
             found[strategy] = study.simulate(strategy, counts, topology, network=network, batch=batch)
     return found
@@ -91,9 +94,20 @@ def unpredictable(study: Study) -> str:
     if any(importlib.util.find_spec(package) is None for package in ("simpy", "scipy")):
         return "expected the packages simpy and scipy, which are not both installed; run: pip install 'parnet[study]'"
     curves = [members for key in study.groups for members in study.curves(*key).values()]
-    if any(len(members) > 1 and members[0].point.kind in TOPOLOGIES for members in curves):
-        return ""
-    return "expected several numbers of threads, workers or ranks of a strategy, received one; measure more"
+    curves = [members for members in curves if len(members) > 1 and members[0].point.kind in TOPOLOGIES]
+    if not curves:
+        return "expected several numbers of threads, workers or ranks of a strategy, received one; measure more"
+    if not any(map(_is_firm, curves)):
+        return (
+            f"expected intervals of at most {MOST_SPREAD:.0%} of the times, received wider ones; measure on a quiet machine"
+        )
+    return ""
+
+
+def _is_firm(members: list[Result]) -> bool:
+    """Whether there are several measured points, and more to them than noise."""
+    wide = any(r.epoch.known and r.epoch.high - r.epoch.low > MOST_SPREAD * r.epoch.value for r in members)
+    return len(members) > 1 and not wide
 
 
 def over_serial(study: Study, made: Prediction, network: str, batch: int) -> list[float]:
@@ -106,14 +120,15 @@ def draw_predictions(ax: Axes, study: Study, network: str, batch: int) -> None:
     """Measured speedups as points, what the simulation makes of them as lines; grey where this machine has no more cores."""
     curves, found = study.curves(network, batch), predicted(study, network, batch)
     looked = looks(list(curves))
-    counts = sorted({1, *(count for made in found.values() for count in made.workers)})
+    counts = sorted({1, *(r.point.workers for members in curves.values() for r in members)})
+    counts = sorted({*counts, *(count for made in found.values() for count in made.workers)})
     ax.plot(counts, counts, color=GREY, linewidth=1, label="ideal")
-    for strategy, made in found.items():
-        drawn = {**looked[strategy], "marker": ""}
-        ax.plot(
-            made.workers, over_serial(study, made, network, batch), label=f"{strategy}, predicted", linewidth=1.6, **drawn
-        )
-        members, points = curves[strategy], {**looked[strategy], "linestyle": "none"}
+    for strategy, members in curves.items():
+        if strategy in found:
+            made, drawn = found[strategy], {**looked[strategy], "marker": ""}
+            height = over_serial(study, made, network, batch)
+            ax.plot(made.workers, height, label=f"{strategy}, predicted", linewidth=1.6, **drawn)
+        points = {**looked[strategy], "linestyle": "none"}
         error_bars(ax, [r.point.workers for r in members], [r.speedup for r in members], f"{strategy}, measured", points)
     cores = study.machine.get("cores_usable") or 0
     if 0 < cores < counts[-1]:
