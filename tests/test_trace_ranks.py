@@ -9,7 +9,7 @@ from server_cases import BATCH as SIZE
 from server_cases import EPOCHS, ROWS, fitted
 from test_trace_shards import rows_of
 
-from parnet.executors.tapes import SEND, WAIT_RANKS
+from parnet.executors.tapes import RESUME, SEND, WAIT_RANKS
 from parnet.io.trace_file import WORKERS, read_trace
 from parnet.kernels.target import is_x86
 from parnet.strategy import Serial
@@ -56,7 +56,8 @@ def test_one_file_has_every_shard_of_every_rank_once_a_batch(traced):
         for _, inner in batches[: BATCHES - 1]:  # the last has one row
             assert {p.shard for p in inner} == own | {-1}
             kinds = [p.category for p in inner]
-            assert kinds.count(WAIT_RANKS) == 1 and kinds.count(SEND) == 4  # two are statistics
+            waits = [kind for kind in kinds if kind in (WAIT_RANKS, RESUME)]  # on a busy machine a rank resumes later
+            assert 1 <= len(waits) == len(set(waits)) and kinds.count(SEND) == 4  # two are statistics
 
 
 def test_spans_of_ranks_fill_their_batch_and_batches_of_all_lie_at_the_same_time(traced):
@@ -75,7 +76,7 @@ def test_spans_of_ranks_fill_their_batch_and_batches_of_all_lie_at_the_same_time
 
 def test_waits_say_for_which_rank(traced):
     timeline = read_trace(traced[1] / "t.json")
-    names = {p.name for p in timeline.slices if p.category == WAIT_RANKS}
+    names = {p.name for p in timeline.slices if p.category in (WAIT_RANKS, RESUME)}
     assert any(name.startswith("wait for rank ") for name in names)
 
 
