@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import warnings
 
 import numpy as np
 
@@ -76,9 +77,11 @@ def results(strategy_of):
         x, y = data(rows, model.input_shape)
         weight = np.linspace(0, 2, rows) if weighted else None
         model.compile(optimizer(), "sparse_categorical_crossentropy", ["accuracy"])
-        history = model.fit(
-            x, y, batch, 3, sample_weight=weight, strategy=strategy, validation_data=data(11, model.input_shape)
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*each shard of 2 rows")  # so it is meant
+            history = model.fit(
+                x, y, batch, 3, sample_weight=weight, strategy=strategy, validation_data=data(11, model.input_shape)
+            )
         found[name] = {
             "weights": digest(*model.get_weights()),
             "history": history.history,

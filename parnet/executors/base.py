@@ -150,7 +150,12 @@ class Executor(ABC):
             self.run(program, first, last)
             return
         if program.prepared != version:
-            self.run(program, first, first + 1, (0, plan.prepared))
+            rings = program.control[:, control.TRACE].copy()
+            program.control[:, control.TRACE] = 0  # it is no batch
+            try:
+                self.run(program, first, first + 1, (0, plan.prepared))
+            finally:
+                program.control[:, control.TRACE] = rings
             program.prepared = version
         self.run(program, first, last, (plan.prepared, len(plan.steps)))
 

@@ -43,7 +43,8 @@ class Conv2D(Layer):
 
     In inference 3 x 3 windows of step one with enough channels go by Winograd's transforms, with 16 products in place of 36:
     numbers differ from those of training in the last bits (1e-6 relative in float32), and are the same for any batch,
-    threads and workers. `plan.explain()` shows where ("winograd.forward"). Source: Lavin & Gray 2016.
+    threads and workers; a NaN or an infinity spreads over 2 x 2 pixels. `plan.explain()` shows where ("winograd.forward").
+    Source: Lavin & Gray 2016.
 
     Args:
         filters: output channels F.
@@ -159,14 +160,14 @@ class Conv2D(Layer):
         flags = HAS_BIAS * len(bias) + HAS_OTHER * len(other) + HAS_RELU * tail.relu + HAS_NORM * bool(tail.norm)
         norm = tuple(build.weight(name, tail.norm) for name in NORM_WEIGHTS) if tail.norm else ()
         epsilon = (number(tail.epsilon),) if tail.norm else ()
-        ends, words = (*(bias or (0,)), *(other or (0,)), flags), (*norm, *epsilon)
+        ends, norm_words = (*(bias or (0,)), *(other or (0,)), flags), (*norm, *epsilon)
         build.keep(x=source, shown=x)
         if build.transforms and not training and winograd.suits(window, self.filters, self.groups):
-            winograd.declare(build, x, y, window, ends, product.words(), words, (*other, *bias, *norm))
+            winograd.declare(build, x, y, window, ends, product.words(), norm_words, (*other, *bias, *norm))
             return y
         share, kernel = product.share(build.batch, build.threads), build.weight("kernel")
         block = product.block(build.batch * product.pixels // (1 if share == PANELS else build.threads))
-        operands = (source, kernel, y, *ends, *product.words(), share, block, *words)
+        operands = (source, kernel, y, *ends, *product.words(), share, block, *norm_words)
         own = window.pointwise and share != PANELS
         # with columns shared, another part may have written what is added
         accesses = (reads_own if own else reads)(source) + (reads if share == PANELS else reads_own)(*other)

@@ -210,17 +210,18 @@ class Session:
         """Connect a feed to a program."""
         if self.recorder is not None:
             self.recorder.attach(program)
-        self._executor(program.runs_on).start(program, feed)
+        with self.turn:
+            self._executor(program.runs_on).start(program, feed)
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        executor = self._executor(program.runs_on)
-        try:
-            with self.turn:
+        with self.turn:  # another Python thread may close executors in its own
+            executor = self._executor(program.runs_on)
+            try:
                 executor.run(program, first, last, program.span(phases))
-        finally:  # Ctrl-C and lost workers are heard when weights have changed
-            self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
-            self.weights.fetch = executor.fetch or self.weights.fetch
+            finally:  # Ctrl-C and lost workers are heard when weights have changed
+                self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
+                self.weights.fetch = executor.fetch or self.weights.fetch
 
     def infer(self, program: Program, first: int, last: int) -> None:
         """All phases of batches first..last, in inference."""
