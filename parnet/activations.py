@@ -70,6 +70,7 @@ linear = Activation("linear")
 sigmoid = Activation("sigmoid")
 tanh = Activation("tanh")
 relu = Activation("relu")
+relu6 = Activation("relu6")
 leaky_relu = Activation("leaky_relu", alpha=0.2)
 elu = Activation("elu", alpha=1.0)
 selu = Activation("selu")
@@ -78,7 +79,7 @@ silu = Activation("silu", needs_input=True)
 softplus = Activation("softplus")
 softmax = Activation("softmax", place="loss")
 
-_BUILTIN = (linear, sigmoid, tanh, relu, leaky_relu, elu, selu, gelu, silu, softplus, softmax)
+_BUILTIN = (linear, sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, silu, softplus, softmax)
 _OWN: dict[str, Activation] = {a.name: a for a in _BUILTIN} | {"swish": silu}
 _known = dict(_OWN)
 

@@ -15,7 +15,7 @@ import numpy as np
 from . import figures
 from .checks import check_count
 from .errors import DataError, HyperparameterError
-from .executors.tapes import FOLD, SEND, WAIT, WAIT_RANKS, WAIT_WORKERS
+from .executors.tapes import FOLD, RESUME, SEND, WAIT, WAIT_RANKS, WAIT_WORKERS
 from .io.trace_file import BATCH, PYTHON, RUN, Slice, Timeline, read_trace
 
 if TYPE_CHECKING:
@@ -35,9 +35,10 @@ COLOURS = {
     WAIT: "white",
     WAIT_WORKERS: "white",
     WAIT_RANKS: "white",
+    RESUME: "white",
 }
 #: kind of wait -> how it is hatched
-HATCHES = {WAIT: "////", WAIT_WORKERS: "xxxx", WAIT_RANKS: "xxxx"}
+HATCHES = {WAIT: "////", WAIT_WORKERS: "xxxx", WAIT_RANKS: "xxxx", RESUME: "...."}
 #: text on a colour
 DARK = (figures.BLUE, figures.RED)
 WIDTH, ROW_INCHES, MOST_BATCHES = 10.0, 0.5, 64
@@ -66,7 +67,8 @@ def plot_timeline(
 ) -> Figure:
     """What each thread did in a few batches, waits hatched, and below it what it did in all that were kept.
 
-    Threads of a worker or rank stand together. A wait for other processes is hatched crosswise and says for whom.
+    Threads of a worker or rank stand together. A wait for other processes is hatched crosswise and says for whom; one that
+    goes on after the last of them has come is dotted: "resume", as where another program has the thread's core.
 
     Args:
         trace: the file that `fit(..., trace=...)` has written.
@@ -177,7 +179,7 @@ def _draw_slices(ax: Axes, threads: dict[str, list[Group]]) -> None:
                 left, width = scale * (piece.begun - origin), scale * piece.took
                 thin = {"linewidth": 0.0} if width < THIN * scale * span else {}  # its edge would cover it
                 ax.barh(row, width, 0.8, left, **_look(piece.category) | thin)
-                name = piece.name.removeprefix("wait ")  # the hatching says it
+                name = piece.name.removeprefix("wait ").removeprefix("to ")  # the hatching says it
                 if piece.category != WAIT and width / (scale * span) > LETTER * (len(name) + 1):
                     _write(ax, left + width / 2, row, name, piece.category)
     for group in max(threads.values(), key=len):

@@ -67,6 +67,7 @@ ACTIVATIONS = {
     "sigmoid": (lambda x, a: sigmoid(x), lambda x, a: sigmoid(x) * sigmoid(-x)),
     "tanh": (lambda x, a: math.tanh(x), lambda x, a: 1 / math.cosh(min(abs(x), 300.0)) ** 2),
     "relu": (lambda x, a: max(x, 0.0), lambda x, a: float(x > 0)),
+    "relu6": (lambda x, a: min(max(x, 0.0), 6.0), lambda x, a: 1.0 if 0 < x < 6 else 0.0),
     "leaky_relu": (lambda x, a: x if x >= 0 else a * x, lambda x, a: 1.0 if x > 0 else a),
     "elu": (lambda x, a: x if x >= 0 else a * math.expm1(x), lambda x, a: 1.0 if x > 0 else a * exp(x)),
     "selu": (

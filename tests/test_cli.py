@@ -198,7 +198,9 @@ def test_wrong_use_is_said_in_one_line(capsys, monkeypatch, tmp_path, data, own,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("tarin",), "invalid choice: 'tarin'"),
+        (("tarin",), "invalid choice: 'tarin' (choose from 'demo', 'train',"),
+        (("tarin",), "; did you mean train?"),
+        (("frobnicate",), "invalid choice: 'frobnicate'"),
         (("train",), "the following arguments are required: MODEL, --data"),
         (("train", "mlp", "--data", "a.npz", "--epoch", "3"), "unrecognized arguments: --epoch 3; did you mean --epochs?"),
         (("train", "mlp", "--dta", "a.npz", "--data", "b.npz"), "usage: parnet train "),
@@ -211,6 +213,31 @@ def test_wrong_use_is_said_in_one_line(capsys, monkeypatch, tmp_path, data, own,
 def test_words_that_no_command_has_are_refused_with_the_usage(capsys, words, said):
     code, out, err = run(capsys, *words)
     assert (code, out) == (2, "") and err.startswith("usage: parnet") and said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--strategy", "thread=1"), "'thread'. Did you mean 'threads'?"),
+        (("--strategy", "threads=0"), "received 0"),
+        (("--repeats", "0"), "--repeats: expected a whole number of 1 or more"),
+        (("--epochs", "-1"), "--epochs: expected a whole number of 1 or more"),
+    ],
+    ids=" ".join,
+)
+def test_a_study_is_refused_before_data_are_looked_for(capsys, monkeypatch, words, said):
+    pytest.importorskip("scipy"), pytest.importorskip("matplotlib")
+    monkeypatch.setattr("parnet.cli.study.read_arrays", lambda name: pytest.fail("data were looked for"))
+    assert said in refused(capsys, "study", "mlp", *words)
+
+
+def test_train_knows_the_data_sets_by_name(capsys, monkeypatch, tmp_path):
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, "train", "mlp", "--data", "digits", "--epochs", "1")
+    assert (code, err) == (0, "") and "Test: loss" in out
+    said = refused(capsys, "train", "mlp", "--data", "cifar")
+    assert "--data: expected digits, mnist or an npz file that can be read, received 'cifar'" in said
 
 
 def test_no_command_shows_the_help(capsys):

@@ -195,3 +195,10 @@ def test_keras_2_spellings():
     again = pn.optimizers.get(pn.optimizers.registry.dump(rule))
     np.testing.assert_array_equal(again.rates(np.arange(4)), rule.rates(np.arange(4)))
     assert keras.optimizers.Adam(decay=0.0).learning_rate == 0.001
+
+
+def test_names_that_have_been_used_lie_in_the_module_where_documentation_generators_look():
+    from parnet import keras
+
+    for name in keras.__all__:
+        assert getattr(keras, name) is vars(keras)[name]

@@ -23,7 +23,7 @@ EXAMPLES = [
     if cls.__module__.startswith("parnet.layers.")
     for number, (layer, shape) in enumerate(cls.examples())
 ]
-ACTIVATIONS = "linear sigmoid tanh relu leaky_relu elu selu gelu silu softplus softmax".split()
+ACTIVATIONS = "linear sigmoid tanh relu relu6 leaky_relu elu selu gelu silu softplus softmax".split()
 
 
 def run(path, x) -> list[np.ndarray]:

@@ -128,7 +128,22 @@ def test_gelu_as_pytorch_writes_it(tmp_path, rng):
     np.testing.assert_allclose(model.predict(x), run(path, [x])[0], atol=1e-6)
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (0.0, None), (0.0, np.finfo("f4").max), (None, None)])
+def test_clip_is_read_as_the_activation_that_it_is(low, high, tmp_path, rng):
+    """As PyTorch writes ReLU6 and clamp(min=0)."""
+    bounds = {name: np.array(value, "f4") for name, value in (("low", low), ("high", high)) if value is not None}
+    names = [name if name in bounds else "" for name in ("low", "high")]
+    path = saved(tmp_path / "m.onnx", [node("Clip", "x", *names, out="a"), node("Softplus", "a", out="y")], bounds, (5,))
+    x = (5 * rng.normal(size=(9, 5))).astype(np.float32)
+    np.testing.assert_allclose(pn.load_model(path).predict(x), run(path, [x])[0], rtol=1e-6, atol=1e-6)
+
+
 REFUSED = {
+    "Clip elsewhere": (
+        [node("Clip", "x", "a", "b", out="y")],
+        {"a": np.array(-1, "f4"), "b": np.array(1, "f4")},
+        "Clip at -1",
+    ),
     "operators": ([node("LSTM", "x"), node("Erf", "LSTM_x", out="y")], {}, r"received Erf, LSTM"),
     "a computed kernel": ([node("Sigmoid", "x", out="w"), node("MatMul", "x", "w", out="y")], {}, "a constant for w"),
     "half a gelu": ([node("Erf", "x", out="a"), node("Add", "a", "c", out="y")], {"c": np.ones(1, "f4")}, "received Erf"),

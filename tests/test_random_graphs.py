@@ -15,7 +15,7 @@ from parnet.strategy import Serial
 
 ROWS, BATCH, CLASSES = 19, 8, 3  # the last batch has 3 rows
 SMOOTH = ("linear", "sigmoid", "tanh", "softplus", "silu", "gelu")
-KINKED = ("relu", "leaky_relu", "elu", "selu")
+KINKED = ("relu", "relu6", "leaky_relu", "elu", "selu")
 RANDOM = settings(max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 #: a graph as numbers: its input, then for each layer which, of what, and two numbers for its arguments

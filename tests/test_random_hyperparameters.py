@@ -33,7 +33,9 @@ LOSSES = {
     "mse": None, "mae": None, "huber": None, "hinge": None, "binary_crossentropy": "sigmoid",
     "categorical_crossentropy": "softmax", "sparse_categorical_crossentropy": "softmax",
 }  # fmt: skip
-ACTIVATIONS = st.sampled_from(["linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"])
+ACTIVATIONS = st.sampled_from(
+    ["linear", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"]
+)
 PADDING = st.sampled_from(["same", "valid"])
 WEIGHTS = st.sampled_from(["glorot_uniform", "he_normal", "lecun_normal", "zeros", "ones"])
 #: layers on images (7, 6, 2) -> their arguments

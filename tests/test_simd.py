@@ -33,6 +33,10 @@ nets = (
     (everything, pn.optimizers.Adam, "sparse_crossentropy"),
     (images, pn.optimizers.Adam, "sparse_crossentropy"),
 )
+def transformed():
+    seen = [L.Conv2D(48, 3, activation="relu"), L.Conv2D(32, 3, padding="same")]
+    return [L.Input((12, 12, 32)), *seen, L.GlobalMaxPooling2D()]
+
 rng = np.random.default_rng(0)
 x, labels = rng.normal(size=(77, 37)), rng.integers(0, 3, 77)
 print(simd())
@@ -50,12 +54,15 @@ for dtype in ("float32", "float64"):
         assert digests[0] == digests[1], (simd(), dtype)
         print(digests[0])
         print(float(np.abs(outputs[0]).sum()).hex())
+    model = pn.Sequential(transformed(), dtype=dtype, seed=1)
+    seen = model.predict(rng.normal(size=(3, 12, 12, 32)).astype(dtype))
+    print(hashlib.sha256(seen.tobytes()).hexdigest())
 """
 
 
 @lru_cache(maxsize=3)
 def trained(name):
-    """[width in use, then SHA-256 and sum of the outputs of six trainings]."""
+    """[width in use, then SHA-256 and sum of the outputs of trainings, SHA-256 of predictions by transforms]."""
     return run_python(TRAIN, limit_s=400, PARNET_SIMD=name)
 
 

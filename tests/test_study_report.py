@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import re
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ import pytest
 import studies
 
 from parnet.errors import DataError, UnknownNameError
-from parnet.study import markup, plots, report
+from parnet.study import markup, plots, prediction_plot, report
 from parnet.study.laws import amdahl
 from parnet.study.ways import Chosen
 
@@ -65,6 +66,33 @@ def test_speedup_is_drawn_with_ideal_line_intervals_and_laws(strong):
     assert bars["threads"][0].get_ydata()[-1] == result.speedup.value
     low, high = bars["threads"][2][0].get_segments()[-1][:, 1]
     assert (low, high) == pytest.approx((result.speedup.low, result.speedup.high))
+
+
+def test_predictions_run_through_the_measured_points_and_past_the_machines_cores(strong, weak):
+    pytest.importorskip("simpy")
+    ax = strong.plot(kind="prediction", network="mlp").axes[0]
+    lines = {line.get_label(): line for line in ax.lines}
+    bars = {container.get_label(): container for container in ax.containers}
+    for strategy, members in strong.curves("mlp", 256).items():
+        line = lines[f"{strategy}, predicted"]
+        found = dict(zip(line.get_xdata(), line.get_ydata(), strict=True))
+        assert max(found) == 16 * max(r.point.workers for r in members) > strong.machine["cores_usable"]
+        assert line.get_color() == bars[f"{strategy}, measured"][0].get_color()
+        for result in members:
+            assert found[result.point.workers] == pytest.approx(result.speedup.value, rel=0.1)
+    assert max(lines["threads, predicted"].get_ydata()) == pytest.approx(amdahl(128, 0.08), rel=0.15)
+    head, rows = prediction_plot.prediction_rows(weak)
+    assert [row[head.index("workers")] for row in rows] == [str(2**k) for k in range(9)]
+    assert [row[-1] != markup.NOTHING for row in rows] == [True] * 5 + [False] * 4
+
+
+def test_without_simpy_a_report_goes_without_predictions(strong, tmp_path, monkeypatch):
+    pytest.importorskip("simpy")
+    assert "## More workers than there are" in strong.report(tmp_path / "with.md").read_text(encoding="utf-8")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "simpy" else find(name, *more))
+    assert "prediction" not in plots.all_kinds(strong) and "parnet[study]" in plots.missing(strong, "prediction")
+    assert "More workers" not in strong.report(tmp_path / "without.md").read_text(encoding="utf-8")
 
 
 def test_stacked_bars_add_up_to_the_epoch(strong):

@@ -6,6 +6,7 @@ import json
 import sys
 import warnings
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ import parnet as pn
 from parnet import viz
 from parnet.errors import ParnetWarning
 from parnet.executors.stragglers import latest
-from parnet.executors.tapes import WAIT, WAIT_WORKERS, Clock, Line, Tape, new_rings
+from parnet.executors.tapes import RESUME, WAIT, WAIT_WORKERS, Clock, Line, Tape, new_rings
 from parnet.io.trace_file import BATCH as WHOLE
 from parnet.io.trace_file import PYTHON, RUN, WORKERS, read_trace
+from parnet.io.trace_writer import write_trace
 from parnet.kernels.control import BATCH_HEAD, RING_HEAD
 from parnet.kernels.entries import rows_in
 from parnet.kernels.step import EVERYONE
@@ -127,8 +129,8 @@ def test_who_waits_for_whom_is_told_apart(traces):
     kinds = {name: {p.category for p in timeline.slices if "wait" in p.category} for name, (timeline, *_) in traces.items()}
     assert kinds["serial"] == set() and kinds["threads"] == {WAIT}
     barriers = any(slot.barrier for slot in planned(3, 2).slots)
-    assert kinds["workers"] == {WAIT_WORKERS}
-    assert kinds["workers of threads"] == {WAIT_WORKERS} | ({WAIT} if barriers else set())
+    assert kinds["workers"] - {RESUME} == {WAIT_WORKERS}
+    assert kinds["workers of threads"] - {RESUME} == {WAIT_WORKERS} | ({WAIT} if barriers else set())
     names = {p.name for p in traces["workers"][0].slices if p.category == WAIT_WORKERS and p.process == WORKERS}
     assert "wait for worker 1" in names and "wait for worker 0" not in names
 
@@ -218,10 +220,32 @@ def tape(process, ended, clock=None):
 
 def test_the_last_to_come_is_found_by_time_and_not_by_cycles():
     tapes = [tape("worker 0", [(1, 10, 20), (1, 30, 40)]), tape("worker 1", [(1, 9, 25), (1, 31, 39)])]
-    assert [who.tolist() for who in latest(tapes)] == [[[-1, 0, 1], [-1, 1, 0]]] * 2
+    assert [last.who.tolist() for last in latest(tapes)] == [[[-1, 0, 1], [-1, 1, 0]]] * 2
     behind = Clock((0, 1000), (0.02, 1.02))  # its cycles stand for later seconds
     tapes[1] = tape("worker 1", [(1, 9, 25), (1, 31, 39)], behind)
-    assert latest(tapes)[0].tolist() == [[-1, 1, 1], [-1, 1, 1]]
+    assert latest(tapes)[0].who.tolist() == [[-1, 1, 1], [-1, 1, 1]]
+    assert latest(tapes)[1].when[0].tolist() == pytest.approx([np.inf, 0.029, 0.045])
+
+
+def written(tapes, path):
+    """The waits of a trace of these tapes: process -> [(name, begun, took)], in microseconds."""
+    recorder = SimpleNamespace(begun=0.0, marks=[], tapes=tapes)
+    write_trace(path, recorder)
+    found = {}
+    for piece in read_trace(path).slices:
+        if piece.name.startswith("wait"):
+            found.setdefault(piece.process - WORKERS, []).append((piece.name, piece.begun, piece.took))
+    return found
+
+
+def test_a_thread_that_has_lost_its_core_is_not_waiting_for_the_last_to_come(tmp_path):
+    """Both were there at 10 ms; worker 0 goes on at once, worker 1 some milliseconds later."""
+    tapes = [tape("worker 0", [(1, 10, 20)]), tape("worker 1", [(1, 6, 20)])]
+    for one, met in zip(tapes, (10, 17), strict=True):
+        record = one.rings[0, RING_HEAD:]
+        record[BATCH_HEAD : BATCH_HEAD + 6] = 1, 1, 10 if met == 10 else 6, met, 20, 20
+    found = written(tapes, tmp_path / "t.json")
+    assert found == {1: [("wait for worker 0", 6000.0, 4000.0), ("wait to resume", 10000.0, 7000.0)]}
 
 
 def test_nobody_is_named_where_tapes_do_not_match():

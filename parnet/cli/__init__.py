@@ -44,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: by argparse, for `--help`, `--version` and options it does not know.
     """
     parser = _parser()
+    _check_command(parser, list(sys.argv[1:] if argv is None else argv))
     arguments, unknown = parser.parse_known_args(argv)
     if unknown:
         _refuse(getattr(arguments, "parser", parser), unknown)
@@ -121,6 +122,16 @@ def _command(commands, name: str, text: str) -> argparse.ArgumentParser:
     return parser
 
 
+def _check_command(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """Refuse a command that is none, as argparse does, and name the one that was meant."""
+    known = next(list(action.choices or ()) for action in parser._actions if action.dest == "command")
+    if words and not words[0].startswith("-") and words[0] not in known:
+        near = difflib.get_close_matches(words[0], known, n=1)
+        listed = ", ".join(map(repr, known))
+        meant = f"; did you mean {near[0]}?" if near else ""
+        parser.error(f"argument COMMAND: invalid choice: {words[0]!r} (choose from {listed}){meant}")
+
+
 def _refuse(parser: argparse.ArgumentParser, unknown: list[str]) -> None:
     """What argparse says of words it does not know, with the command's own options, not those of all of parnet."""
     options = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
@@ -156,8 +167,8 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
     add(
         "--data",
         required=True,
-        metavar="FILE",
-        help="npz file with x_train and y_train (and x_test, y_test), or x and y",
+        metavar="DATA",
+        help="digits, mnist, or an npz file with x_train and y_train (and x_test, y_test), or x and y",
     )
     add("--epochs", type=int, default=10, metavar="N")
     add("--batch-size", type=int, default=32, metavar="N")
@@ -185,7 +196,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def _add_profile(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="mlp, mlp-selu, path/to/file.py:function, or a saved model.parnet")
-    add("--data", metavar="FILE", help="npz file with x and y, as of `parnet train` (default: made-up samples)")
+    add("--data", metavar="DATA", help="digits, mnist or an npz file, as for parnet train (default: made-up samples)")
     add("--batch-size", type=int, default=32, metavar="N")
     add("--strategy", metavar="NAME", help="serial (the default), threads or auto")
     add("--threads", type=int, metavar="N", help="threads to use; means --strategy threads")

@@ -15,7 +15,7 @@ def add_study(parser: argparse.ArgumentParser) -> None:
         default=["mlp"],
         help="mlp (the default), mlp-selu, or path/to/file.py:function, which returns a model; several are compared",
     )
-    add("--data", default="mnist", metavar="DATA", help="mnist (the default), digits, or an npz file as for parnet train")
+    add("--data", default="mnist", metavar="DATA", help="mnist (the default), digits or an npz file, as for parnet train")
     add("--rows", type=int, metavar="N", help="take the first N samples only")
     add("--kind", default="strong", choices=("strong", "weak"), help="strong: the same work in all; weak: for each worker")
     add(

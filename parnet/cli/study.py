@@ -12,17 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from .. import datasets
+from ..checks import check_count
 from ..errors import HyperparameterError, require_extra
 from ..figures import PNG_DPI, SUFFIXES
 from ..model import Model
 from ..study import Study, scaling
+from ..study.ways import choose
 from .networks import Builder, builder
 from .train import Arrays, compile_model, read_arrays
 
 #: the file of raw results in the output folder; of the pictures
 RESULTS, FIGURES = "study.jsonl", "figures"
-DATA = ("mnist", "digits")
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def study(arguments: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise HyperparameterError(f"--output: expected a folder, received the file {arguments.output!r}")
     batches, strategies = numbers("--batch-size", arguments.batch_size), chosen(arguments.strategy)
+    choose(strategies, arguments.oversubscribe)  # what is wrong is said before data are read, or even downloaded
+    for option, count in (("--repeats", arguments.repeats), ("--epochs", arguments.epochs)):
+        check_count(count, option)
     data = arrays(arguments.data, arguments.rows)
     builders = {_name(model, arguments.models): _builder(model, data, arguments) for model in arguments.models}
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,16 +138,12 @@ def chosen(given: list[str] | None) -> dict[str, Any] | None:
 
 
 def arrays(name: str, rows: int | None) -> Arrays:
-    """A data set by its name, or the arrays of an npz file; cut to so many rows.
+    """A data set or the arrays of a file, as `read_arrays` has them; cut to so many rows.
 
     Raises:
-        HyperparameterError: fewer than one row. Others as `read_arrays` and the data sets.
+        HyperparameterError: fewer than one row. Others as `read_arrays`.
     """
-    if name in DATA:
-        (x, y), test = getattr(datasets, name).load_data()
-        data = Arrays(x, y, test)
-    else:
-        data = read_arrays(name)
+    data = read_arrays(name)
     if rows is None:
         return data
     if not 1 <= rows <= len(data.x):

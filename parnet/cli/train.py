@@ -1,4 +1,4 @@
-"""`parnet train`: a network, the arrays of an npz file, and `fit`. Stage: outermost.
+"""`parnet train`: a network, a data set or the arrays of an npz file, and `fit`. Stage: outermost.
 
 Must not know: layers.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import losses, optimizers, seeding
+from .. import datasets, losses, optimizers, seeding
 from .. import strategy as how
 from ..checks import check_choice, check_count, check_number
 from ..endings import check_own
@@ -23,6 +23,9 @@ from ..executors.threads import check_threads
 from ..model import Model
 from ..train.defaults import usual_loss, usual_metrics
 from .networks import RATES, build
+
+#: data sets that need no file of the user's
+DATA = ("digits", "mnist")
 
 
 @dataclass(frozen=True)
@@ -140,12 +143,15 @@ def _optimizer(model: Model, arguments: argparse.Namespace) -> optimizers.Optimi
 
 
 def read_arrays(path: str) -> Arrays:
-    """The arrays of an npz file; pickled objects in it are refused, never run.
+    """A data set by its name, or the arrays of an npz file; pickled objects in it are refused, never run.
 
     Raises:
-        DatasetError: it cannot be read. FileFormatError: it is no npz file, damaged, or lacks the arrays.
+        DatasetError: it is not there or cannot be read. FileFormatError: it is no npz file, damaged, or lacks the arrays.
         DataError: inputs and targets of different lengths.
     """
+    if path in DATA:
+        (x, y), test = getattr(datasets, path).load_data()
+        return Arrays(x, y, test)
     try:
         with open(path, "rb") as file:
             if not zipfile.is_zipfile(file):
@@ -156,7 +162,9 @@ def read_arrays(path: str) -> Arrays:
     except ParnetError:
         raise
     except OSError as error:
-        raise DatasetError(f"--data: expected a file that can be read, received {path!r}: {error.strerror}") from error
+        raise DatasetError(
+            f"--data: expected {', '.join(DATA)} or an npz file that can be read, received {path!r}: {error.strerror}"
+        ) from error
     except Exception as error:  # the parsers of zip, zlib and npy raise a dozen kinds
         raise FileFormatError(f"{path}: expected arrays of numbers in an npz file, received: {error}") from error
 

@@ -11,7 +11,7 @@ from .launch import Context, Launch, float_of
 from .maths import functions
 from .runtime import cuda
 
-NAMES = ("linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu")
+NAMES = ("linear", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu")
 
 
 @cache
@@ -43,6 +43,13 @@ def formulas(T) -> dict:
 
     def relu_grad(x, y, alpha):
         return T(1) if y > T(0) else T(0)
+
+    def relu6(x, alpha):
+        high = T(6) if x > T(6) else x
+        return T(0) if x < T(0) else high
+
+    def relu6_grad(x, y, alpha):
+        return T(1) if y > T(0) and y < T(6) else T(0)
 
     def leaky_relu(x, alpha):
         return alpha * x if x < T(0) else x

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
 import struct
 import tempfile
@@ -38,6 +39,12 @@ IDX_FILES = {
     "t10k-images-idx3-ubyte": "x_test",
     "t10k-labels-idx1-ubyte": "y_test",
 }
+
+
+#: of one array of a data set; MNIST's largest has 47 million
+MOST_BYTES = 1 << 28
+#: bytes that are read at a time
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -158,10 +165,12 @@ def _read(source: ImageSource, path: Path, where: str, cure: str) -> Arrays:
 
 
 def _parse_npz(path: Path, names: Mapping[str, str]) -> Arrays:
-    """The named arrays of an npz; pickled objects in it are refused, never run."""
+    """The named arrays of an npz; pickled objects in it are refused, never run; what is too large is not unpacked."""
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
             raise ValueError("not a complete npz file")
+        with zipfile.ZipFile(file) as archive:
+            _check_size(max((archive.getinfo(f"{name}.npy").file_size for name in names), default=0))
         file.seek(0)
         with np.load(file, allow_pickle=False) as data:
             return {name: data[name] for name in names}
@@ -170,12 +179,26 @@ def _parse_npz(path: Path, names: Mapping[str, str]) -> Arrays:
 def _parse_idx(path: Path) -> NDArray[np.uint8]:
     """The array of an IDX file of bytes, plain or gzipped, as a writable copy."""
     with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-        data = file.read()
-    zero, kind, ndim = struct.unpack_from(">HBB", data)
-    if (zero, kind) != (0, 8):
-        raise ValueError("not an IDX file of bytes")
-    shape = struct.unpack_from(f">{ndim}I", data, 4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * ndim).reshape(shape).copy()
+        zero, kind, ndim = struct.unpack(">HBB", file.read(4))
+        if (zero, kind) != (0, 8):
+            raise ValueError("not an IDX file of bytes")
+        shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
+        size = math.prod(shape)
+        _check_size(size)
+        data = bytearray()
+        while len(data) <= size and (more := file.read(min(CHUNK, size + 1 - len(data)))):  # a read makes room for all of it
+            data += more
+    if len(data) != size:
+        raise ValueError(
+            f"{'more than' if len(data) > size else f'{len(data)} of'} the {size} bytes that its header tells of"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape).copy()
+
+
+def _check_size(size: int) -> None:
+    """Raise ValueError where an array is larger than any that is looked for here: what claims to be is not unpacked."""
+    if size > MOST_BYTES:
+        raise ValueError(f"an array of {size} bytes, expected at most {MOST_BYTES}")
 
 
 @contextmanager

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from .tapes import WAIT, Tape
 
 
-def latest(tapes: Sequence[Tape]) -> list[np.ndarray | None]:
-    """Which process came last to each meeting of processes.
+@dataclass(frozen=True)
+class Latest:
+    """Who came last to each meeting of processes, and when.
 
-    Args:
-        tapes: closed ones of all processes.
-    Returns:
-        for each tape (kept batches, lines) numbers of processes, -1 at lines where processes do not meet. None for a tape
-        whose batches no other process has a tape of, as where a worker was replaced.
+    Attributes:
+        who: (kept batches, lines) numbers of processes, -1 at lines where processes do not meet.
+        when: (kept batches, lines) seconds, inf there: from then on nobody was missing.
     """
-    result: list[np.ndarray | None] = [None] * len(tapes)
+
+    who: np.ndarray
+    when: np.ndarray
+
+
+def latest(tapes: Sequence[Tape]) -> list[Latest | None]:
+    """The last at the meetings of each of the tapes, closed ones of all processes.
+
+    Returns:
+        None for a tape whose batches no other process has a tape of, as where a worker was replaced.
+    """
+    result: list[Latest | None] = [None] * len(tapes)
     for members in _alike(tapes):
         arrivals = np.array([_arrivals(tapes[k]) for k in members])
         last = np.array([tapes[k].number for k in members])[np.argmax(arrivals, axis=0)]
         for k in members:
-            result[k] = np.full((len(last), len(tapes[k].lines)), -1)
-            result[k][:, meetings(tapes[k])] = last  # type: ignore[index]
+            shape = len(last), len(tapes[k].lines)
+            found = result[k] = Latest(np.full(shape, -1), np.full(shape, np.inf))
+            found.who[:, meetings(tapes[k])], found.when[:, meetings(tapes[k])] = last, arrivals.max(axis=0)
     return result
 
 

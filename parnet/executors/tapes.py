@@ -19,6 +19,8 @@ from .outline import Passage
 
 #: kinds of waits: for threads of the same process, and for other processes
 WAIT, WAIT_WORKERS, WAIT_RANKS = "wait", "wait for workers", "wait for ranks"
+#: what is left of a wait when nobody is missing any more: its own thread has not gone on
+RESUME = "wait to resume"
 #: what adds up the gradients of the shards, and what goes from rank to rank
 FOLD, SEND = "fold", "send"
 #: batches that are kept of a plan that has more steps than all that may be kept

@@ -53,6 +53,8 @@ def activated(graph: Any, x: str, activation: Activation, channels: int = -1) ->
         return graph.add("Elu", [x], alpha=activation.alpha)
     if name == "selu":
         return graph.add("Selu", [x], alpha=SELU_ALPHA, gamma=SELU_SCALE)
+    if name == "relu6":
+        return graph.add("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
     if name == "silu":
         return graph.add("Mul", [x, graph.add("Sigmoid", [x])])
     if name == "gelu":  # x / 2 (1 + erf(x / sqrt 2)); an operator of that name came with opset 20

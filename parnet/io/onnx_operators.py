@@ -6,6 +6,7 @@ Sources: the operators' pages at https://onnx.ai/onnx/operators.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ from .torch_layout import layout
 
 #: axes of (batch, channels, height, width) -> of (batch, height, width, channels)
 TURNED = {0: 0, 1: 3, 2: 1, 3: 2}
+#: a bound of Clip that is no bound: the largest float32, as exporters write it
+HUGE = 3e38
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,20 @@ def _activation(op: Operator) -> Any:
 def _alpha(op: Operator) -> Any:
     kind, usual = (activations.elu, 1.0) if op.kind == "Elu" else (activations.leaky_relu, 0.01)
     return op.file.call(L.Activation(kind.with_alpha(op.get("alpha", usual))), op.x)
+
+
+@_reads("Clip")
+def _clip(op: Operator) -> Any:
+    """The cut-offs that an activation has: at 0, or at 0 and 6. Bounds are inputs from opset 11 on, attributes before."""
+    low, high = (
+        float(op.array(place).reshape(-1)[0]) if op.has(place) else op.get(name, otherwise)
+        for place, name, otherwise in ((1, "min", -math.inf), (2, "max", math.inf))
+    )
+    low, high = (-math.inf if low < -HUGE else low), (math.inf if high > HUGE else high)
+    known = {(0.0, 6.0): "relu6", (0.0, math.inf): "relu", (-math.inf, math.inf): "linear"}
+    if (low, high) not in known:
+        raise op.file.refuse("Clip at 0, or at 0 and 6, as relu and relu6 have it", f"Clip at {low:g} and {high:g}")
+    return op.file.call(L.Activation(known[low, high]), op.x)
 
 
 @_reads("Selu")
@@ -262,7 +279,13 @@ def _pooling(op: Operator) -> Any:
     op.expect(ceil_mode=0, dilations=[1, 1], storage_order=0)
     x, taps, steps = op.image(), op.get("kernel_shape", [1, 1]), op.get("strides", [1, 1])
     largest = op.kind == "MaxPool"
-    positive = getattr(getattr(x.tensor.layer, "activation", None), "name", "") in ("relu", "sigmoid", "softmax", "softplus")
+    positive = getattr(getattr(x.tensor.layer, "activation", None), "name", "") in (
+        "relu",
+        "relu6",
+        "sigmoid",
+        "softmax",
+        "softplus",
+    )
     counted = bool(op.get("count_include_pad", 0))
     x, padding = _padded(op, x, Window(tuple(taps), tuple(steps), "same"), zeros=positive if largest else counted)
     if not largest and padding == "same" and counted:

@@ -11,10 +11,14 @@ from typing import Any
 import numpy as np
 
 from ..executors.recording import Recorder
-from ..executors.stragglers import latest
-from ..executors.tapes import Line, Tape
+from ..executors.stragglers import Latest, latest
+from ..executors.tapes import RESUME, Line, Tape
 from .atomic import replacing
 from .trace_file import BATCH, FORMAT, PYTHON, PYTHON_ROW, RUN, THREADS, WORKERS
+
+#: a wait that lasts so many microseconds longer than the last to come is its thread's own: it has been off its core, as
+#: where another program took it, and did not see that it could go on; clocks of processes agree better than that
+RESUME_US = 100.0
 
 
 def write_trace(path: str | os.PathLike[str], recorder: Recorder, where: str = "trace") -> None:
@@ -72,7 +76,7 @@ def _events(recorder: Recorder) -> Iterator[list[str]]:
             yield _part_events(tape, part, origin, late)
 
 
-def _part_events(tape: Tape, part: int, origin: float, late: np.ndarray | None) -> list[str]:
+def _part_events(tape: Tape, part: int, origin: float, late: Latest | None) -> list[str]:
     """The batches of one part, each followed by its steps and waits. Times are rounded once, so that slices nest.
 
     late: see `latest`.
@@ -83,7 +87,9 @@ def _part_events(tape: Tape, part: int, origin: float, late: np.ndarray | None) 
     times = np.empty((len(stretch.begun), 2 * len(tape.lines) + 1))
     times[:, 0], times[:, 1::2], times[:, 2::2] = stretch.begun, stretch.ended, stretch.met
     times = np.round(1e6 * (tape.clock.of(times) - origin), 3)
-    late = np.full((len(times), len(tape.lines)), -1) if late is None else late
+    who, when = np.full((len(times), len(tape.lines)), -1), np.full((len(times), len(tape.lines)), np.inf)
+    if late is not None:
+        who, when = late.who, np.round(1e6 * (late.when - origin), 3)
     steps, waits = [_step_form(line, place) for line in tape.lines], _Waits(tape, place)
     lines, training, done = [], tape.purpose == "train", stretch.done.tolist()
     for k, marks in enumerate(times.tolist()):
@@ -92,10 +98,14 @@ def _part_events(tape: Tape, part: int, origin: float, late: np.ndarray | None) 
         form = _form(name, BATCH, place, {"epoch": int(stretch.epoch[k]) + 1} if training else {})
         lines.append(form % (marks[0], marks[-1] - marks[0]))
         for at, (begun, ended) in enumerate(pairwise(marks)):
-            if ended > begun:
-                step, waited = divmod(at, 2)
-                form = waits.form(step, int(late[k, step])) if waited else steps[step]
-                lines.append(form % (begun, ended - begun))
+            step, waited = divmod(at, 2)
+            there = max(begun, float(when[k, step])) if waited else ended
+            there = there if ended - there > RESUME_US else ended
+            if there > begun:
+                form = waits.form(step, int(who[k, step])) if waited else steps[step]
+                lines.append(form % (begun, there - begun))
+            if ended > there:  # nobody was missing any more
+                lines.append(waits.resume % (there, ended - there))
     return lines
 
 
@@ -104,6 +114,7 @@ class _Waits:
 
     def __init__(self, tape: Tape, place: tuple[int, int]):
         self.tape, self.place = tape, place
+        self.resume = _form(RESUME, RESUME, place, {})
         self._forms: dict[tuple[str, int], str] = {}
 
     def form(self, line: int, late: int) -> str:

@@ -98,7 +98,8 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    return _top.find(name, sys._getframe(1))
+    value = globals()[name] = _top.find(name, sys._getframe(1))
+    return value
 
 
 def __dir__() -> list[str]:

@@ -84,6 +84,16 @@ relu, relu_grad = _pair(
     lambda x, alpha: like(x, 0) if _negative(x) else x,
     lambda x, y, alpha: like(y, 1) if y > like(y, 0) else like(y, 0),
 )
+
+
+def _relu6(x, alpha):
+    high = like(x, 6) if x > like(x, 6) else x
+    return like(x, 0) if _negative(x) else high
+
+
+relu6, relu6_grad = _pair(
+    "relu6", _relu6, lambda x, y, alpha: like(y, 1) if y > like(y, 0) and y < like(y, 6) else like(y, 0)
+)
 leaky_relu, leaky_relu_grad = _pair(
     "leaky_relu",
     lambda x, alpha: alpha * x if _negative(x) else x,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import lru_cache
+from typing import Any
 
 import llvmlite.binding as llvm
 
@@ -31,9 +32,20 @@ def declare_externals() -> None:
         except AttributeError:  # this system's maths library lacks it; no kernel of parnet's needs it then
             continue
         llvm.add_symbol(name, _address(function))
+
+
+def new_engine(machine) -> Any:
+    """An engine to load object files into, in which what raises ends the process.
+
+    In that engine alone: what LLVM is told for all of them Numba's own functions would call too.
+    """
+    names = RAISING.split()
+    module = llvm.parse_assembly("".join(f"declare void @{name}()\n" for name in names))
+    engine = llvm.create_mcjit_compiler(module, machine)
     c = ctypes.CDLL("ucrtbase") if sys.platform == "win32" else ctypes.CDLL(None)
-    for name in RAISING.split():
-        llvm.add_symbol(name, _address(c.abort))
+    for name in names:
+        engine.add_global_mapping(module.get_function(name), _address(c.abort))
+    return engine
 
 
 def _address(function) -> int:

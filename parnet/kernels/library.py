@@ -27,7 +27,7 @@ from ..config import settings
 from ..errors import KernelError, ParnetWarning, unknown_name
 from . import target
 from .declare import Kernel, compile_object, target_machine
-from .externals import declare_externals
+from .externals import declare_externals, new_engine
 
 _lock = threading.RLock()
 _addresses: dict[tuple[str, str], int] = {}
@@ -170,7 +170,7 @@ def _link(code: bytes, entry: str) -> int:
     """Load an object file into this process and return the address of its entry."""
     machine = target_machine()
     declare_externals()
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine = new_engine(machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     found = engine.get_function_address(entry)

@@ -56,6 +56,10 @@ NARROW = 4
 SCRATCH = 8192
 
 
+#: Winograd's transforms: products of a tile of 2 x 2 pixels, and tiles that a part owns whole runs of
+TILE_PRODUCTS, TILE_GRAIN = 16, 2
+
+
 #: pixels of an image whose sums one part makes, however many parts there are
 CHUNK_PIXELS = 128
 

@@ -16,12 +16,10 @@ from .declare import device, kernel
 from .gathered import FAR, NO_FLOOR, gather_columns
 from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
 from .share import cut, panel_of, stride_of
-from .step import LINE
+from .step import LINE, TILE_GRAIN, TILE_PRODUCTS
 from .window import PLAIN
 from .winograd_tile import enter, enter_edge, make_leave, turn_taps
 
-#: products of a tile, and how many tiles a part owns whole runs of
-PLACES, GRAIN = 16, 2
 leave, leave_added = make_leave(False), make_leave(True)
 
 
@@ -104,23 +102,23 @@ def forward(op, ctl, mem, part, parts):
 
     op: as of `conv.forward`, with u for w; the share is not looked at; a block is of tiles.   Owner: tiles of 2 x 2 pixels.
     """
-    channels, outputs, block, flags, size = (
-        upper(op[8]),
-        lower(op[8]),
-        op[15],
-        op[5],
-        address_of(at(mem, 1)) - address_of(mem),
-    )
+    channels, outputs, block, flags = upper(op[8]), lower(op[8]), op[15], op[5]
+    size = address_of(at(mem, 1)) - address_of(mem)
     across, down = (lower(op[7]) + 1) // 2, (upper(op[7]) + 1) // 2
     v_step, m_step, u_step = block * channels + LINE, block * outputs + LINE, channels * outputs + LINE
     seen = int64_at(ctl[SCRATCH])
-    goals, shifts, into, out = at(seen, PLACES), at(seen, PLACES + 8), at(seen, PLACES + 9), at(seen, PLACES + 12)
-    places = at(seen, PLACES + 16)
+    goals, shifts, into, out = (
+        at(seen, TILE_PRODUCTS),
+        at(seen, TILE_PRODUCTS + 8),
+        at(seen, TILE_PRODUCTS + 9),
+        at(seen, TILE_PRODUCTS + 12),
+    )
+    places = at(seen, TILE_PRODUCTS + 16)
     table = at(places, block)
     zeros = pointer_at(mem, address_of(at(table, block)))
     spare = at(zeros, max(channels, outputs))
     scale, shift, v = at(spare, outputs), at(spare, 2 * outputs), at(spare, 3 * outputs)
-    m = at(v, PLACES * v_step)
+    m = at(v, TILE_PRODUCTS * v_step)
     for j in range(max(channels, outputs)):
         zeros[j] = like(mem, 0)
     for i in range(block):
@@ -129,7 +127,7 @@ def forward(op, ctl, mem, part, parts):
     floor = like(mem, 0) if flags & RELU else like(mem, NO_FLOOR)
     ends(op, mem, 0, outputs, scale, shift)
     none, nothing = address_of(spare), address_of(zeros)
-    first, last = cut(ctl[ROWS] * across * down, GRAIN, part, parts)
+    first, last = cut(ctl[ROWS] * across * down, TILE_GRAIN, part, parts)
     go_to(into, first, across, down)
     go_to(out, first, across, down)
     for t in range(first, last, block):
@@ -137,12 +135,12 @@ def forward(op, ctl, mem, part, parts):
         for i in range(rows):
             enter_tile(op, mem, into, nothing, seen, at(v, i * channels), v_step)
             go_on(into, across, down)
-        for p in range(PLACES):
+        for p in range(TILE_PRODUCTS):
             for i in range(rows):
                 table[i] = address_of(v) + (p * v_step + i * channels) * size
             gather_columns(
                 rows, 1, channels, table, places, 1, shifts, at(mem, op[1] + p * u_step), channels, 0, outputs, outputs,
-                at(m, p * m_step), PLAIN, scale, shift, m, like(mem, NO_FLOOR), PLACES * u_step > FAR,
+                at(m, p * m_step), PLAIN, scale, shift, m, like(mem, NO_FLOOR), TILE_PRODUCTS * u_step > FAR,
             )  # fmt: skip
         for i in range(rows):
             leave_tile(op, mem, out, nothing, none, goals, at(m, i * outputs), m_step, scale, shift, floor)

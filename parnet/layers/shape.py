@@ -144,7 +144,7 @@ class Activation(Layer):
 
     @staticmethod
     def examples() -> list[tuple[Activation, Shape]]:
-        names = "linear sigmoid tanh relu leaky_relu elu selu gelu silu softplus softmax"
+        names = "linear sigmoid tanh relu relu6 leaky_relu elu selu gelu silu softplus softmax"
         return [(Activation(name), (7,)) for name in names.split()]
 
     def describe(self) -> str:

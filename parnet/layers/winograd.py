@@ -5,12 +5,10 @@ Must not know: kernels' code, executors.
 
 from __future__ import annotations
 
-from ..kernels.step import LINE, PIXELS, ROWS_SHARED, Buffer, reads, writes_own
+from ..kernels.step import LINE, PIXELS, ROWS_SHARED, TILE_GRAIN, TILE_PRODUCTS, Buffer, reads, writes_own
 from .base import Build
 from .window import PlacedWindow
 
-#: products of a tile of 2 x 2 pixels; pixels of the tile and of what it sees
-PLACES = 16
 #: channels and filters below which the transforms cost more than they save
 LEAST = 32
 #: tiles of an image below which the 16 matrices, 16/9 of the weights, take longer to read than is saved
@@ -18,8 +16,6 @@ LEAST_TILES = 32
 #: tiles of a block: few, so that the 16 matrices and the block stay in a core's own cache together (64 channels: 1.05 ms a
 #: 56 x 56 image; 48 tiles 1.26, 12 tiles 1.25); more where the matrices are larger than it, for each block reads them all
 BLOCK, LARGE_BLOCK, LARGE_NUMBERS = 24, 48, 200_000
-#: an extent like no other's, for tiles are not the pixels of any image
-TILE_GRAIN = 2
 
 
 def suits(window: PlacedWindow, filters: int, groups: int) -> bool:
@@ -53,7 +49,7 @@ def declare(
     """
     channels, filters, tiles, kernel = window.channels, y.shape[-1], tiles_of(window), build.weight("kernel")
     numbers = channels * filters
-    turned = build.fixed("transformed", PLACES * (numbers + LINE))
+    turned = build.fixed("transformed", TILE_PRODUCTS * (numbers + LINE))
     build.prepare(
         "winograd.weights", (kernel, turned, channels, filters), reads(kernel) + writes_own(turned), ROWS_SHARED,
         (8 * channels,), bytes=4.0 * 25 * numbers,
@@ -65,8 +61,8 @@ def declare(
         (x, turned, y, *ends, *words, 0, block, *norm),
         reads(x, turned, *others) + writes_own(y),
         PIXELS,
-        (-1, tiles, TILE_GRAIN),
-        2.0 * PLACES * tiles * numbers,
+        (-1, tiles, TILE_GRAIN),  # like no image's: tiles are not its pixels
+        2.0 * TILE_PRODUCTS * tiles * numbers,
         4.0 * (x.width + y.width),
         scratch=scratch_words(block, channels, filters),
     )
@@ -74,12 +70,12 @@ def declare(
 
 def _block(tiles: int, numbers: int) -> int:
     """Tiles of a block, of so many that a part has, for weights of so many numbers: whole tiles of the products."""
-    most = LARGE_BLOCK if PLACES * numbers > LARGE_NUMBERS else BLOCK
+    most = LARGE_BLOCK if TILE_PRODUCTS * numbers > LARGE_NUMBERS else BLOCK
     each = -(-max(1, tiles) // max(1, round(tiles / most)))
     return -(-each // 6) * 6
 
 
 def scratch_words(block: int, channels: int, filters: int) -> int:
     """Words of scratch memory that `winograd.forward` needs."""
-    numbers = max(channels, filters) + 3 * filters + PLACES * (block * (channels + filters) + 2 * LINE)
-    return 2 * PLACES + 2 * block + numbers + LINE
+    numbers = max(channels, filters) + 3 * filters + TILE_PRODUCTS * (block * (channels + filters) + 2 * LINE)
+    return 2 * TILE_PRODUCTS + 2 * block + numbers + LINE

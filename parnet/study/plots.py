@@ -64,8 +64,8 @@ def plot(
         path: where to save it as well: `.svg`, `.png` or `.pdf`.
         kind: "speedup", with the ideal line and the laws; "efficiency"; "time", an epoch stacked by what it was spent on;
             "strategies", side by side; "weak", the time as the work grows with the workers; "accuracy", against seconds of
-            training; "batch", a sweep of batch sizes; "residuals", of the laws. Left out, speedup where there are several
-            numbers of workers, else strategies.
+            training; "batch", a sweep of batch sizes; "prediction", more workers than there are; "residuals", of the laws.
+            Left out, speedup where there are several numbers of workers, else strategies.
         network, batch: one of several.
     Raises:
         UnknownNameError: no such kind, network or suffix. DataError: the study has not what the picture needs.
@@ -105,6 +105,10 @@ def missing(study: Study, kind: str) -> str:
         return "expected accuracies, received none; measure with test_data="
     if kind == "batch" and len({p.base for p in study.design.points}) < 2:
         return "expected several batch sizes, received one; measure with batch_size=[32, 256, ...]"
+    if kind == "prediction":
+        from .prediction_plot import unpredictable
+
+        return unpredictable(study)
     if kind == "residuals" and not any(_fits(study, *key) for key in study.groups):
         return "expected a law that could be fitted, received none; measure more numbers of workers"
     return ""
@@ -364,6 +368,12 @@ def _residuals(ax: Axes, study: Study, network: str, batch: int) -> None:
         ax.legend(edgecolor="none", fontsize=8)
 
 
+def _prediction(ax: Axes, study: Study, network: str, batch: int) -> None:
+    from .prediction_plot import draw_predictions
+
+    draw_predictions(ax, study, network, batch)
+
+
 KINDS: dict[str, Draw] = {
     "speedup": _speedup,
     "efficiency": _efficiency,
@@ -373,10 +383,11 @@ KINDS: dict[str, Draw] = {
     "accuracy": _accuracy,
     "batch": _batch,
     "residuals": _residuals,
+    "prediction": _prediction,
 }
 
 
 def all_kinds(study: Study) -> list[str]:
     """The pictures that a report of this study shows, in order."""
-    wanted = ["strategies", "speedup", "efficiency", "weak", "time", "accuracy", "batch", "residuals"]
+    wanted = ["strategies", "speedup", "efficiency", "weak", "time", "accuracy", "batch", "prediction", "residuals"]
     return [kind for kind in wanted if not missing(study, kind)]

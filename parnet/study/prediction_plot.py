@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..figures import check_suffix, plain, save
-from .plots import GREY, LINEAR_WORKERS, LOOKS, error_bars, panels, worker_axis
+from .markup import NOTHING, interval, number
+from .plots import GREY, LINEAR_WORKERS, LOOKS, error_bars, looks, panels, worker_axis
 from .ways import SERIAL
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from .result import Study
@@ -62,6 +65,81 @@ def plot_predictions(
     plain(ax)
     ax.legend(edgecolor="none", fontsize=8)
     return save(ax, path)
+
+
+#: kind of a strategy -> how its workers add up gradients, as a simulation has it: threads meet at barriers, which cost about
+#: log2 p; processes and ranks each take a range of the gradient from all others, as in the first half of a ring
+TOPOLOGIES = {"Threads": "tree", "ParameterServer": "ring", "MPI": "ring"}
+#: predicted are up to so many times the workers that were measured
+FURTHER = 16
+
+
+def predicted(study: Study, network: str, batch: int) -> dict[str, Prediction]:
+    """Strategy -> its prediction, for what was measured and for more; of strategies with several numbers of workers."""
+    found = {}
+    for strategy, members in study.curves(network, batch).items():
+        counts = sorted({1, *(r.point.workers for r in members)})
+        topology = TOPOLOGIES.get(members[0].point.kind)
+        if topology is not None and len(members) > 1:
+            counts += [counts[-1] * 2**k for k in range(1, FURTHER.bit_length())]
+            found[strategy] = study.simulate(strategy, counts, topology, network=network, batch=batch)
+    return found
+
+
+def unpredictable(study: Study) -> str:
+    """Why nothing can be predicted from a study; empty where something can."""
+    if any(importlib.util.find_spec(package) is None for package in ("simpy", "scipy")):
+        return "expected the packages simpy and scipy, which are not both installed; run: pip install 'parnet[study]'"
+    curves = [members for key in study.groups for members in study.curves(*key).values()]
+    if any(len(members) > 1 and members[0].point.kind in TOPOLOGIES for members in curves):
+        return ""
+    return "expected several numbers of threads, workers or ranks of a strategy, received one; measure more"
+
+
+def over_serial(study: Study, made: Prediction, network: str, batch: int) -> list[float]:
+    """Predicted speedups over the best serial run that was measured."""
+    factor = _serial_step(study, network, batch) / made.one_s
+    return [factor * outcome.speedup for outcome in made.outcomes]
+
+
+def draw_predictions(ax: Axes, study: Study, network: str, batch: int) -> None:
+    """Measured speedups as points, what the simulation makes of them as lines; grey where this machine has no more cores."""
+    curves, found = study.curves(network, batch), predicted(study, network, batch)
+    looked = looks(list(curves))
+    counts = sorted({1, *(count for made in found.values() for count in made.workers)})
+    ax.plot(counts, counts, color=GREY, linewidth=1, label="ideal")
+    for strategy, made in found.items():
+        drawn = {**looked[strategy], "marker": ""}
+        ax.plot(
+            made.workers, over_serial(study, made, network, batch), label=f"{strategy}, predicted", linewidth=1.6, **drawn
+        )
+        members, points = curves[strategy], {**looked[strategy], "linestyle": "none"}
+        error_bars(ax, [r.point.workers for r in members], [r.speedup for r in members], f"{strategy}, measured", points)
+    cores = study.machine.get("cores_usable") or 0
+    if 0 < cores < counts[-1]:
+        ax.axvspan(cores * 2**0.5, counts[-1] * 2**0.25, color="0.93", zorder=0, linewidth=0)
+    worker_axis(ax, counts)
+    ax.set_yscale("log", base=2)
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set_xlim(counts[0] / 2**0.25, counts[-1] * 2**0.25)
+    ax.set_title(f"{network}, batch {batch}{' a worker' if study.design.kind == 'weak' else ''}", fontsize=10)
+    ax.set_ylabel(f"{'scaled ' * (study.design.kind == 'weak')}speedup over serial")
+    plain(ax)
+    ax.legend(edgecolor="none", fontsize=8)
+
+
+def prediction_rows(study: Study) -> tuple[list[str], list[list[str]]]:
+    """A table of what is predicted, beside what was measured."""
+    head = ["network", "batch", "strategy", "workers", "predicted speedup", "measured"]
+    rows: list[list[str]] = []
+    if unpredictable(study):
+        return head, rows
+    for (network, batch), curves in ((key, study.curves(*key)) for key in study.groups):
+        for strategy, made in predicted(study, network, batch).items():
+            measured = {r.point.workers: interval(r.speedup) for r in curves[strategy]}
+            values = zip(made.workers, over_serial(study, made, network, batch), strict=True)
+            rows += [[network, str(batch), strategy, str(p), number(value), measured.get(p, NOTHING)] for p, value in values]
+    return head, rows
 
 
 def _serial_step(study: Study, network: str, batch: int) -> float:

@@ -18,6 +18,7 @@ from ..errors import require_extra, unknown_name
 from ..io.atomic import replacing
 from . import plots, words
 from .markup import html_table, latex_table, markdown_table, number, percent, seconds
+from .prediction_plot import prediction_rows
 from .result import cost_rows, share_rows, summary_rows
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ CAPTIONS = {
         "Measured on the test samples after each epoch; the time of measuring is not counted.",
     ),
     "batch": ("Batch sizes", "Small batches leave too little work to share; large ones learn less from an epoch."),
+    "prediction": (
+        "More workers than there are",
+        "Points are measured; lines are simulated by pn.study.simulate, on the grey ground past this machine's cores. The "
+        "times of compute, of a serial part and of messages are fitted to the points; threads meet along a tree, processes "
+        "and ranks pass gradients round a ring. A prediction from few points, for more cores just like these.",
+    ),
     "residuals": (
         "Residuals of the laws",
         "What was measured less what the law says. Points on one side of the line mean that the law is not that of the "
@@ -269,6 +276,9 @@ def html(study: Study) -> str:
     rows = law_rows(study)
     if rows[1]:
         main += ["<h2>Laws</h2>", html_table(*rows, left=5, wrap=4)]
+    rows = prediction_rows(study)
+    if rows[1]:
+        main += ["<h2>Predicted speedups</h2>", html_table(*rows, left=3)]
     rows = target_rows(study)
     if rows[1]:
         main += [f"<h2>Time to an accuracy of {study.design.target:g}</h2>", html_table(*rows, left=3)]
@@ -352,6 +362,9 @@ def markdown(study: Study) -> str:
     for name, rows, left in (("Laws", law_rows(study), 5), ("Time to accuracy", target_rows(study), 3)):
         if rows[1]:
             parts += [f"## {name}", markdown_table(*rows, left=left)]
+    rows = prediction_rows(study)
+    if rows[1]:
+        parts += ["## {}\n\n{}".format(*CAPTIONS["prediction"]), markdown_table(*rows, left=3)]
     for name, rows_of in DETAILS.items():
         parts.append(f"## {name}")
         for key, members in study.groups.items():

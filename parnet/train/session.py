@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import StateError, warn
+from ..errors import StateError
 from ..executors.base import Executor, Feed, close_all
 from ..executors.link import Program
 from ..executors.memory import Store, aligned_copy, aligned_zeros, bring_home, lengthened
@@ -211,9 +211,12 @@ class Session:
 
     def run(self, program: Program, first: int, last: int, *phases: str) -> None:
         """Batches first..last of the feed; all phases, or those named."""
-        self._executor(program.runs_on).run(program, first, last, program.span(phases))
-        self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
-        self.weights.fetch = self._executor(program.runs_on).fetch or self.weights.fetch
+        executor = self._executor(program.runs_on)
+        try:
+            executor.run(program, first, last, program.span(phases))
+        finally:  # Ctrl-C and lost workers are heard when weights have changed
+            self.weights.version += program.plan.request.purpose not in ("evaluate", "predict")
+            self.weights.fetch = executor.fetch or self.weights.fetch
 
     def infer(self, program: Program, first: int, last: int) -> None:
         """All phases of batches first..last, in inference."""
@@ -343,11 +346,7 @@ class Session:
         manual.measured = True
         value = float(feed.losses[0])
         if not math.isfinite(value) and not manual.diverged:
-            manual.diverged = True
-            warn(
-                f"loss: became {value} in forward pass {manual.ticket}; {first_non_finite(program)}. "
-                "Leave the loop before step(), lower the learning rate, clip gradients, or check the data"
-            )
+            manual.diverge(value, first_non_finite(program))
         return value
 
     def backward(self, ticket: int) -> None:
@@ -374,13 +373,7 @@ class Session:
         manual = self._manual
         if not self.has_gradients or not len(self._ready().gradients):
             raise StateError("step: no gradients; call loss.backward() after zero_grad()")
-        manual.steps_since_zero += 1
-        if manual.steps_since_zero == 2 and not manual.warned:
-            manual.warned = True
-            warn(
-                "step: called again without zero_grad() since the last one, so old gradients count again; "
-                "call optimizer.zero_grad() before each backward()"
-            )
+        manual.count_step()
         program, rates = self._updater(optimizer)
         rates[:] = optimizer.rates(np.array([optimizer.batches]))
         self.run(program, 0, 1)

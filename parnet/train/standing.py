@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import warn
 from ..executors.base import Feed
 from ..executors.link import Program
 from ..losses import Loss
@@ -41,3 +42,21 @@ class Standing:
     updater: tuple[tuple, Program, np.ndarray] | None = None
     warned: bool = False
     diverged: bool = False
+
+    def count_step(self) -> None:
+        """An update; warn once of gradients that add up."""
+        self.steps_since_zero += 1
+        if self.steps_since_zero == 2 and not self.warned:
+            self.warned = True
+            warn(
+                "step: called again without zero_grad() since the last one, so old gradients count again; "
+                "call optimizer.zero_grad() before each backward()"
+            )
+
+    def diverge(self, value: float, where: str) -> None:
+        """The loss is not finite; `where` says what was the first not to be."""
+        self.diverged = True
+        warn(
+            f"loss: became {value} in forward pass {self.ticket}; {where}. "
+            "Leave the loop before step(), lower the learning rate, clip gradients, or check the data"
+        )
