@@ -36,6 +36,7 @@ Whole networks go to ONNX and come from there:
 |-------------------|----------------------------------------------------------|
 | onnx_layers.py    | each layer in ONNX's operators                           |
 | onnx_writer.py    | save_onnx: the graph and its file                        |
+| onnx_operator.py  | one operator of a file                                   |
 | onnx_operators.py | the layer that computes each operator                    |
 | onnx_reader.py    | load_onnx: a model from a file                           |
 

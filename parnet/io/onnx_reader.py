@@ -26,7 +26,8 @@ from ..layers.tensor import Tensor
 from ..model import Model
 from .fields import clip, damaged
 from .onnx_arrays import array_of
-from .onnx_operators import READERS, Operator
+from .onnx_operator import Operator
+from .onnx_operators import READERS
 
 #: operators after which an image is still the input's, pixel by pixel
 _POINTWISE = ("Add", "Mul", "Sub", "Div", "Identity", "Relu", "Sigmoid", "Tanh", "Dropout")
