@@ -147,7 +147,8 @@ class ParameterServer(Strategy):
         "sync", backup=b      each step does without the b slowest workers, whose gradients are dropped and counted
                               (Chen et al. 2016, arXiv 1604.00981)
         "ssp", staleness=s    a worker may be s steps ahead of the slowest (Ho et al. 2013, stale synchronous parallel)
-        "async"               nobody waits; each gradient is an update of its own (Dean et al. 2012, Downpour SGD)
+        "async"               nobody waits; each gradient is an update of its own (Dean et al. 2012, Downpour SGD); with
+                              `damped` at a rate of 1 / (1 + its staleness) (Zhang et al. 2016, arXiv 1511.05950)
         "local", every=k      workers train by themselves for k batches, then weights and the optimizer's slots are averaged
                               (Stich 2019, arXiv 1805.09767)
         "hogwild"             workers update the weights in place without a lock, plain SGD only; experimental
@@ -161,7 +162,7 @@ class ParameterServer(Strategy):
     Args:
         workers: processes.
         mode: see above.
-        staleness, backup, every: the parameter of mode "ssp", "sync" or "local".
+        staleness, backup, every, damped: the parameter of mode "ssp", "sync", "local" or "async".
         threads_per_worker: an even share of the usable cores for None.
         shards: parts that each batch is cut into, see `Serial`; as many as workers for None, and in every mode but "sync".
             Give a number to have the same bits for other numbers of workers too.
@@ -191,6 +192,7 @@ class ParameterServer(Strategy):
     stall_warning_s: float = 10.0
     stall_limit_s: float = 60.0
     every: int = 1
+    damped: bool = False
     apart = True
 
     def __post_init__(self) -> None:
@@ -232,7 +234,7 @@ class ParameterServer(Strategy):
     def _rule(self) -> Rule | None:
         """When workers may begin; None where they go in step, which needs nobody to decide."""
         given = {"staleness": self.staleness, "backup": self.backup, "every": self.every}
-        rule = rule_of(self.mode, self.workers, "ParameterServer", **given)
+        rule = rule_of(self.mode, self.workers, "ParameterServer", self.damped, **given)
         return None if self.mode == "sync" and not self.backup else rule
 
     @property

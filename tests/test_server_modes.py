@@ -379,6 +379,7 @@ def test_arguments_that_belong_to_another_mode_are_refused():
         "staleness": {"mode": "async", "staleness": 2},
         "backup": {"mode": "ssp", "backup": 1},
         "every": {"every": 3},
+        "damped": {"mode": "ssp", "damped": True},
         "shards": {"mode": "async", "shards": 4},
     }.items():
         with pytest.raises(HyperparameterError, match=rf"ParameterServer\({name}\): expected"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -45,13 +46,13 @@ def test_an_update_is_the_mean_over_those_who_contributed_and_over_nobody_else(m
     assert history.timing.server.missed_rows == EPOCHS * (ROWS - ROWS // 2)
 
 
-@pytest.mark.parametrize("mode", ["async", "ssp"])
-def test_adam_corrects_its_averages_by_the_number_of_updates_and_schedules_follow_the_batches(mode, monkeypatch):
-    """In mode async a batch is two updates, in ssp without staleness one: that has the rates of serial training."""
-    used, feeds, update, connect = [], [], UpdateProgram.update, UpdateProgram.connect
+@pytest.fixture
+def used(monkeypatch):
+    """(step of the training, rate) of each update, in their order."""
+    seen, feeds, update, connect = [], [], UpdateProgram.update, UpdateProgram.connect
 
     def watched(self, executor, batch, shards, rows):
-        used.append(((len(feeds) - 1) * BATCHES + batch, feeds[-1].rates[batch, 0]))
+        seen.append(((len(feeds) - 1) * BATCHES + batch, feeds[-1].rates[batch, 0]))
         return update(self, executor, batch, shards, rows)
 
     def connected(self, feed):
@@ -60,9 +61,22 @@ def test_adam_corrects_its_averages_by_the_number_of_updates_and_schedules_follo
 
     monkeypatch.setattr(UpdateProgram, "update", watched)
     monkeypatch.setattr(UpdateProgram, "connect", connected)
+    return seen
+
+
+@pytest.mark.parametrize("mode", ["async", "ssp"])
+def test_adam_corrects_its_averages_by_the_number_of_updates_and_schedules_follow_the_batches(mode, used):
+    """In mode async a batch is two updates, in ssp without staleness one: that has the rates of serial training."""
     schedule = pn.schedules.InverseTimeDecay(0.01, 1, 0.5)
     fitted(server(2, None, mode=mode), bare(pn.optimizers.Adam(schedule)))
     rule = pn.optimizers.Adam(schedule)
     assert len(used) >= EPOCHS * BATCHES and (mode == "async") == (len(used) > EPOCHS * BATCHES)
     for k, (step, rate) in enumerate(used):
         assert rate == pytest.approx(schedule(step) * rule.correction(np.array([k]))[0], rel=1e-12)
+
+
+def test_a_damped_rate_falls_with_the_staleness_of_the_gradient(used):
+    _, history = fitted(server(3, None, mode="async", damped=True), bare(pn.optimizers.SGD(0.1)), epochs=4)
+    staleness = [0.1 / rate - 1 for _, rate in used]
+    assert np.allclose(staleness, np.round(staleness)) and max(staleness) > 0.5
+    assert Counter(np.round(staleness).astype(int).tolist()) == history.timing.server.staleness

@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from ..checks import check_argument, check_count
+from ..checks import check_argument, check_count, check_flag
 from ..errors import unknown_name
 
 
@@ -128,12 +128,13 @@ MODES = {"sync": "backup", "ssp": "staleness", "async": "", "local": "every", "h
 NEUTRAL = {"backup": 0, "staleness": 0, "every": 1}
 
 
-def rule_of(mode: str, workers: int, where: str, **given: int) -> Rule:
+def rule_of(mode: str, workers: int, where: str, damped: bool = False, **given: int) -> Rule:
     """The rule of a mode.
 
     Args:
         workers: that there are.
         where: for messages.
+        damped: of mode async.
         given: backup, staleness and every, as the user gave them.
     Raises:
         UnknownNameError: no such mode. HyperparameterError: a parameter out of range, or of another mode.
@@ -147,10 +148,14 @@ def rule_of(mode: str, workers: int, where: str, **given: int) -> Rule:
         check_argument(
             name == MODES[mode] or value == neutral, f"{where}({name})", f"{neutral} with mode={mode!r}", value, advice
         )
+    advice = "leave it out, or take mode='async', which it belongs to"
+    check_argument(
+        not check_flag(damped, f"{where}(damped)") or mode == "async", f"{where}(damped)", "False", damped, advice
+    )
     if mode == "sync":
         good = given["backup"] < workers
         check_argument(good, f"{where}(backup)", f"fewer than the {workers} workers", given["backup"], "give fewer")
         return Sync(int(given["backup"]))
     if mode == "ssp":
         return SSP(int(given["staleness"]))
-    return Local(every=int(given["every"])) if mode == "local" else Async()
+    return Local(every=int(given["every"])) if mode == "local" else Async(damped)
