@@ -72,8 +72,8 @@ def flat(images):
     return images.reshape(len(images), -1)
 
 
-def forward(rng, dtype, window=WINDOWS[1], flags=BIAS, share=None, block=16):
-    conv = Convolution(rng, dtype, window)
+def finished(rng, dtype, conv, flags):
+    """What a forward pass with these flags leaves, and the arrays that its ends read."""
     filters = conv.w.shape[-1]
     y = naive.convolution(conv.x, conv.w, conv.b if flags & BIAS else 0 * conv.b, *conv.how)
     gamma, beta, mean = rng.normal(size=(3, filters)).astype(dtype)
@@ -82,12 +82,17 @@ def forward(rng, dtype, window=WINDOWS[1], flags=BIAS, share=None, block=16):
         y = gamma * (y - mean) / np.sqrt(variance + EPSILON) + beta
     y = y + conv.dy if flags & OTHER else y
     y = np.maximum(y, 0) if flags & RELU else y
-    arrays = {"x": flat(conv.x), "w": conv.w, "y": blank(flat(y).shape, dtype), "b": conv.b, "other": flat(conv.dy)}
-    arrays |= {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
-    share = image_share(filters) if share is None else share
+    arrays = {"x": flat(conv.x), "y": blank(flat(y).shape, dtype), "b": conv.b, "other": flat(conv.dy)}
+    return flat(y), arrays | {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+
+
+def forward(rng, dtype, window=WINDOWS[1], flags=BIAS, share=None, block=16):
+    conv = Convolution(rng, dtype, window)
+    y, arrays = finished(rng, dtype, conv, flags)
+    share = image_share(conv.w.shape[-1]) if share is None else share
     operands = ("x", "w", "y", "b", "other", flags, *conv.words(conv.merged), share, block)
     operands += ("gamma", "beta", "mean", "variance", EPSILON)
-    return conv.case("conv.forward", arrays, operands, {"y": (flat(y), conv.sum_length, 10.0 * conv.sum_length)})
+    return conv.case("conv.forward", arrays | {"w": conv.w}, operands, {"y": (y, conv.sum_length, 10.0 * conv.sum_length)})
 
 
 def turn_weights(rng, dtype, window=WINDOWS[6]):

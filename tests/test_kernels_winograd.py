@@ -7,10 +7,10 @@ from functools import partial
 import naive_image as naive
 import numpy as np
 import pytest
-from kernelbench import DTYPES, Case, bits, blank, check
+from kernelbench import DTYPES, Case, bits, check
 from nets import Parts, Split
 from plan_checker import overlaps, places_of, races
-from test_kernels_conv import EPSILON, Convolution, flat
+from test_kernels_conv import EPSILON, Convolution, finished, flat
 
 import parnet as pn
 from parnet import layers as L
@@ -64,16 +64,8 @@ def weights(rng, dtype, image=IMAGES[1]):
 
 def forward(rng, dtype, image=IMAGES[1], flags=BIAS, block=6):
     conv = numbers(rng, dtype, image)
-    filters = conv.w.shape[-1]
-    y = naive.convolution(conv.x, conv.w, conv.b if flags & BIAS else 0 * conv.b, *conv.how)
-    gamma, beta, mean = rng.normal(size=(3, filters)).astype(dtype)
-    variance = rng.uniform(0.5, 2, size=filters).astype(dtype)
-    if flags & NORM:
-        y = gamma * (y - mean) / np.sqrt(variance + EPSILON) + beta
-    y = y + conv.dy if flags & OTHER else y
-    y = np.maximum(y, 0) if flags & RELU else y
-    arrays = {"x": flat(conv.x), "u": transformed(conv.w).astype(dtype), "y": blank(flat(y).shape, dtype)}
-    arrays |= {"b": conv.b, "other": flat(conv.dy), "gamma": gamma, "beta": beta, "mean": mean, "variance": variance}
+    y, arrays = finished(rng, dtype, conv, flags)
+    arrays["u"] = transformed(conv.w).astype(dtype)
     operands = (
         "x",
         "u",
@@ -90,8 +82,8 @@ def forward(rng, dtype, image=IMAGES[1], flags=BIAS, block=6):
         "variance",
         EPSILON,
     )
-    scratch = scratch_words(block, conv.x.shape[-1], filters)  # as a layer asks for it: the guards behind it must stay whole
-    expected = {"y": (flat(y), conv.sum_length, 40.0 * conv.sum_length)}
+    scratch = scratch_words(block, *conv.w.shape[2:])  # as a layer asks for it: the guards behind it must stay whole
+    expected = {"y": (y, conv.sum_length, 40.0 * conv.sum_length)}
     return Case("winograd.forward", conv.rows, arrays, operands, expected, weights=("b",), scratch=scratch)
 
 

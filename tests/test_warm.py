@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from subprocesses import run_python
 
 import parnet as pn
 from parnet import layers as L
@@ -41,3 +42,20 @@ def test_info_is_what_the_command_shows():
     found = pn.info()
     assert found["versions"]["parnet"] == pn.__version__ and json.dumps(found)
     assert set(found) == {"versions", "processor", "threading", "folders", "measured", "extras", "backends"}
+
+
+FIRST_FIT = """
+import numpy as np, parnet as pn
+from nets import Split
+from parnet import layers as L
+from parnet.kernels import library
+model = pn.Sequential([L.Dense(4, "relu", input_shape=(5,)), L.Dense(1)], seed=1)
+model.compile("sgd", "mse")
+history = model.fit(np.ones((8, 5), np.float32), np.ones(8, np.float32), batch_size=4, verbose=0, strategy={strategy})
+print(history.timing.compile_s > 0, history.timing.compile_s == library.compile_seconds)
+"""
+
+
+@pytest.mark.parametrize("strategy", ["'serial'", "pn.strategy.Serial(shards=2)", "Split(2, 1)", "Split(2, 2)"])
+def test_nothing_is_compiled_or_loaded_once_the_clock_of_the_epochs_runs(strategy):
+    assert run_python(FIRST_FIT.format(strategy=strategy)) == ["True", "True"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,7 +19,12 @@ KERNEL = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64, ctypes.c
 
 def native(name: str, dtype: str = "float32"):
     """A kernel as a Python callable (op, ctl, mem, part, parts) of addresses."""
-    return KERNEL(library.address(name, dtype))
+    return _callable(library.address(name, dtype))
+
+
+@lru_cache(maxsize=64)
+def _callable(address: int):
+    return KERNEL(address)
 
 
 class SerialExecutor(Executor):
@@ -28,12 +34,11 @@ class SerialExecutor(Executor):
     keeps = True
 
     def __init__(self) -> None:
-        self._loops = {"loop.run": native("loop.run")}
+        native("loop.run")  # compiled now, not in the first run
         self._op = np.zeros(DONE_WORD + 1, np.int64)
         self._op_address = self._op.ctypes.data
 
     def run(self, program: Program, first: int, last: int, steps: tuple[int, int] | None = None) -> None:
         self._op[:] = program.job(0, first, last, steps or program.span(()))
-        loop = self._loops.get(program.loop) or self._loops.setdefault(program.loop, native(program.loop))
-        loop(self._op_address, program.addresses.control[0], None, 0, 1)
+        native(program.loop)(self._op_address, program.addresses.control[0], None, 0, 1)
         self.ended = bool(self._op[DONE_WORD] == ENDED)

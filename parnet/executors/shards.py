@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..kernels import control, entries
+from ..kernels import control, entries, library
 from ..kernels.entries import LINE, SPINS, rows_before, rows_in
 from ..kernels.step import TABLE_ROW, Buffer
 from ..plan.plan import Plan
@@ -117,6 +117,7 @@ class ShardedProgram(Program):
     loop = "loop.run_script"
 
     def __init__(self, plan: Plan, store: Store, common: Common, place: Place, control_words: np.ndarray | None = None):
+        library.address(self.loop, "float32")  # compiled now, not in the first batch
         parts = plan.request.threads
         self.place, self.common, self.after = place, common, plan.after
         self.shards: dict[int, Shard] = {}

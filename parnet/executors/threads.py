@@ -77,7 +77,7 @@ class ThreadsExecutor(Executor):
     def __init__(self, threads: int) -> None:
         self.threads = threads
         self._serve, self._post = native("loop.serve"), native("loop.post")
-        self._loops = {"loop.run": native("loop.run")}
+        native("loop.run")  # compiled now, not in the first run
         self._alone, self._said = native("loop.run_alone"), False
         self._jobs = aligned_zeros(threads * 16, np.int64).reshape(threads, 16)
         self._job_addresses = [job.ctypes.data for job in self._jobs]
@@ -160,8 +160,7 @@ class ThreadsExecutor(Executor):
 
     def _run_threads(self, program: Program, first: int, last: int, span: tuple[int, int]) -> None:
         parts = min(self.threads, program.plan.request.threads)
-        run = self._loops.get(program.loop) or self._loops.setdefault(program.loop, native(program.loop))
-        kernel = library.address(program.loop, "float32")
+        run, kernel = native(program.loop), library.address(program.loop, "float32")
         for part in range(parts):
             self._jobs[part, : DONE_WORD + 1] = program.job(part, first, last, span)
             mine = MAILBOX_FIRST + MAILBOX_STRIDE * part
