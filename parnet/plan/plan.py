@@ -231,8 +231,8 @@ def _riding(network: Network, request: Request) -> frozenset[str]:
     if request.purpose != "train" or request.optimizer is None or not request.optimizer.rides:
         return frozenset()
     weights = {k: p.weight for k, p in network.placed.items()}
-    plain = {k.rsplit("/", 1)[0] for k, w in weights.items() if w.regularizer is not None or w.constraint is not None}
-    riders = {str(node.layer.name) for node in network.nodes if node.layer.update_rides} - plain
+    bound = {k.rsplit("/", 1)[0] for k, w in weights.items() if w.regularizer is not None or w.constraint is not None}
+    riders = {str(node.layer.name) for node in network.nodes if node.layer.update_rides} - bound
     shared = network.shared()
     return frozenset(
         k for k, p in network.placed.items() if p.trainable and k not in shared and k.rsplit("/", 1)[0] in riders
