@@ -11,10 +11,11 @@ from parnet.kernels import control
 from parnet.kernels.step import COLUMNS, NOTHING_ASKED, ROWS_SHARED
 
 #: (rows, K, F): single numbers, tails of vectors, odd rows, more rows than a tile or a block, a depth of several blocks,
-#: a last panel of few columns, panels for every part
+#: a last panel of few columns, panels for every part, weights that fit no cache of a core, rows of a page each
 SIZES = [
     *[(1, 1, 1), (1, 5, 17), (7, 3, 8), (9, 17, 16), (5, 33, 47), (33, 7, 49), (16, 10, 100)],
     *[(3, 401, 50), (2, 193, 7), (150, 9, 20), (70, 5, 53), (9, 6, 292), (11, 270, 241)],
+    *[(70, 530, 436), (66, 5, 1030)],
 ]
 
 

@@ -28,10 +28,20 @@ dots, DOT_ROWS = make_dots(NARROW), dot_rows()
 narrow_tile = make_tile(TILE_VECTORS, True, rows=NARROW)
 #: of a block of k: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the next are fetched
 DEPTH = 128
-#: weights of more rows do not stay in a core's own cache: their next block is asked for while this one is used
-FAR = 4096
+#: weights of more numbers do not stay in a core's own cache: their next block is asked for while this one is used. 2048 x
+#: 2048 forward: 103 GFLOP/s for 91
+FAR = 200_000
 #: rows of A that are used by all panels before the next are fetched: with k = 784, 200 KB
 ROW_BLOCK = 64
+#: features of the input whose gradient is made at a time: their weights stay in the second cache for all rows. With 16
+#: of 2048 x 2048 the rows came from memory again and again: 58 GFLOP/s for 85
+HIGH = 64
+#: more columns of a weight gradient are made panel by panel for FEATURES features and all rows, 48 columns of dY in the
+#: first cache meanwhile: 2048 x 2048 at 92 GFLOP/s, 74 with all columns for 16 features at a time. That is better for few
+#: columns and many rows: each row of X comes once (100 columns for 512 rows: 102 GFLOP/s for 86)
+FEW, FEATURES = 192, 512
+#: rows so many numbers apart each lie on a page of their own
+APART = 1024
 
 one_masked, two_masked, three_masked = make_tile(1, True), make_tile(2, True), make_tile(min(3, TILE_VECTORS), True)
 one, two, three = make_tile(1, False), make_tile(2, False), make_tile(min(3, TILE_VECTORS), False)
@@ -97,20 +107,20 @@ def copy_block(source, source_row, out, out_row, rows, columns):
 
 @device
 def own_lines(ctl, source, source_row, rows, columns, parts):
-    """A block of a matrix and the distance of its rows: a copy in the part's scratch memory if it fits and others own what
-    lies beside it, else as it is.
+    """A block of a matrix and the distance of its rows: a copy in the part's scratch memory, if it fits, where others own
+    what lies beside it or each of its rows lies on a page of its own; else as it is.
 
     784-100-10 at batch 32 on two threads: without it a weight gradient of 22 us a part took 32, at 96 units 66.
     """
     spare, row = pointer_at(source, ctl[SCRATCH]), stride_of(columns)
-    if parts == 1 or rows * row > SPARE:
+    if (parts == 1 and source_row < APART) or rows * row > SPARE:
         return source, source_row
     copy_block(source, source_row, spare, row, rows, columns)
     return spare, row
 
 
 @device
-def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row, asked, done):
+def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row, far, asked, done):
     """Y = X . panel, k in blocks that stay in the cache; the chain of sums goes on, so the bits are those of one block.
 
     Returns how many tiles have asked for a piece of the next batch: those of whole blocks.
@@ -118,7 +128,7 @@ def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row, asked, done):
     for first in range(0, k, DEPTH):
         depth, mode = min(DEPTH, k - first), STORE if first == 0 else CONTINUE
         b_row = stride_of(wide)
-        ahead = depth * b_row if k > FAR else 0
+        ahead = depth * b_row if far else 0
         a, b, none = at(x, first), at(panel, first * b_row), like(y, 0)
         now = asked if depth == DEPTH else NOTHING
         tiles(row, rows, 0, wide, depth, a, x_row, 1, b, b_row, y, y_row, mode, none, ahead, now, done)
@@ -145,6 +155,7 @@ def forward(op, ctl, mem, part, parts):
     panels = (c1 - c0 + PANEL - 1) // PANEL
     panels -= is_narrow(width, c0 + (panels - 1) * PANEL)
     asked, done = part_of_next(ctl, at(op, 6), panels * (k // DEPTH) * tiles_of(r1 - r0), DEPTH, part, parts), 0
+    far = k * (c1 - c0) > FAR
     for row in range(r0, r1, ROW_BLOCK):
         rows = min(row + ROW_BLOCK, r1)
         for c in range(c0, c1, PANEL):
@@ -154,11 +165,11 @@ def forward(op, ctl, mem, part, parts):
                     a, out = at(x, i * x_row), at(y, i * y_row + c)
                     dots(k, a, x_row, panel, stride_of(k), out, y_row, min(rows - i, DOT_ROWS), wide)
             elif parts == 1 or k <= DEPTH:
-                done = panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row, asked, done)
+                done = panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row, far, asked, done)
             else:  # see `own_lines`
                 spare = pointer_at(mem, ctl[SCRATCH])
                 a = at(x, row * x_row)
-                done = panel_forward(0, rows - row, wide, k, a, x_row, panel, spare, PANEL, asked, done)
+                done = panel_forward(0, rows - row, wide, k, a, x_row, panel, spare, PANEL, far, asked, done)
                 copy_block(spare, PANEL, at(y, row * y_row + c), y_row, rows - row, wide)
 
 
@@ -190,31 +201,43 @@ def weight_gradient(op, ctl, mem, part, parts):
     r0, r1, c0, c1 = rectangle(op[6], height, width, part, parts)
     if op[6] != COLUMNS:
         r0, r1 = cut(height, LINE, part, parts)  # no line of x is read by two parts: 443 and 557 us in place of 450 each
-    block = ctl[ROWS] if mode == ADD else ROW_BLOCK  # a sum that is added at its end cannot be made in pieces
-    for first in range(0, ctl[ROWS], block):
-        k, x_at = min(block, ctl[ROWS] - first), at(x, first * x_row)
-        dy_at, b_row = own_lines(ctl, at(dy, first * dy_row + c0), dy_row, k, c1 - c0, parts)
-        now = CONTINUE if first else mode
-        for i in range(r0, r1, LINE):  # a line of x holds LINE features: all of it is used while it is in the cache
-            for c in range(c0, c1, PANEL):
-                panel, wide, high = at(dw, c * height), min(PANEL, c1 - c), min(i + LINE, r1)
-                if not is_narrow(width, c):
-                    row = stride_of(wide)
-                    b = at(dy_at, c - c0)
-                    tiles(i, high, 0, wide, k, x_at, 1, x_row, b, b_row, panel, row, now, scale, 0, NOTHING, 0)
-        narrow = width // PANEL * PANEL
-        if is_narrow(width, narrow) and narrow < c1:
-            panel, span = at(dw, narrow * height), TILE_VECTORS * lanes(mem)
-            for j in range(r0, r1, span):
-                tail = min(r1 - j, span) - (TILE_VECTORS - 1) * lanes(mem)
-                if tail > 0:
-                    b, c = at(x_at, j), at(panel, j)
-                    a, rows = at(dy_at, narrow - c0), width - narrow
-                    narrow_tile(k, a, 1, b_row, b, x_row, c, x_row, rows, tail, now, scale, address_of(b), 0)
-                else:
-                    a, rows = at(dy_at, narrow - c0), width - narrow
-                    b = x_at
-                    tiles(0, rows, j, r1, k, a, 1, b_row, b, x_row, panel, x_row, now, scale, 0, NOTHING, 0)
+    rows, wide = ctl[ROWS], c1 - c0 > FEW
+    block = max(1, rows) if mode == ADD else ROW_BLOCK  # a sum that is added at its end cannot be made in pieces
+    features = FEATURES if wide or rows <= block else LINE
+    last = width // PANEL * PANEL
+    end = last if is_narrow(width, last) and last < c1 else c1
+    for start in range(0, rows, max(1, rows) if wide else block):
+        stop = rows if wide else min(start + block, rows)
+        near, near_row = at(dy, start * dy_row + c0), dy_row
+        if not wide:
+            near, near_row = own_lines(ctl, near, dy_row, stop - start, c1 - c0, parts)
+        for i in range(r0, r1, features):
+            for c in range(c0, end, PANEL):
+                high, span = min(i + features, r1), min(PANEL, end - c)
+                for first in range(start, stop, block):
+                    k, b, b_row = min(block, rows - first), at(near, c - c0), near_row
+                    if wide:
+                        b, b_row = own_lines(ctl, at(dy, first * dy_row + c), dy_row, k, span, parts)
+                    a, out, row, now = at(x, first * x_row), at(dw, c * height), stride_of(span), CONTINUE if first else mode
+                    tiles(i, high, 0, span, k, a, 1, x_row, b, b_row, out, row, now, scale, 0, NOTHING, 0)
+        if end < c1:
+            for first in range(start, stop, block):
+                k, a, now = min(block, rows - first), at(x, first * x_row), CONTINUE if first else mode
+                b, b_row = (at(dy, first * dy_row + end), dy_row) if wide else (at(near, end - c0), near_row)
+                narrow_gradient(r0, r1, k, a, x_row, b, b_row, at(dw, end * height), c1 - end, now, scale)
+
+
+@device
+def narrow_gradient(i, high, k, x, x_row, dy, dy_row, panel, wide, mode, scale):
+    """The same for a last panel of few columns, which lies transposed."""
+    span = TILE_VECTORS * lanes(x)
+    for j in range(i, high, span):
+        tail = min(high - j, span) - (TILE_VECTORS - 1) * lanes(x)
+        b, c = at(x, j), at(panel, j)
+        if tail > 0:
+            narrow_tile(k, dy, 1, dy_row, b, x_row, c, x_row, wide, tail, mode, scale, address_of(b), 0)
+        else:
+            tiles(0, wide, j, high, k, dy, 1, dy_row, x, x_row, panel, x_row, mode, scale, 0, NOTHING, 0)
 
 
 @device
@@ -254,9 +277,9 @@ def input_gradient(op, ctl, mem, part, parts):
     dx_row, dyt_row = stride_of(height), stride_of(op[5])
     block, rows, run = pointer_at(mem, ctl[SCRATCH]), ctl[ROWS], lanes(mem)
     first, last = columns(height, part, parts)
-    span = TILE_VECTORS * run
-    for j in range(first, last, run):
-        high = min(run, last - j)
+    span, far = TILE_VECTORS * run, height * width > FAR
+    for j in range(first, last, HIGH):
+        high = min(HIGH, last - j)
         for i in range(0, rows, span):
             wide = min(span, rows - i)
             for c in range(0, width, PANEL):
@@ -266,6 +289,6 @@ def input_gradient(op, ctl, mem, part, parts):
                     a, a_row, a_k = at(panel, j), 1, stride_of(height)
                 else:
                     a, a_row, a_k = at(panel, j * stride_of(k)), stride_of(k), 1
-                none = like(mem, 0)
-                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, none, 0, NOTHING, 0)
+                none, ahead = like(mem, 0), PANEL * dyt_row if far else 0
+                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, none, ahead, NOTHING, 0)
             turn(block, span, at(dx, i * dx_row + j), dx_row, high, wide)
