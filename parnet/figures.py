@@ -7,6 +7,7 @@ Colours: M. Okabe, K. Ito, "Color universal design" (2008). Must not know: what 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pdf", ".png", ".svg")
 PNG_DPI = 150
+#: characters of a label of which two side by side fill a panel; points that ticks and the axis's name take
+WIDE_LABEL, TICKS_POINTS = 34, 36
 #: colours that all eyes tell apart
 BLUE, ORANGE, GREEN, RED, SKY, PINK, YELLOW = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9", "#CC79A7", "#F0E442"
 
@@ -61,6 +64,30 @@ def plain(ax: Axes, grid: str = "both") -> None:
     ax.grid(axis=grid, color="0.9", linewidth=0.8)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def legend_below(ax: Axes, handles: Sequence[Any] | None = None, labels: Sequence[str] | None = None) -> None:
+    """The legend beneath the axes and what is written under them: no curve, point or interval can lie under it."""
+    from matplotlib.transforms import ScaledTranslation
+
+    if handles is None or labels is None:
+        handles, labels = ax.get_legend_handles_labels()
+    if not handles:
+        return
+    longest = max(map(len, labels))
+    columns = 1 if longest > WIDE_LABEL else 2 if longest > WIDE_LABEL // 2 else 3
+    down = ScaledTranslation(0, -TICKS_POINTS / 72, ax.figure.dpi_scale_trans)  # type: ignore[union-attr]
+    ax.legend(
+        handles,
+        labels,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        bbox_transform=ax.transAxes + down,
+        borderaxespad=0,
+        ncols=min(columns, len(labels)),
+        frameon=False,
+        fontsize=8,
+    )
 
 
 def real(where: str, values: Any) -> NDArray[np.float64]:

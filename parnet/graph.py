@@ -13,7 +13,7 @@ from typing import Any
 from .errors import DTypeError, HyperparameterError, ShapeError, StateError
 from .layers.base import Layer, Shape
 from .layers.shape import Input as InputLayer
-from .layers.tensor import Tensor
+from .layers.tensor import Tensor, of_input
 from .plan.network import Node
 from .registry import snake_case
 
@@ -108,10 +108,10 @@ def _listed(tensors: Any, what: str, where: str) -> tuple[Tensor, ...]:
     if isinstance(tensors, dict):
         tensors = list(tensors.values())
     items = tuple(tensors) if isinstance(tensors, list | tuple) else (tensors,)
+    items = tuple(map(of_input, items))
     for item in items:
         if not isinstance(item, Tensor):
-            hint = "; take its tensor, pn.Input(shape)" if isinstance(item, InputLayer) else ""
-            raise DTypeError(f"{where}: expected {what} that are symbolic tensors, received {type(item).__name__}{hint}")
+            raise DTypeError(f"{where}: expected {what} that are symbolic tensors, received {type(item).__name__}")
     if not 1 <= len(items) <= MOST:
         raise ShapeError(f"{where}: expected 1 to {MOST} {what}, received {len(items)}")
     return items

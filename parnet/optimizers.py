@@ -30,6 +30,8 @@ class Optimizer(Configurable):
             make one update, clipped if at all as their mean. A group that an epoch leaves unfinished goes on in the next,
             and in the next `fit`. Schedules count batches, as Keras has it. None: each batch is an update.
 
+    Arguments can be assigned later, too, as `optimizer.momentum = 0.8`; they are checked then as in the call.
+
     Attributes:
         batches: whose gradients have been handed over; iterations: updates done, fewer where gradients are accumulated.
         slots: arrays that the rule keeps beside each weight; vectors: those and the sum of accumulated gradients.
@@ -39,6 +41,7 @@ class Optimizer(Configurable):
     slots = 0
     batches = 0
     default_rate = 0.001
+    _session: Any = None
 
     def __init__(
         self,
@@ -65,7 +68,6 @@ class Optimizer(Configurable):
         self.clipvalue = self._limit("clipvalue", clipvalue)
         where, steps = f"{type(self).__name__}(gradient_accumulation_steps)", gradient_accumulation_steps
         self.gradient_accumulation_steps = None if steps is None else check_count(steps, where, low=2)
-        self._session = None
         if parameters is not None:
             self.bind(self._session_of(parameters))
 
@@ -125,7 +127,26 @@ class Optimizer(Configurable):
             known = arguments(type(self))
             if name not in known:
                 raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
+            if name in self.__dict__ and type(self).__module__ == __name__:  # a user's own class may assign in its __init__
+                value = self._checked(name, value)
         super().__setattr__(name, value)
+
+    def _checked(self, name: str, value) -> Any:
+        """The value as the constructor takes it.
+
+        Raises:
+            StateError: another optimizer state would be needed, and there is one already.
+        """
+        other = type(self).from_config(self.get_config() | {name: value})
+        mine, wanted = ((rule.vectors, rule.gradient_accumulation_steps) for rule in (self, other))
+        if self.batches and mine != wanted:
+            kind = type(self).__name__
+            raise StateError(
+                f"{kind}: {name} cannot change from {getattr(self, name)!r} to {value!r} after {self.batches} batches, for "
+                "what the optimizer keeps beside each weight would no longer fit; compile the model with a new "
+                f"{kind}({name}={value!r})"
+            )
+        return getattr(other, name)
 
     @property
     def learning_rate(self) -> float:
@@ -163,6 +184,11 @@ class Optimizer(Configurable):
     def vectors(self) -> int:
         """Arrays kept beside each weight: the rule's, and the sum of gradients where they are accumulated."""
         return self.slots + (self.gradient_accumulation_steps is not None)
+
+    def starts(self) -> tuple[float, ...]:
+        """The number that each of those arrays is filled with at first."""
+        rest = (0.0,) * (self.vectors - self.slots)
+        return (float(getattr(self, "initial_accumulator_value", 0.0)),) * self.slots + rest
 
     # -- what the plan asks ---------------------------------------------------------------------
 
@@ -246,8 +272,16 @@ class SGD(Optimizer):
     def __init__(self, parameters=None, learning_rate=None, momentum: float = 0.0, nesterov: bool = False, **base):
         super().__init__(parameters, learning_rate, **base)
         self.momentum, self.nesterov = self._share("momentum", momentum), check_flag(nesterov, "SGD(nesterov)")
-        self.kernel = "update.sgd" if not momentum else "update.nesterov" if nesterov else "update.momentum"
-        self.slots = 1 if momentum else 0
+
+    @property
+    def kernel(self) -> str:  # type: ignore[override]
+        """By what momentum there is."""
+        return "update.sgd" if not self.momentum else "update.nesterov" if self.nesterov else "update.momentum"
+
+    @property
+    def slots(self) -> int:  # type: ignore[override]
+        """By what momentum there is."""
+        return 1 if self.momentum else 0
 
     def numbers(self):
         return (self.momentum, 0.0, 0.0)
@@ -271,8 +305,16 @@ class RMSprop(Optimizer):
         super().__init__(parameters, learning_rate, **base)
         self.rho, self.momentum = self._share("rho", rho), self._share("momentum", momentum)
         self.epsilon = self._positive("epsilon", epsilon)
-        self.kernel = "update.rmsprop_momentum" if momentum else "update.rmsprop"
-        self.slots = 2 if momentum else 1
+
+    @property
+    def kernel(self) -> str:  # type: ignore[override]
+        """By what momentum there is."""
+        return "update.rmsprop_momentum" if self.momentum else "update.rmsprop"
+
+    @property
+    def slots(self) -> int:  # type: ignore[override]
+        """By what momentum there is."""
+        return 2 if self.momentum else 1
 
     def numbers(self):
         return (self.rho, self.epsilon, self.momentum)

@@ -29,7 +29,7 @@ def open_program(session, plan) -> Program:
     store = Store.of_sizes(session.network.sizes, session.dtype)
     store.parameters[:], store.state[:] = session.store.parameters, session.store.state
     store.need_gradients()
-    store.need_slots(plan.slot_size, getattr(plan.request.optimizer, "initial_accumulator_value", 0.0))
+    store.need_slots(plan.slot_size, plan.request.optimizer.starts() if plan.request.optimizer else ())
     return link(plan, store)
 
 

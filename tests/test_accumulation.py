@@ -9,7 +9,7 @@ from tolerance import close
 
 import parnet as pn
 from parnet import losses, optimizers, schedules
-from parnet.errors import HyperparameterError, ParnetWarning
+from parnet.errors import HyperparameterError, ParnetWarning, StateError
 
 ROWS, SMALL, GROUP = 48, 4, 4
 LARGE = GROUP * SMALL
@@ -129,6 +129,34 @@ def test_schedules_count_batches_and_adam_counts_updates():
     assert rates[:, 2].tolist() == [1, 1, 0, 1, 1, 0] and rates[:, 3].tolist() == [1, 0, 0, 1, 0, 0]
     rule.batches = 5
     assert rule.learning_rate == 0.2 and rule.iterations == 1
+
+
+def test_a_sum_of_gradients_starts_from_nothing_whatever_the_rule_keeps_starts_from(data):
+    """Of a group of two, only the second batch is seen: the update takes half of its gradient."""
+    x, y = data
+    model, other = compiled("adagrad", 2), model_of("float64", None)
+    model.optimizer.batches = 1
+    other.compile(FORMS["adagrad"][0](), "mse", loss_weights=0.5)
+    for one in (model, other):
+        one.train_on_batch(x, y)
+    compare(model, other.get_weights())
+
+
+@every_form
+def test_groups_cannot_change_once_there_are_batches(form, data):
+    model = compiled(form, None)
+    model.optimizer.gradient_accumulation_steps = 2
+    model.fit(*data, batch_size=8, shuffle=False, verbose=0)
+    assert same_bits(model, trained(form, data, 8, group=2, epochs=1))
+    for steps in (3, None):
+        with pytest.raises(
+            StateError, match=rf"steps cannot change from 2 to {steps} after 6 batches.*compile the model with"
+        ):
+            model.optimizer.gradient_accumulation_steps = steps
+    model.optimizer.gradient_accumulation_steps = 2
+    before = model.optimizer.batches
+    model.fit(*data, batch_size=8, verbose=0)
+    assert model.optimizer.batches == before + 6
 
 
 @pytest.mark.parametrize("steps", [0, 1, -3, 2.5, "four", True])

@@ -152,7 +152,12 @@ def test_losses_of_probabilities_that_somebody_else_reads(loss):
 METRICS = {
     "labels": ["accuracy", pn.metrics.TopKAccuracy(2), pn.metrics.ConfusionMatrix(), pn.metrics.F1()],
     "classes": ["accuracy", "mse", "mae", pn.metrics.Precision()],
-    "bits": ["binary_accuracy", "mae", "auc", pn.metrics.AUC(50, "PR", from_logits=True)],
+    "bits": [
+        "binary_accuracy",
+        "auc",
+        pn.metrics.AUC(50, "PR", from_logits=True),
+        pn.metrics.AUC(multi_label=True, name="each"),
+    ],
 }
 CROSS_ENTROPY = {"labels": "sparse_categorical_crossentropy", "classes": "categorical_crossentropy"}
 

@@ -185,6 +185,27 @@ def test_merging_by_function(name, rng):
     np.testing.assert_array_equal(short, pn.Model([a, b], getattr(L, name)()([a, b])).predict(x))
 
 
+def test_metrics_by_keras_names_have_keras_keys(rng):
+    top = keras.metrics.SparseTopKCategoricalAccuracy(k=2), keras.metrics.TopKCategoricalAccuracy(k=3, name="top")
+    assert [(m.k, m.name) for m in top] == [(2, "sparse_top_k_categorical_accuracy"), (3, "top")]
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy", metrics=["acc", *top])
+    history = model.fit(rng.normal(size=(8, 4)), rng.integers(0, 3, 8), verbose=0).history
+    assert list(history) == ["loss", "acc", "sparse_top_k_categorical_accuracy", "top"] and history["top"] == [1.0]
+
+
+def test_the_input_of_the_layers_stands_for_its_tensor_in_graphs(rng):
+    """As in Keras, where layers.Input and Input are one."""
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    a, b = L.Input((4,), name="a"), L.Input((4,), name="b")
+    model = pn.Model([a, b], L.Dense(2)(L.Concatenate()([a, b])), seed=1)
+    c, d = pn.Input((4,), name="a"), pn.Input((4,), name="b")
+    same = pn.Model([c, d], L.Dense(2)(L.Concatenate()([c, d])), seed=1)
+    np.testing.assert_array_equal(model.predict([x, x]), same.predict([x, x]))
+    one = L.Input((4,))
+    assert pn.Model(inputs=one, outputs=L.Dense(2)(one)).count_params() == 10
+
+
 def test_keras_2_spellings():
     model = keras.Sequential([keras.layers.Dense(3, input_dim=5), keras.layers.Dense(1)])
     assert model.input_shape == (5,) and "input_dim" not in model.layers[0].get_config()

@@ -135,17 +135,18 @@ def confusion(rng, dtype, rows, width, labels=True):
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
 
 
-def ranges(rng, dtype, rows, width, logits=False, count=7):
+def ranges(rng, dtype, rows, width, logits=False, count=7, apart=False):
     """Some outputs lie on the border of two ranges, and some are none that a probability could be."""
     squash = (lambda p: naive.activate("sigmoid", p)) if logits else (lambda p: p)
     p = rng.choice([*rng.uniform(size=20), *np.arange(count + 1) / 8, -0.5, 1.5, np.nan], (rows, width)).astype(dtype)
     t = rng.integers(0, 2, (rows, width)).astype(dtype)
-    sums = rng.integers(0, 5, 4 + 2 * 8).astype(float)
+    words_each = 17 if apart else 0
+    sums = rng.integers(0, 5, 20 + words_each * (width - 1)).astype(float)
     after = sums.copy()
-    for value, yes in zip(squash(p.astype(np.float64)).reshape(-1), t.reshape(-1), strict=True):
+    for k, (value, yes) in enumerate(zip(squash(p.astype(np.float64)).reshape(-1), t.reshape(-1), strict=True)):
         inside = 0 <= value <= 1
-        after[2 + (1 + 8 * int(yes) + naive.range_of(value, 8) if inside else 0)] += 1
-    operands = ("p", "t", width, width, 2, 8.0)
+        after[2 + k % width * words_each + (1 + 8 * int(yes) + naive.range_of(value, 8) if inside else 0)] += 1
+    operands = ("p", "t", width, width, 2, 8.0, words_each)
     words, expected = {control.SUMS: sums}, {control.SUMS: after}
     name = "metric.logit_ranges" if logits else "metric.ranges"
     return Case(name, rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
@@ -153,9 +154,10 @@ def ranges(rng, dtype, rows, width, logits=False, count=7):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("logits", [False, True])
-def test_outputs_are_counted_by_their_range_and_target(logits, dtype, rng):
+@pytest.mark.parametrize("apart", [False, True])
+def test_outputs_are_counted_by_their_range_and_target(apart, logits, dtype, rng):
     for size in SIZES:
-        check(ranges(rng, dtype, *size, logits=logits), dtype)
+        check(ranges(rng, dtype, *size, logits=logits, apart=apart), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

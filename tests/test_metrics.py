@@ -233,8 +233,118 @@ def test_metrics_refuse_outputs_that_they_have_no_meaning_for(x):
         model_of(CLASSES, "softmax", DENSE, ["sparse_categorical_accuracy"]).evaluate(x, np.ones((ROWS, CLASSES)))
     with pytest.raises(ShapeError, match="shaped like the output"):
         model_of(CLASSES, "softmax", SPARSE, ["mse"]).evaluate(x, np.zeros(ROWS, int))
-    with pytest.raises(HyperparameterError, match="different names"):
+
+
+# -- names -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", metrics.registry.classes.values(), ids=lambda cls: cls.__name__)
+def test_every_metric_takes_a_name_and_keeps_it_in_files(cls):
+    assert cls(name="mine").name == "mine" and cls().name not in ("", "mine")
+    assert metrics.get(metrics.registry.dump(cls(name="mine"))).name == "mine"
+    for wrong in ("", " ", 3, "loss", "val_mine"):
+        with pytest.raises(HyperparameterError, match=rf"{cls.__name__}\(name\): expected a text"):
+            cls(name=wrong)
+
+
+def test_names_are_the_keys_of_logs_and_a_string_is_its_own_key(x, rng, tmp_path):
+    y = rng.integers(0, 2, ROWS).astype(float)
+    chosen = [
+        metrics.AUC(),
+        metrics.AUC(curve="PR", name="area"),
+        "acc",
+        "mean_absolute_error",
+        metrics.Precision(0.1, name="p"),
+    ]
+    model = model_of(1, "sigmoid", "bce", chosen)
+    names = ["auc", "area", "acc", "mean_absolute_error", "p"]
+    assert list(measured(model, x, y)) == names
+    history = model.fit(x, y, validation_split=0.2, verbose=0).history
+    assert list(history) == ["loss", *names, "val_loss", *(f"val_{name}" for name in names)]
+    model.save(tmp_path / "m.parnet")
+    assert list(measured(pn.load_model(tmp_path / "m.parnet"), x, y)) == names
+
+
+def test_equal_names_are_refused_also_those_that_outputs_make():
+    with pytest.raises(
+        HyperparameterError, match=r"different names.*accuracy, accuracy; give one .* as AUC\(name='other'\)"
+    ):
         model_of(CLASSES, "softmax", SPARSE, ["accuracy", "accuracy"])
+    given = pn.Input((INPUTS,))
+    model = pn.Model(given, [L.Dense(2, name="a")(given), L.Dense(2, name="a_b")(given)])
+    with pytest.raises(HyperparameterError, match=r"different names.*called a_b_c another"):
+        model.compile("sgd", "mse", [[metrics.MeanSquaredError(name="b_c")], [metrics.MeanSquaredError(name="c")]])
+    with pytest.raises(HyperparameterError, match=r"different names.*called a_b_loss another"):
+        model.compile("sgd", "mse", [[metrics.MeanSquaredError(name="b_loss")], []])
+
+
+def test_callbacks_ask_the_metric_whether_more_is_better_not_its_name(x, rng):
+    """A constant model: the first epoch is the best one of both directions, and a fit says which way it looks."""
+    y = rng.integers(0, 2, ROWS).astype(float)
+    chosen = [metrics.AUC(name="area"), metrics.MeanSquaredError(name="score"), "MSE", "ACC"]
+    for name, more in {"area": True, "val_area": True, "score": False, "MSE": False, "ACC": True, "loss": False}.items():
+        model = model_of(1, "sigmoid", "bce", chosen)
+        stop = pn.callbacks.EarlyStopping(monitor=name)
+        slow = pn.callbacks.ReduceLROnPlateau(monitor=name)
+        keep = pn.callbacks.ModelCheckpoint(
+            "unused.weights.h5", name, save_weights_only=True, save_best_only=True, save_freq=10**6
+        )
+        model.fit(x, y, validation_split=0.2, verbose=0, callbacks=[stop, slow, keep])
+        assert [c._watch.worst for c in (stop, slow, keep)] == [-np.inf if more else np.inf] * 3
+        keep.set_model(model_of(1, "sigmoid", "bce", []))
+        assert keep._watch.worst == (-np.inf if name in ("ACC", "score") else np.inf)  # only words are left
+
+
+def test_early_stopping_keeps_the_best_epoch_of_a_metric_by_any_name(x, rng):
+    y = rng.integers(0, 2, ROWS).astype(float)
+    model = model_of(1, "sigmoid", "bce", [metrics.AUC(name="area")])
+    stop = pn.callbacks.EarlyStopping(monitor="area", patience=100)
+    history = model.fit(x, y, epochs=6, verbose=0, callbacks=[stop]).history
+    assert stop.best_epoch == int(np.argmax(history["area"])) and stop.best == max(history["area"])
+
+
+# -- of several labels -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["serial", Parts(3), pn.strategy.Serial(shards=3)], ids=["serial", "threads", "shards"])
+@pytest.mark.parametrize("curve", ["ROC", "PR"])
+def test_the_area_of_several_labels_is_the_mean_of_their_own(curve, strategy, x, rng):
+    y = rng.integers(0, 2, (ROWS, 3)).astype(float)
+    y[:, 2] = 0  # a label that never occurs has no area
+    weights = [1, 0.5, 2]
+    chosen = [
+        metrics.AUC(50, curve, multi_label=True, name="mean"),
+        metrics.AUC(50, curve, multi_label=True, num_labels=3, label_weights=weights, name="weighted"),
+        metrics.AUC(50, curve, name="together"),
+        metrics.AUC(50, curve, label_weights=[2, 1, 0], name="counts"),
+    ]
+    model = model_of(3, "sigmoid", "bce", chosen)
+    p = model.predict(x)
+    own = [naive.auc(p[:, k], y[:, k], 50, curve) for k in range(3)]
+    twice = np.r_[p[:, 0], p[:, 0], p[:, 1]], np.r_[y[:, 0], y[:, 0], y[:, 1]]
+    wanted = {
+        "mean": sum(own) / 3,
+        "weighted": np.dot(own, weights) / sum(weights),
+        "together": naive.auc(p, y, 50, curve),
+        "counts": naive.auc(*twice, 50, curve),
+    }
+    assert measured(model, x, y, strategy=strategy) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_labels_are_checked_against_the_outputs(x):
+    y = np.zeros((ROWS, 3))
+    for given, what in (
+        ({"multi_label": True, "num_labels": 2}, "num_labels"),
+        ({"label_weights": [1, 2]}, "label_weights"),
+    ):
+        with pytest.raises(ShapeError, match=rf"auc: expected as many outputs as {what} says, 2, the model has 3"):
+            model_of(3, "sigmoid", "bce", [metrics.AUC(**given)]).evaluate(x, y)
+    for wrong in ({"num_labels": 3}, {"multi_label": "yes"}, {"label_weights": 3}, {"label_weights": [0, 0]}):
+        with pytest.raises(HyperparameterError, match=rf"AUC\({next(iter(wrong))}\)"):
+            metrics.AUC(**wrong)
+    for wrong in ([1, -1], [1, np.nan], ["a"]):
+        with pytest.raises(HyperparameterError, match=r"AUC\(label_weights\)"):
+            metrics.AUC(label_weights=wrong)
 
 
 OUTSIDE = """

@@ -10,7 +10,7 @@ from tolerance import close
 import parnet as pn
 from parnet import layers as L
 from parnet import losses, optimizers, schedules
-from parnet.errors import ParnetWarning, StateError, UnknownNameError
+from parnet.errors import HyperparameterError, ParnetWarning, StateError, UnknownNameError
 from parnet.regularizers import L1, L1L2, L2
 
 ROWS, INPUTS, HIDDEN, OUTPUTS, STEPS = 8, 5, 7, 3, 6
@@ -286,3 +286,54 @@ def test_attributes_that_mean_nothing_are_refused():
     rule = optimizers.SGD(0.1, momentum=0.9)
     with pytest.raises(UnknownNameError, match=r"SGD: attribute.*'momentun'. Did you mean 'momentum'\?"):
         rule.momentun = 0.5
+
+
+@pytest.mark.parametrize("name, value", [("momentum", 0.5), ("nesterov", True), ("clipnorm", 0.01), ("learning_rate", 0.02)])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_arguments_assigned_later_do_what_those_of_the_call_do(compiled, name, value, rng):
+    x, y = rng.normal(size=(24, INPUTS)), rng.normal(size=(24, OUTPUTS))
+    start = {"momentum": 0.9} if name in ("momentum", "nesterov") else {}
+    rules = optimizers.SGD(0.1, **start), optimizers.SGD(**{"learning_rate": 0.1, **start, name: value})
+    models = [model_of("float64", None) for _ in rules]
+    if not compiled:
+        setattr(rules[0], name, value)
+    for model, rule in zip(models, rules, strict=True):
+        model.compile(rule, "mse")
+    if compiled:
+        setattr(rules[0], name, value)
+    for model in models:
+        model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    assert rules[0].get_config() == rules[1].get_config()
+    for one, two in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_momentum_can_be_turned_on_before_the_first_batch_and_changed_after_it(rng):
+    x, y = rng.normal(size=(8, INPUTS)), rng.normal(size=(8, OUTPUTS))
+    for cls in (optimizers.SGD, optimizers.RMSprop):
+        rule, model = cls(0.1), model_of("float64", None)
+        model.compile(rule, "mse")
+        rule.momentum = 0.5
+        assert rule.kernel == cls(momentum=0.5).kernel and rule.slots == cls(momentum=0.5).slots
+        model.train_on_batch(x, y)
+        rule.momentum = 0.25
+        model.train_on_batch(x, y)
+        with pytest.raises(
+            StateError, match=rf"momentum cannot change from 0.25 to 0.0 after 2 batches.*new {cls.__name__}"
+        ):
+            rule.momentum = 0.0
+        assert rule.momentum == 0.25
+
+
+def test_arguments_assigned_later_are_checked_as_those_of_the_call():
+    rule = optimizers.Adam(beta_1=0.8)
+    for name, value in {
+        "beta_1": 2,
+        "epsilon": 0,
+        "clipnorm": -1,
+        "gradient_accumulation_steps": 1,
+        "clipvalue": "x",
+    }.items():
+        with pytest.raises(HyperparameterError, match=rf"Adam\({name}\)"):
+            setattr(rule, name, value)
+    assert (rule.beta_1, rule.epsilon, rule.clipnorm) == (0.8, 1e-7, None)

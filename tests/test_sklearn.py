@@ -191,7 +191,7 @@ def test_a_compiled_network_keeps_its_optimizer_and_loss(digits):
     x, y = digits
     clf = ParnetClassifier(compiled, epochs=15, batch_size=32, random_state=0).fit(x, y)
     assert isinstance(clf.model_.optimizer, pn.optimizers.RMSprop) and clf.score(x, y) > 0.9
-    assert set(clf.history_) == {"loss", "top_5_accuracy", "accuracy"}
+    assert set(clf.history_) == {"loss", "top_k_accuracy", "accuracy"}
 
 
 def test_weights_count_by_their_proportions(digits):

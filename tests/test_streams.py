@@ -16,6 +16,7 @@ import parnet as pn
 from parnet import layers as L
 from parnet.errors import DataError, DTypeError, FileFormatError, HyperparameterError, ParnetWarning
 from parnet.strategy import CUDA, ParameterServer, Serial, Strategy, Threads
+from parnet.train import stream
 from parnet.train.prefetch import Prefetch
 
 ROWS, BATCH = 203, 16
@@ -536,3 +537,10 @@ print(model.optimizer.iterations, (resource.getrusage(resource.RUSAGE_SELF).ru_m
 """
     # a thread's own heap takes 64 to 128 MiB of addresses, no memory, and on a busy machine comes at any time
     assert run_python(code, MALLOC_ARENA_MAX="1") == ["too-large", "402", "True"]
+
+
+def test_only_what_lies_in_a_file_is_brought_into_memory_ahead(tmp_path):
+    np.save(tmp_path / "x.npy", np.ones((8, 3), np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    assert stream._lies_in_a_file(mapped) and stream._lies_in_a_file(np.asarray(mapped)[2:].reshape(-1))
+    assert not stream._lies_in_a_file(np.array(mapped)) and not stream._lies_in_a_file(mapped.astype(np.float64))

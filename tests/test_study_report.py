@@ -68,6 +68,30 @@ def test_speedup_is_drawn_with_ideal_line_intervals_and_laws(strong):
     assert (low, high) == pytest.approx((result.speedup.low, result.speedup.high))
 
 
+@pytest.mark.parametrize("name", ["strong", "weak", "sweep"])
+def test_legends_lie_beneath_the_axes_so_that_they_cover_nothing(name, request):
+    """No point, interval, law, tick or axis's name, in any picture, and they stay in the picture."""
+    study = request.getfixturevalue(name)
+    for kind in plots.all_kinds(study):
+        figure = study.plot(kind=kind)
+        figure.draw_without_rendering()
+        areas = [(ax.get_window_extent(), ax.xaxis.get_tightbbox(), ax.get_legend()) for ax in figure.axes]
+        assert kind == "strategies" or all(legend is not None for *_, legend in areas)
+        for own, _, legend in areas:
+            if legend is None:
+                continue
+            box = legend.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1 and figure.bbox.y0 <= box.y0, kind
+            for inside, written, another in areas:
+                assert not box.overlaps(inside) and not box.overlaps(written), kind
+                assert another is legend or another is None or not box.overlaps(another.get_window_extent()), kind
+            assert own.height > 0.45 * PANEL_PIXELS, kind
+
+
+#: height of a panel in a picture's own pixels
+PANEL_PIXELS = 100 * plots.PANEL[1]
+
+
 def test_predictions_run_through_the_measured_points_and_past_the_machines_cores(strong, weak):
     pytest.importorskip("simpy")
     ax = strong.plot(kind="prediction", network="mlp").axes[0]

@@ -6,11 +6,12 @@ import json
 import struct
 import zipfile
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from weight_writers import arrays_of, keras3_h5, keras_zip, legacy_h5, safetensors_bytes, torch_arrays
+from weight_writers import arrays_of, keras3_h5, keras3_nested_h5, keras_zip, legacy_h5, safetensors_bytes, torch_arrays
 
 import parnet as pn
 from parnet import layers as L
@@ -265,6 +266,98 @@ def test_models_within_a_keras_file_are_read_in_their_place(named, tmp_path, rng
             np.testing.assert_array_equal(found, array)
     with pytest.raises(ShapeError, match="load into a model of the same layers"):
         pn.Sequential([L.Input((3,)), L.Dense(3), L.Dense(3)]).load_weights(tmp_path / "file")
+
+
+def nested_lines(rng, sizes, names):
+    """Six Dense layers, among them those of three models, and their arrays in the order of the whole."""
+    pairs = [[rng.normal(size=size).astype("f4"), rng.normal(size=size[1]).astype("f4")] for size in pairwise(sizes)]
+    a, b, c, d, e, f = (("Dense", name, pair) for name, pair in zip(names, pairs, strict=True))
+    return [
+        ("InputLayer", "input_layer", []), a,
+        ("Functional", "body", [("InputLayer", "x", []), b, ("ReLU", "r", []), c]),
+        ("Sequential", "head", [("Sequential", "deepest", [d]), e]),
+        f,
+    ], pairs  # fmt: skip
+
+
+def assert_holds(model, pairs):
+    dense = [layer for layer in model.layers if layer.weights]
+    for layer, pair in zip(dense, pairs, strict=True):
+        for found, array in zip(layer.get_weights(), pair, strict=True):
+            np.testing.assert_array_equal(found, array)
+
+
+#: what Keras calls those six where the inner models were made first
+INNER_FIRST = ["dense_4", "dense", "dense_1", "dense_2", "dense_3", "dense_5"]
+
+
+@needs_h5py
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("sizes", [[3] * 7, [3, 200, 200, 3, 3, 200, 200], [40, 30, 20, 10, 50, 30, 40]], ids=str)
+def test_models_within_a_weights_file_are_read_in_the_order_they_were_written(sizes, named, tmp_path, rng):
+    lines, pairs = nested_lines(rng, sizes, INNER_FIRST)
+    keras3_nested_h5(tmp_path / "file.weights.h5", lines, named=named)
+    model = pn.Sequential([L.Input((sizes[0],)), *(L.Dense(size) for size in sizes[1:])], seed=1)
+    assert model.load_weights(tmp_path / "file.weights.h5").matched_by == "order"
+    assert_holds(model, pairs)
+
+
+@needs_h5py
+def test_names_that_a_user_gave_hold_beside_the_usual_ones_of_models_within_a_model(tmp_path, rng):
+    """One given name stands in its place; where all are given, they decide, wherever they stand."""
+    lines, pairs = nested_lines(rng, [3] * 7, ["first", *INNER_FIRST[1:]])
+    keras3_nested_h5(tmp_path / "mixed", lines)
+    model = pn.Sequential([L.Input((3,)), L.Dense(3, name="first"), *(L.Dense(3) for _ in range(5))], seed=1)
+    model.load_weights(tmp_path / "mixed")
+    assert_holds(model, pairs)
+    given = [f"own{k}" for k in range(6)]
+    lines, pairs = nested_lines(rng, [3] * 7, given)
+    keras3_nested_h5(tmp_path / "given", lines)
+    model = pn.Sequential([L.Input((3,)), *(L.Dense(3, name=name) for name in reversed(given))], seed=1)
+    assert model.load_weights(tmp_path / "given").matched_by == "name"
+    assert_holds(model, list(reversed(pairs)))
+
+
+@needs_h5py
+def test_a_packed_file_that_has_lost_the_order_of_inner_models_is_refused_unless_names_tell(tmp_path, rng, h5py):
+    given = [f"own{k}" for k in range(6)]
+    for names in (INNER_FIRST, given):
+        lines, pairs = nested_lines(rng, [3] * 7, names)
+        keras3_nested_h5(tmp_path / "file", lines)
+        with h5py.File(tmp_path / "file") as old, h5py.File(tmp_path / "packed", "w") as new:
+            for name in ("layers/sequential", "layers/functional", "layers/dense_1", "layers/dense"):
+                old.copy(name, new.require_group("layers"))
+        model = pn.Sequential([L.Input((3,)), *(L.Dense(3, name=n if names is given else None) for n in names)], seed=1)
+        if names is given:
+            model.load_weights(tmp_path / "packed")
+            assert_holds(model, pairs)
+        else:
+            with pytest.raises(FileFormatError, match=r"use the file as Keras wrote it.* or a \.keras file"):
+                model.load_weights(tmp_path / "packed")
+
+
+@needs_h5py
+def test_models_within_an_h5_file_are_read_in_their_place(tmp_path, rng, h5py):
+    """All shapes are equal; two inner models have a layer of the same name."""
+    names = ["dense_4", "dense", "dense_1", "dense", "dense_3", "dense_5"]
+    _, pairs = nested_lines(rng, [3] * 7, names)
+    above = ["dense_4/", "body/", "body/", "head/", "head/", "dense_5/"]
+    with h5py.File(tmp_path / "file.h5", "w") as file:
+        titles = [a.rstrip("/") for a in dict.fromkeys(above)]
+        file.attrs["layer_names"] = [title.encode() for title in titles]
+        for title in titles:
+            paths = {}
+            for name, pair, over in zip(names, pairs, above, strict=True):
+                if over == f"{title}/":
+                    inner = f"{title}/{name}" if name != title else name
+                    paths |= {f"{inner}/kernel:0": pair[0], f"{inner}/bias:0": pair[1]}
+            group = file.create_group(title)
+            group.attrs["weight_names"] = [path.encode() for path in paths]
+            for path, array in paths.items():
+                group.create_dataset(path, data=array)
+    model = pn.Sequential([L.Input((3,)), *(L.Dense(3) for _ in names)], seed=1)
+    assert model.load_weights(tmp_path / "file.h5").matched_by == "order"
+    assert_holds(model, pairs)
 
 
 @needs_h5py

@@ -84,6 +84,34 @@ def keras3_h5(path, arrays, *, named=True):
         seeds.create_dataset("0", data=np.array([0, 1], np.uint32))
 
 
+def keras3_nested_h5(path, lines, *, named=True):
+    """`save_weights("x.weights.h5")` of a model with models within it.
+
+    Args:
+        lines: of each layer (class, name, arrays), or of a model (class, name, its lines), in the order of the model.
+    """
+    import h5py
+
+    def write(group, lines):
+        counts = {}
+        for kind, name, inside in lines:
+            base = snake_case(kind)
+            counts[base] = number = counts.get(base, -1) + 1
+            own = group.create_group(f"layers/{base}_{number}" if number else f"layers/{base}")
+            variables = own.create_group("vars")
+            if named:
+                variables.attrs["name"] = name
+            if inside and isinstance(inside[0], tuple):
+                write(own, inside)
+                continue
+            for i, array in enumerate(inside):
+                variables.create_dataset(str(i), data=array)
+
+    with h5py.File(path, "w") as file:
+        file.create_group("vars")
+        write(file, lines)
+
+
 def keras_zip(path, arrays, *, named=True, compression=zipfile.ZIP_STORED):
     """`save("x.keras")`."""
     inner = BytesIO()

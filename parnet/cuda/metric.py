@@ -114,28 +114,28 @@ def count_cells(T):
 
 @cache
 def ranges_of(T, logits: bool):
-    """cells[i, j] = 0 for an output outside of 0 to 1, else 1 + yes * ranges + its range."""
+    """cells[i, j] = j * apart, more by 1 + yes * ranges + its range where the output is from 0 to 1."""
     sigmoid = functions(T).sigmoid
 
     @cuda.jit
     def run(ctl, geo, par, p, t, cells):
-        width, stride, t_stride, ranges = geo
+        width, stride, t_stride, ranges, apart = geo
         for k in range(cuda.grid(1), ctl[ROWS] * width, cuda.gridsize(1)):
             i, j = k // width, k % width
             value = sigmoid(p[i * stride + j]) if logits else p[i * stride + j]
             yes = 1 if t[i * t_stride + j] > T(0.5) else 0
             if value >= T(0) and value <= T(1):
-                cells[k] = T(1 + yes * ranges + max(0, math.ceil(value * T(ranges)) - 1))
+                cells[k] = T(j * apart + 1 + yes * ranges + max(0, math.ceil(value * T(ranges)) - 1))
             else:
-                cells[k] = T(0)
+                cells[k] = T(j * apart)
 
     return run
 
 
 def _ranges(logits: bool, c: Context, op: tuple) -> list[Launch]:
-    p, t, width, targets, slot, number = op
+    p, t, width, targets, slot, number, apart = op
     ranges, cells = int(float_of(number)), c.scratch(c.batch * width)
-    geo, count = (width, row_stride(width), row_stride(targets), ranges), 1 + 2 * ranges
+    geo, count = (width, row_stride(width), row_stride(targets), ranges, apart), apart * width or 1 + 2 * ranges
     first = c.flat(ranges_of(c.T, logits), c.batch * width, geo, (), *c.arrays(p, t), cells)
     return [first, c.flat(count_cells(c.T), count, (count, slot, width), (), cells, Fed("sums"))]
 

@@ -142,8 +142,9 @@ class Store:
         if len(self.gradients) != len(self.parameters):
             self.gradients = aligned_zeros(len(self.parameters), self.dtype)
 
-    def need_slots(self, size: int, value: float = 0.0) -> None:
-        """Make room for the optimizer's slots, if there is none of that size yet."""
+    def need_slots(self, size: int, starts: tuple[float, ...] = ()) -> None:
+        """Make room for the optimizer's slots, if there is none of that size yet, each filled with its number."""
         if len(self.slots) != size:
             self.slots = aligned_zeros(size, self.dtype)
-            self.slots[:] = value
+            for slot, value in zip(self.slots.reshape(len(starts), -1), starts, strict=True) if starts else ():
+                slot[:] = value

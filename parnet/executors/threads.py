@@ -33,8 +33,8 @@ LOG = logging.getLogger("parnet")
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
 START_LIMIT_S = 20.0
-#: seconds; in shorter runs nobody can have been away for long
-WORTH_A_LOOK_S = 0.002
+#: seconds; shorter runs tell little: the thread that reads samples may have held a core for as long
+WORTH_A_LOOK_S = 0.02
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
 
 
@@ -122,16 +122,27 @@ class ThreadsExecutor(Executor):
             return
         pace, now = program.paces.setdefault(span, Pace()), time.perf_counter()
         some = pace.to_try(last - first, now)
-        if some:
-            self._timed(program, first, first + some, span, not pace.alone)
-            then = time.perf_counter()
-            if pace.tried((then - now) / some, then) and pace.alone:
-                self._say_so()
-            first, now = first + some, then
-        if first < last:
-            share = self._timed(program, first, last, span, pace.alone)
+        behind = last
+        if some and pace.alone:  # threads come back behind the others: before, the thread that reads samples may be at work
+            behind = last - some
+        elif some:
+            self._try(program, pace, first, first + some, span)
+            first += some
+        if first < behind:
+            now = time.perf_counter()
+            share = self._timed(program, first, behind, span, pace.alone)
             seconds = time.perf_counter() - now
-            pace.ran(seconds / (last - first), share if seconds > WORTH_A_LOOK_S else 0.0)
+            pace.ran(seconds / (behind - first), share if seconds > WORTH_A_LOOK_S else 0.0)
+        if behind < last:
+            self._try(program, pace, behind, last, span)
+
+    def _try(self, program: Program, pace: Pace, first: int, last: int, span: tuple[int, int]) -> None:
+        """Run the batches the other way, and let the clock judge."""
+        before = time.perf_counter()
+        self._timed(program, first, last, span, not pace.alone)
+        now = time.perf_counter()
+        if pace.tried((now - before) / (last - first), now) and pace.alone:
+            self._say_so()
 
     def _timed(self, program: Program, first: int, last: int, span: tuple[int, int], alone: bool) -> float:
         """Run the batches. Returns the share of the time since the program's feed that its parts waited for each other."""

@@ -54,14 +54,15 @@ class Source:
         format: "parnet", "keras-h5", "keras" or "safetensors".
         layers: that have arrays, in the file's order.
         ignored: arrays that are no weights, such as an optimizer's.
-        nested: the file has models within its model, and the layers stand in the order of the whole.
+        nested: where the file has models within its model, the layers in the order of the whole; of several orders that
+            which fits.
     """
 
     file: str
     format: str
     layers: list[FileLayer]
     ignored: tuple[str, ...] = ()
-    nested: bool = False
+    nested: tuple[list[FileLayer], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@
 | `.h5` of Keras 2 and 3      | attribute layer_names; group of each layer with weight_names; in a whole model all  |
 |                             | below the group model_weights                                                       |
 | `.weights.h5` of Keras 3    | layers/<class>_<number>/vars/0, 1, ...; since 3.8 the attribute name of vars is the  |
-|                             | layer's own name                                                                    |
+|                             | layer's own name; a model within the model has layers of its own below its group,   |
+|                             | and the order of the whole is the one in which the groups were written              |
 | `.keras`                    | a zip with model.weights.h5, as before, and config.json, which has the layers' names |
 |                             | and their order, also of models within the model                                    |
 
@@ -88,11 +89,6 @@ class _Config:
 
     names: dict[tuple[str, ...], str] = field(default_factory=dict)
 
-    @property
-    def nested(self) -> bool:
-        """Whether there are models within the model."""
-        return any(len(path) > 1 for path in self.names)
-
 
 def _config_of(data: bytes, where: str) -> _Config:
     try:
@@ -142,43 +138,103 @@ def _source(file: Any, name: str, format: str, config: _Config) -> Source:
         file = hdf5.child(file, "model_weights", name)
     listed = hdf5.words(file, "layer_names", name)
     if listed is not None:
-        layers = [layer for title in listed for layer in _named_layer(file, title, name)]
-        return Source(name, format, layers)
-    layers, ignored = [], []
+        groups = [_named_layers(file, title, name) for title in listed]
+        named = [layer for group in groups for layer in group]
+        return Source(name, format, named, nested=(named,) if any(len(group) > 1 for group in groups) else ())
+    layers, ignored = {}, []
     places = {parts: place for place, parts in enumerate(config.names)}
     for path in sorted(_vars(file, name), key=lambda path: places.get(_parts(path), len(places))):
         arrays = _numbered(file, path, name)
         if path.split("/")[0] in _OTHERS:
             ignored += [found.name for found in arrays]
         elif arrays:
-            layers.append(_keyed_layer(file, path, arrays, config, name))
+            layers[path] = _keyed_layer(file, path, arrays, config, name)
     if not layers:
         received = f"groups {', '.join(top[:8])}" if top else "an empty one"
         raise damaged(name, "an HDF5 file with weights as Keras writes them", received, "save with model.save_weights")
-    return Source(name, format, layers, tuple(ignored), nested=config.nested)
+    nested: tuple[list[FileLayer], ...] = ()
+    if any(path.count("layers/") > 1 for path in layers):
+        nested = (list(layers.values()),) if config.names else tuple(_as_written(file, layers, name))
+    return Source(name, format, list(layers.values()), tuple(ignored), nested)
+
+
+def _as_written(file: Any, layers: dict[str, FileLayer], where: str) -> list[list[FileLayer]]:
+    """The layers in the order of the model, as far as the file tells it: Keras writes one after the other, those of a model
+    within the model in its place, so arrays and what describes them lie in that order, but where HDF5 fills a gap.
+
+    Returns:
+        one order, or two between which the shapes will decide.
+    Raises:
+        FileFormatError: the file does not tell it, and names do not tell all layers apart either.
+    """
+    places = {path: hdf5.places(hdf5.child(file, layer.arrays[0].name, where), where) for path, layer in layers.items()}
+    orders = [sorted(layers, key=lambda path: places[path][0]), sorted(layers, key=lambda path: places[path][1])]
+    orders = [order for order in orders if _rises(order)]
+    alike = {tuple(sorted(order, key=lambda path: [a.shape for a in layers[path].arrays])) for order in orders}
+    if len(alike) != 1 and not all(_is_named(layer) for layer in layers.values()):
+        raise damaged(
+            where,
+            "the layers of models within the model in the order in which Keras wrote them",
+            "others",
+            "use the file as Keras wrote it, not as another program has packed it, or a .keras file",
+        )
+    return [[layers[path] for path in order] for order in orders]
+
+
+def _rises(order: list[str]) -> bool:
+    """Whether the numbers of each class rise in that order, and the layers of a model stand together."""
+    seen: dict[tuple[str, ...], int] = {}
+    done: set[tuple[str, ...]] = set()
+    last: tuple[str, ...] = ()
+    for path in order:
+        parts = _parts(path)
+        for depth in range(1, len(parts) + 1):
+            above, (base, number) = parts[:depth], _counted(parts[depth - 1])
+            rank = (*above[:-1], base)
+            if number < seen.get(rank, 0) or above in done:
+                return False
+            seen[rank] = number
+        done |= {last[:depth] for depth in range(1, len(last) + 1) if last[:depth] != parts[:depth]}
+        last = parts
+    return True
+
+
+def _counted(key: str) -> tuple[str, int]:
+    """conv2d_3 as ("conv2d", 3), conv2d as ("conv2d", 0)."""
+    base, _, number = key.rpartition("_")
+    return (base, int(number)) if base and number.isdigit() else (key, 0)
+
+
+def _is_named(layer: FileLayer) -> bool:
+    """Whether a user gave the layer its name, and the file has it."""
+    return bool(layer.name) and not is_usual(layer.name, _counted(layer.key.split("/")[-1])[0])
+
+
+def is_usual(name: str, base: str) -> bool:
+    """Whether a layer is called by its class and a number: Keras counts layers as they are made, inner models' first."""
+    return _counted(name)[0] == base
 
 
 # -- the layout with layer_names ----------------------------------------------------------------
 
 
-def _named_layer(file: Any, title: str, where: str) -> list[FileLayer]:
+def _named_layers(file: Any, title: str, where: str) -> list[FileLayer]:
     """The arrays of a layer; those of a model within the model as layers of their own."""
     group = hdf5.child(file, title, where)
     weights = hdf5.words(group, "weight_names", f"{where}: {clip(title)}")
     if weights is None:
         raise damaged(f"{where}: {clip(title)}", "an attribute weight_names", "none")
-    owners: dict[str, list[Found]] = {}
+    owners: dict[tuple[str, ...], list[Found]] = {}
     for weight in weights:
         *above, last = weight.split("/")
         dataset = hdf5.child(group, weight, f"{where}: {clip(title)}")
         full = weight if above and above[0] == title else f"{title}/{weight}"
         if not hdf5.is_float(dataset, f"{where}: {full}"):
             raise damaged(f"{where}: {clip(full)}", "an array of floats", getattr(dataset, "dtype", "a group"))
-        owner = above[-1] if above else title
-        owners.setdefault(owner, []).append(hdf5.found(dataset, full, last.split(":")[0], where))
+        owners.setdefault(tuple(above) or (title,), []).append(hdf5.found(dataset, full, last.split(":")[0], where))
     if len(owners) == 1:
         return [FileLayer(title, "", tuple(arrays)) for arrays in owners.values()]
-    return [FileLayer(owner, "", tuple(arrays)) for owner, arrays in owners.items()]
+    return [FileLayer(owner[-1], "", tuple(arrays)) for owner, arrays in owners.items()]
 
 
 # -- the layout with vars -----------------------------------------------------------------------

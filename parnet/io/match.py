@@ -8,7 +8,6 @@ A pure function of names and shapes; no array is read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ import numpy as np
 from . import torch_layout
 from .features import Pieces
 from .found import FileLayer, Found, Mismatch, Report, Shape, Source, few
-from .keras_files import class_key
+from .keras_files import class_key, is_usual
 from .torch_layout import Layout, same
 
 #: names of one and the same layer in versions of Keras's applications
@@ -94,9 +93,13 @@ def renamed(layers: list[ModelLayer], source: Source) -> str:
 
 def _pairings(layers: list[ModelLayer], source: Source) -> Iterator[tuple[str, dict[str, FileLayer]]]:
     """The ways to pair layers, likely ones first: what decided, and the model's layers with their counterparts."""
-    filed = _in_order(source)
-    if source.nested and filed is not None and len(filed) == len(layers) and _counted(layers):
-        yield "order", {layer.name: f for layer, f in zip(layers, filed, strict=True)}
+    orders = [
+        ("order", {layer.name: f for layer, f in zip(layers, filed, strict=True)})
+        for filed in source.nested or _in_order(source)
+        if len(filed) == len(layers)
+    ]
+    if source.nested and orders and _stand_alike(layers, orders[0][1]):
+        yield from orders
         return
     for prefix in _prefixes(source):
         named = {f.name.removeprefix(prefix): f for f in reversed(source.layers) if f.name.startswith(prefix) and f.name}
@@ -107,13 +110,16 @@ def _pairings(layers: list[ModelLayer], source: Source) -> Iterator[tuple[str, d
         keyed = {f.key: f for f in reversed(source.layers)}
         keys = zip(layers, _class_keys(layers), strict=True)
         yield "class", {layer.name: keyed[key] for layer, key in keys if key in keyed}
-    if filed is not None and len(filed) == len(layers):
-        yield "order", {layer.name: f for layer, f in zip(layers, filed, strict=True)}
+    yield from orders
 
 
-def _counted(layers: list[ModelLayer]) -> bool:
-    """Whether no layer was given a name: Keras counts layers as they are made, those of inner models first."""
-    return all(re.fullmatch(rf"{class_key(layer.kind)}(_\d+)?", layer.name) for layer in layers)
+def _stand_alike(layers: list[ModelLayer], paired: dict[str, FileLayer]) -> bool:
+    """Whether the names that were given to layers here stand in the same places in the file, and some were given none.
+
+    The usual names tell nothing then: Keras counts layers as they are made, those of inner models first.
+    """
+    usual = [is_usual(layer.name, class_key(layer.kind)) for layer in layers]
+    return any(usual) and all(u or layer.name == paired[layer.name].name for u, layer in zip(usual, layers, strict=True))
 
 
 def _prefixes(source: Source) -> list[str]:
@@ -142,16 +148,14 @@ def _class_keys(layers: list[ModelLayer]) -> list[str]:
     return keys
 
 
-def _in_order(source: Source) -> list[FileLayer] | None:
-    """The file's layers in the order of their model, or None where the file has not kept it."""
+def _in_order(source: Source) -> tuple[list[FileLayer], ...]:
+    """The file's layers in the order of their model; nothing where the file has not kept it."""
     filed = [f for f in source.layers if f.arrays]
-    if source.nested:
-        return filed
     if source.format == "keras-h5" and not any(f.key for f in filed):
-        return filed
+        return (filed,)
     if source.format == "safetensors" and all(f.name.isdigit() for f in filed):  # torch.nn.Sequential counts them
-        return sorted(filed, key=lambda f: int(f.name))
-    return None
+        return (sorted(filed, key=lambda f: int(f.name)),)
+    return ()
 
 
 # -- arrays -------------------------------------------------------------------------------------

@@ -101,8 +101,7 @@ def _unpack_slots(model: Model, store: Store, packed: np.ndarray) -> None:
     """The reverse of `_packed_slots`; the padding gets what the optimizer starts from."""
     rule = model.optimizer
     if rule is not None:
-        start = getattr(rule, "initial_accumulator_value", 0.0)
-        store.need_slots(slot_size(len(store.parameters), rule), start)
+        store.need_slots(slot_size(len(store.parameters), rule), rule.starts())
     table = _slot_table(model, store)
     if table is not None:
         for placed, columns in _columns(model):

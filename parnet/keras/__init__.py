@@ -40,6 +40,7 @@ _BACKEND = {
 }
 _CATEGORICAL = {"to_categorical": "keras.functions:to_categorical"}
 _MERGES = {name.lower(): f"keras.shortcuts:{name.lower()}" for name in ("Add", "Average", "Maximum", "Multiply", "Subtract")}
+_TOP_K = {name: f"keras.shortcuts:{name}" for name in ("SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")}
 _SHORTCUTS = {name: f"keras.shortcuts:{name}" for name in ("ELU", "LeakyReLU", "ReLU", "Softmax", "concatenate")}
 _OTHER_NAMES = {
     "AvgPool2D": "layers:AveragePooling2D",
@@ -66,7 +67,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "initializers": ("initializers", {}),
     "layers": ("layers", _OTHER_NAMES | _MERGES | _SHORTCUTS),
     "losses": ("losses", {}),
-    "metrics": ("metrics", {}),
+    "metrics": ("metrics", _TOP_K),
     "models": ("", _MODELS | {"load_model": "io.model_file:load_model"}),
     "optimizers": ("optimizers", {}),
     "optimizers.schedules": ("schedules", {"LearningRateSchedule": "schedules:Schedule"}),

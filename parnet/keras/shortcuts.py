@@ -1,10 +1,10 @@
-"""Keras's short forms of layers parnet has by another name. Stage: beneath `parnet.keras`. Must not know: models."""
+"""Keras's names of layers and metrics parnet has by another name. Stage: beneath `parnet.keras`. Must not know: models."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import activations
+from .. import activations, metrics
 from .. import layers as L
 from ..layers.tensor import Tensor
 
@@ -57,3 +57,13 @@ def maximum(inputs: Sequence[Tensor], **base) -> Tensor:
 def concatenate(inputs: Sequence[Tensor], axis: int = -1, **base) -> Tensor:
     """`Concatenate(axis)(inputs)`."""
     return L.Concatenate(axis=axis, **base)(inputs)
+
+
+def TopKCategoricalAccuracy(k: int = 5, name: str = "top_k_categorical_accuracy") -> metrics.TopKAccuracy:
+    """`TopKAccuracy(k)`, of one-hot rows."""
+    return metrics.TopKAccuracy(k, name=name)
+
+
+def SparseTopKCategoricalAccuracy(k: int = 5, name: str = "sparse_top_k_categorical_accuracy") -> metrics.TopKAccuracy:
+    """`TopKAccuracy(k)`, of class numbers."""
+    return metrics.TopKAccuracy(k, name=name)

@@ -121,14 +121,15 @@ def _ranges(name, squash) -> Kernel:
     def run(op, ctl, mem, part, parts):
         """Counts of outputs by their range and target, added to SUMS[slot...]: outside, no by range, yes by range.
 
-        op: pred (rows, width), target (rows, width), width, targets, slot, ranges.   Owner: one part.
+        op: pred (rows, width), target (rows, width), width, targets, slot, ranges, apart.   Owner: one part.
+        apart: 0 counts all outputs together; else each has so many words of its own.
         """
         width, targets, ranges = op[2], op[3], int(float_word(mem, op[5]))
         counts = at(float64_at(ctl[SUMS]), op[4])
         for i in range(ctl[ROWS]):
             p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
             for j in range(width):
-                count_range(squash(p[j]), int(t[j] > like(mem, 0.5)), counts, ranges)
+                count_range(squash(p[j]), int(t[j] > like(mem, 0.5)), at(counts, j * op[6]), ranges)
 
     return Kernel(f"metric.{name}", run)
 

@@ -72,9 +72,14 @@ def record(layer: Layer, inputs: tuple[Tensor, ...], shape: Shape) -> Tensor:
     return made
 
 
+def of_input(x: Any) -> Any:
+    """The tensor of an Input layer, which may stand for it as in Keras; anything else as it is."""
+    return x.tensor if getattr(x, "is_input", False) else x
+
+
 def _tensors(layer: Layer, x: Any) -> tuple[Tensor, ...]:
     listed = isinstance(x, list | tuple)
-    items = tuple(x) if listed else (x,)
+    items = tuple(map(of_input, x)) if listed else (of_input(x),)
     wrong = [item for item in items if not isinstance(item, Tensor)]
     if wrong or not items:
         kind = type(wrong[0]).__name__ if wrong else "nothing"

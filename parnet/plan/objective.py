@@ -193,7 +193,7 @@ def _add_metrics(build: Builder, aim: Aim, output: Buffer, target: Buffer, slots
     for index, (metric, (slot, _)) in enumerate(zip(aim.metrics, slots, strict=True)):
         kernel = metric.kernel(outcome)
         if metric.counts:
-            operands: tuple = (output, target, output.width, target.width, slot, number(metric.parameter))
+            operands: tuple = (output, target, output.width, target.width, slot, number(metric.parameter), *metric.options)
             accesses = reads(output, target)
             build.step(kernel, operands, accesses, ONE, (1,), bytes=8.0 * output.width)
             continue

@@ -93,5 +93,5 @@ def _legend(ax: Axes, records: list[Record]) -> None:
     from matplotlib.patches import Patch
 
     if not all(map(is_ours, records)):
-        patches = [Patch(label="parnet" if ours else "others", **look) for ours, look in LOOKS.items()]
-        ax.legend(handles=patches, loc="best", fontsize=8, edgecolor="none")
+        patches = [Patch(**look) for look in LOOKS.values()]
+        figures.legend_below(ax, patches, ["parnet" if ours else "others" for ours in LOOKS])

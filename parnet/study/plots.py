@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, unknown_name
-from ..figures import BLUE, GREEN, ORANGE, PINK, RED, SKY, check_suffix, new_figure, plain, save
+from ..figures import BLUE, GREEN, ORANGE, PINK, RED, SKY, check_suffix, legend_below, new_figure, plain, save
 from .laws import Fit
 from .statistics import Estimate, Result
 from .ways import SERIAL
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from .result import Study
 
-PANEL = (5.0, 3.7)
+PANEL = (5.0, 4.1)
 MOST_COLUMNS = 3
 GREY = "0.45"
 #: how the strategies are drawn, in the order in which they come
@@ -193,7 +193,7 @@ def _speedup(ax: Axes, study: Study, network: str, batch: int) -> None:
     name = "scaled speedup over serial" if study.design.kind == "weak" else "speedup over serial"
     _finish(ax, study, network, batch, name)
     drawn = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda one: "," in one[1])
-    ax.legend(*zip(*drawn, strict=True), edgecolor="none", fontsize=8)
+    legend_below(ax, *(list(part) for part in zip(*drawn, strict=True)))
 
 
 def _unit(made: Fit, members: list[Result]) -> float:
@@ -223,7 +223,7 @@ def _efficiency(ax: Axes, study: Study, network: str, batch: int) -> None:
     worker_axis(ax, counts)
     ax.set_ylim(0, None)
     _finish(ax, study, network, batch, "efficiency, %")
-    ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
 
 
 def _bars(study: Study, network: str, batch: int) -> list[Result]:
@@ -263,8 +263,8 @@ def _time(ax: Axes, study: Study, network: str, batch: int) -> None:
             bottom += height
     _bar_ticks(ax, members)
     _finish(ax, study, network, batch, f"epoch, {unit}", grid="y")
-    ax.set_ylim(0, 1.22 * bottom.max(initial=0))
-    ax.legend(edgecolor="none", fontsize=8, ncols=3, loc="upper center")
+    ax.set_ylim(0, 1.05 * bottom.max(initial=0))
+    legend_below(ax)
 
 
 def _side(ax: Axes, study: Study, network: str, batch: int) -> None:
@@ -302,7 +302,7 @@ def _weak(ax: Axes, study: Study, network: str, batch: int) -> None:
     worker_axis(ax, counts)
     ax.set_ylim(0, None)
     _finish(ax, study, network, batch, f"epoch, {unit} (work grows with the workers)")
-    ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
 
 
 def _accuracy(ax: Axes, study: Study, network: str, batch: int) -> None:
@@ -324,7 +324,7 @@ def _accuracy(ax: Axes, study: Study, network: str, batch: int) -> None:
     ax.set_xlabel("training time, s")
     ax.set_xlim(0, None)
     _finish(ax, study, network, batch, "accuracy on the test samples, %")
-    ax.legend(edgecolor="none", fontsize=8, loc="lower right")
+    legend_below(ax)
 
 
 def _batch(ax: Axes, study: Study, network: str, _: int) -> None:
@@ -349,7 +349,7 @@ def _batch(ax: Axes, study: Study, network: str, _: int) -> None:
     ax.set_xlabel("batch" + (" of a worker" if study.design.kind == "weak" else ""))
     ax.set_ylim(0, None)
     _finish(ax, study, network, 0, "thousand samples a second")
-    ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
 
 
 def _residuals(ax: Axes, study: Study, network: str, batch: int) -> None:
@@ -364,8 +364,7 @@ def _residuals(ax: Axes, study: Study, network: str, batch: int) -> None:
             ax.plot(made.workers, relative, marker=marker, label=f"{strategy}, {made.law.name}", **drawn)
     worker_axis(ax, counts)
     _finish(ax, study, network, batch, "measured less fitted, %")
-    if len(counts) > 1:
-        ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
 
 
 def _prediction(ax: Axes, study: Study, network: str, batch: int) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..figures import check_suffix, plain, save
+from ..figures import check_suffix, legend_below, plain, save
 from .markup import NOTHING, interval, number
 from .plots import GREY, LINEAR_WORKERS, LOOKS, error_bars, looks, panels, worker_axis
 from .ways import SERIAL
@@ -64,7 +64,7 @@ def plot_predictions(
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.set_ylabel("speedup over one worker" if study is None else "speedup over serial")
     plain(ax)
-    ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
     return save(ax, path)
 
 
@@ -140,7 +140,7 @@ def draw_predictions(ax: Axes, study: Study, network: str, batch: int) -> None:
     ax.set_title(f"{network}, batch {batch}{' a worker' if study.design.kind == 'weak' else ''}", fontsize=10)
     ax.set_ylabel(f"{'scaled ' * (study.design.kind == 'weak')}speedup over serial")
     plain(ax)
-    ax.legend(edgecolor="none", fontsize=8)
+    legend_below(ax)
 
 
 def prediction_rows(study: Study) -> tuple[list[str], list[list[str]]]:

@@ -176,4 +176,4 @@ def _label(ax: Axes, measured: Profile) -> None:
         loc="left",
     )
     figures.plain(ax)
-    ax.legend(loc="lower right", fontsize=8, framealpha=0.9, edgecolor="none")
+    figures.legend_below(ax)

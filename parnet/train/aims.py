@@ -8,7 +8,6 @@ from .. import losses, metrics
 from ..checks import check_number
 from ..errors import HyperparameterError, ShapeError, unknown_name
 from ..losses import Loss
-from ..metrics import Metric
 from ..plan.objective import Aim
 
 
@@ -31,15 +30,16 @@ def aims_of(names: tuple[str, ...], loss: Any, chosen: Any, weights: Any) -> tup
         aim = None if rule is None else losses.get(rule)
         if aim is None and len(names) > 1:
             some = ()
-        result.append(
-            Aim(
-                aim,
-                _metrics(some, name if len(names) > 1 else ""),
-                check_number(factor, f"loss_weights of {name}", 0),
-            )
-        )
+        result.append(Aim(aim, metrics.get_all(some), check_number(factor, f"loss_weights of {name}", 0)))
     if len(names) > 1 and loss is not None and not any(aim.loss for aim in result):
         raise HyperparameterError(f"compile: expected a loss for at least one of {', '.join(names)}, received none")
+    keys = log_names(tuple(result), names)
+    twice = {key for key in keys if keys.count(key) > 1}
+    if twice:
+        raise HyperparameterError(
+            f"compile: expected metrics of different names, received {', '.join(keys[1:])}; give one of those that are "
+            f"called {', '.join(sorted(twice))} another, as AUC(name='other')"
+        )
     return tuple(result)
 
 
@@ -71,15 +71,6 @@ def _metrics_by_output(names: tuple[str, ...], chosen: Any) -> list:
     return _spread(names, chosen, "metrics", ()) if nested else [chosen] * len(names)
 
 
-def _metrics(chosen: Any, output: str) -> tuple[Metric, ...]:
-    result = metrics.get_all(chosen)
-    names = [m.name for m in result]
-    if len(set(names)) != len(names):
-        where = f" for {output}" if output else ""
-        raise HyperparameterError(f"compile: expected metrics of different names{where}, received {', '.join(names)}")
-    return result
-
-
 def log_names(aims: tuple[Aim, ...], names: tuple[str, ...]) -> list[str]:
     """The keys of a batch's logs, in order: loss, those of the outputs, metrics."""
     result = ["loss"]
@@ -89,6 +80,13 @@ def log_names(aims: tuple[Aim, ...], names: tuple[str, ...]) -> list[str]:
         prefix = f"{name}_" if len(aims) > 1 else ""
         result += [f"{prefix}{metric.name}" for metric in aim.metrics]
     return result
+
+
+def rising(aims: tuple[Aim, ...], names: tuple[str, ...]) -> dict[str, bool]:
+    """Whether more of it is better, for each key of a batch's logs."""
+    better = [metric.rising for aim in aims for metric in aim.metrics]
+    keys = log_names(aims, names)
+    return dict(zip(keys, [False] * (len(keys) - len(better)) + better, strict=True))
 
 
 def losses_of(aims: tuple[Aim, ...]) -> Loss | list[Loss | None] | None:

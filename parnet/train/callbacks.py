@@ -16,10 +16,11 @@ import numpy as np
 
 from ..checks import check_argument, check_choice, check_number
 from ..errors import unknown_name, warn
+from .aims import rising
 
 Logs = dict[str, float]
 Mode = Literal["auto", "min", "max"]
-#: words in the name of a metric of which more is better, for mode "auto"
+#: words in the name of something that no metric of the model measures, and of which more is better, for mode "auto"
 RISING = {"acc", "accuracy", "auc", "precision", "recall", "f1", "r2", "score", "similarity", "iou"}
 
 #: the older names of the batch hooks, which a user may override instead
@@ -166,13 +167,23 @@ class Monitor:
         self.where = f"{type(owner).__name__}(monitor={name!r})"
         check_choice(mode, f"{type(owner).__name__}(mode)", ("auto", "min", "max"))
         check_argument(isinstance(name, str), f"{type(owner).__name__}(monitor)", "a metric's name", name, "pass a string")
-        rising = mode == "max" or (mode == "auto" and not RISING.isdisjoint(name.split("_")))
-        self.name = name
-        self.sign = -1.0 if rising else 1.0
+        self.name, self.mode = name, mode
+        self.sign = 1.0
         self.min_delta = abs(check_number(min_delta, f"{type(owner).__name__}(min_delta)"))
-        #: what every finite value improves on
-        self.worst = self.sign * math.inf
         self.warned = False
+        self.look_at(None)
+
+    @property
+    def worst(self) -> float:
+        """What every finite value improves on."""
+        return self.sign * math.inf
+
+    def look_at(self, model: Any) -> None:
+        """Where mode is "auto", ask the model's metrics whether more is better; of what is none of theirs its name tells."""
+        named = not RISING.isdisjoint(self.name.lower().split("_"))
+        measured = rising(model.aims, model.output_names) if getattr(model, "aims", None) else {}
+        more = self.mode == "max" or (self.mode == "auto" and measured.get(self.name.removeprefix("val_"), named))
+        self.sign = -1.0 if more else 1.0
 
     def read(self, logs: Logs | None) -> float | None:
         """The metric, or None after one warning where the fit has no such metric."""

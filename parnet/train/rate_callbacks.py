@@ -137,6 +137,7 @@ class ReduceLROnPlateau(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier training, and check that the rate can be set."""
         _check_learning_rate(self)
+        self._watch.look_at(self.model)
         self._watch.warned = False
         self._best = self._watch.worst
         self._wait = self._cooling = 0

@@ -173,7 +173,7 @@ class Session:
             store.need_gradients()
             changed = True
         if request.optimizer is not None and len(store.slots) != plan.slot_size:
-            store.need_slots(plan.slot_size, getattr(request.optimizer, "initial_accumulator_value", 0.0))
+            store.need_slots(plan.slot_size, request.optimizer.starts())
             changed = True
         if changed:
             self._forget_programs()

@@ -34,7 +34,8 @@ class EarlyStopping(Callback):
         min_delta: a change of at most this much is no improvement.
         patience: epochs without improvement before it stops; 0 and 1 both stop at the first such epoch.
         verbose: 1 prints when it stops and what it restores.
-        mode: "min", "max", or "auto", which looks for words such as "accuracy" in the name.
+        mode: "min", "max", or "auto": as the model's metric of that name wants it; of what is none, such as a value that a
+            callback adds, more is better where its name has a word such as "accuracy".
         baseline: a value to beat: an epoch that does not beat it counts as one without improvement.
         restore_best_weights: put back the weights of the best epoch when the training ends for any reason.
         start_from_epoch: epochs before this one are not looked at.
@@ -75,6 +76,7 @@ class EarlyStopping(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Forget an earlier training."""
+        self._watch.look_at(self.model)
         self._reset()
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -148,6 +150,7 @@ class ModelCheckpoint(Callback):
 
     def set_model(self, model: Any) -> None:
         """A new model starts without a best value; the same model trained on keeps it."""
+        self._watch.look_at(model)
         if model is not self.model:
             self._best = self._watch.worst
         super().set_model(model)

@@ -8,6 +8,7 @@ Must not know: callbacks, progress, executors.
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -221,7 +222,7 @@ class Stream:
         place = f"{self.where}: rows {window.first} to {window.last - 1}"
         rows = self._check(x, y, weight, place, window.first in self._checked)
         self._checked.add(window.first)
-        for array in rows.x:
+        for array in filter(_lies_in_a_file, rows.x):
             flat = array.reshape(-1).view(np.uint8)
             flat[::PAGE].max(initial=0)
         return rows
@@ -260,6 +261,14 @@ class Stream:
             if self.loader.one_pass or (fresh and given == before):
                 return
             self._iterator = None
+
+
+def _lies_in_a_file(array: np.ndarray) -> bool:
+    """Whether its numbers are a file's, mapped, and not in memory before they are looked at."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base, mmap.mmap)
 
 
 def _not_closed(iterator: Iterator[Any]) -> Iterator[Any]:
