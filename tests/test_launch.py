@@ -142,12 +142,6 @@ WHO = """
 """
 
 
-@pytest.fixture
-def nothing_left(tmp_path):
-    yield
-    assert ranks.of_jobs(tmp_path) == set()
-
-
 class TestJobs:
     pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
 

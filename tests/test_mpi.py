@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rank_cases
-import ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_cases import SMALL, small, weights
 from ranks import Job, needs_mpi, open_mpi, run_ranks
 
 import parnet as pn
@@ -52,32 +52,6 @@ def test_pieces_that_are_sent_are_added_up_to_the_sum_of_all_shards(size, more, 
 
 
 # -- real ranks -----------------------------------------------------------------------------------
-
-SMALL = """
-    import sys
-    import numpy as np
-    import parnet as pn
-    from parnet import layers as L
-    import rank_cases
-    x, y = rank_cases.data(97, (20,))
-    model = rank_cases.dense()
-    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
-    strategy = pn.strategy.MPI(shards=4)
-    ranks = strategy.ranks
-"""
-
-
-def small(**fit):
-    """What `SMALL` trains, in one process."""
-    x, y = rank_cases.data(97, (20,))
-    model = rank_cases.dense()
-    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
-    model.fit(x, y, 32, **{"epochs": 4, "strategy": pn.strategy.Serial(shards=4), "verbose": 0} | fit)
-    return model
-
-
-def weights(path):
-    return [w.tobytes() for w in pn.load_model(path).get_weights()]
 
 
 @pytest.fixture(scope="module")
@@ -307,9 +281,3 @@ class TestRanks:
 """
         )
         assert run_ranks(tmp_path, text, 2).count("refused") == 2
-
-
-@pytest.fixture
-def nothing_left(tmp_path):
-    yield
-    assert ranks.of_jobs(tmp_path) == set()

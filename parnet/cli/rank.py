@@ -2,7 +2,8 @@
 
 Ctrl-C reaches `parnet launch`, which passes it on as SIGUSR1: the launchers of MPI pass that signal on to every rank, and
 would kill the ranks on Ctrl-C itself. Here it becomes a KeyboardInterrupt, as if the key had been pressed beside the rank.
-Must not know: models, MPI.
+All ranks meet before the script and behind it, so that they watch over each other all the while.
+Must not know: models.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ..comm.mpi import ranks_of
+
 
 def run(words: list[str]) -> None:
     """Run a script with its arguments, as `python script.py ...` does."""
@@ -19,7 +22,13 @@ def run(words: list[str]) -> None:
         signal.signal(signal.SIGUSR1, signal.default_int_handler)
     sys.argv[:] = words
     sys.path[0] = str(Path(words[0]).resolve().parent)
-    runpy.run_path(words[0], run_name="__main__")
+    ranks = ranks_of()
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):  # this ends all ranks
+            raise
+    ranks.meet_at_the_end()
 
 
 if __name__ == "__main__":
