@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
 from rank_cases import SMALL, small, weights
-from ranks import needs_mpi, open_mpi, run_ranks
+from ranks import LAUNCHER, needs_mpi, open_mpi, run_ranks
+
+import parnet
+from parnet.cli import launch, main
+from parnet.comm.process import Limits
 
 pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
 
@@ -103,3 +109,18 @@ def test_a_callback_cannot_do_what_all_ranks_must(tmp_path):
     """
     out = run_ranks(tmp_path, SMALL + text, 2, code=1, limit_s=60)
     assert "inside a callback, which rank 0 runs alone; call evaluate and predict there with strategy='threads'" in out
+
+
+@pytest.mark.skipif(not open_mpi(), reason="tells its ranks by the variables of Open MPI")
+def test_a_rank_that_is_stopped_while_it_starts_ends_the_job(tmp_path, monkeypatch, capfd):
+    stop = "import os, signal\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1': os.kill(os.getpid(), signal.SIGSTOP)\n"
+    (tmp_path / "sitecustomize.py").write_text(stop)
+    (tmp_path / "script.py").write_text("print('ran')")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(parnet.__file__).parents[1])]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(launch, "LIMITS", Limits(1.0, 2.0))
+    options = ["-n", "2", "--oversubscribe", "--threads", "1", "--launcher", LAUNCHER]
+    code = main(["launch", *options, str(tmp_path / "script.py")])
+    out, err = capfd.readouterr()
+    assert code not in (0, 130) and "ran" not in out
+    assert re.search(r"parnet.errors.RankError: MPI: rank of process \d+ has been stopped for 2 s", err)

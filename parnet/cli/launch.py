@@ -25,6 +25,7 @@ import uuid
 from pathlib import Path
 
 from ..checks import check_count
+from ..comm.process import Limits, look_at
 from ..config import usable_cores
 from ..errors import HyperparameterError, MissingExtraError, ResourceError
 from .launchers import Launcher, Wish, command, find, physical_cores
@@ -37,6 +38,10 @@ BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_N
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 #: seconds between being asked to end and being killed
 GRACE_S = 5.0
+#: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
+LOOK_S, EACH_LOOK = 0.2, 5
+#: of patience with ranks that are stopped where no other rank watches
+LIMITS = Limits()
 INTERRUPTED = 130
 
 
@@ -127,7 +132,10 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     old = {kind: signal.signal(kind, asked) for kind in kinds}
     try:
+        unseen = _Unseen(environ[JOB])
         while (code := _ended(job)) is None:
+            if unseen.hang(LOOK_S):
+                asked.end()
             if asked.patience_is_over():
                 job.kill()
     finally:
@@ -142,8 +150,47 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
 def _ended(job: subprocess.Popen) -> int | None:
     """The exit code, or None after a while."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return job.wait(0.2)
+        return job.wait(LOOK_S)
     return None
+
+
+class _Unseen:
+    """Ranks of this machine that are stopped where the others do not watch over them: before all have met, and behind their
+    scripts. job: its name in their environment.
+    """
+
+    def __init__(self, job: str):
+        self._job, self._stopped_s, self._until_look = job, 0.0, EACH_LOOK
+        self._said = False
+
+    def hang(self, seconds: float) -> bool:
+        """Whether a rank has been stopped for so long that the job must end. seconds: since the last call."""
+        self._until_look -= 1
+        if self._until_look:
+            return False
+        self._until_look = EACH_LOOK
+        looks = {pid: look_at(pid) for pid in ranks_of(self._job) if _name(pid).startswith("python")}
+        stopped = [pid for pid, look in looks.items() if look is not None and look.stopped]
+        if not stopped:
+            self._stopped_s, self._said = 0.0, False
+            return False
+        self._stopped_s += EACH_LOOK * seconds
+        words = f"MPI: rank of process {stopped[0]} has been stopped for {self._stopped_s:.0f} s before or behind its script"
+        if self._stopped_s >= LIMITS.end_s:
+            print(f"parnet.errors.RankError: {words}; the job ends", file=sys.stderr, flush=True)
+            return True
+        if self._stopped_s >= LIMITS.warning_s and not self._said:
+            self._said = True
+            print(f"parnet: {words}; after {LIMITS.end_s:.0f} s the job ends", file=sys.stderr, flush=True)
+        return False
+
+
+def _name(pid: int) -> str:
+    """What a process calls itself; "python", unless it is a rank under watch."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 class _Asked:
@@ -165,6 +212,10 @@ class _Asked:
             )
             self.job.send_signal(signal.SIGUSR1)
             return
+        self.end()
+
+    def end(self) -> None:
+        """End the job at once."""
         self.job.terminate()  # ends ranks on other machines too
         for pid in set(ranks_of(self.name)) - {self.job.pid}:
             _kill(pid)

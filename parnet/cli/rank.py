@@ -8,12 +8,16 @@ Must not know: models.
 
 from __future__ import annotations
 
+import contextlib
 import runpy
 import signal
 import sys
 from pathlib import Path
 
 from ..comm.mpi import ranks_of
+
+#: what a rank calls itself while the others watch over it
+WATCHED = "parnet rank"
 
 
 def run(words: list[str]) -> None:
@@ -23,12 +27,20 @@ def run(words: list[str]) -> None:
     sys.argv[:] = words
     sys.path[0] = str(Path(words[0]).resolve().parent)
     ranks = ranks_of()
+    _call_myself(WATCHED)
     try:
         runpy.run_path(words[0], run_name="__main__")
     except SystemExit as end:
         if end.code not in (None, 0):  # this ends all ranks
             raise
     ranks.meet_at_the_end()
+    _call_myself("python")
+
+
+def _call_myself(name: str) -> None:
+    """Where the system lists processes, and where `parnet launch` sees whether the others watch over this one."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
 
 
 if __name__ == "__main__":
