@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .checks import check_argument, check_count, check_number, is_whole
+from .checks import check_argument, check_count, check_flag, check_number, is_whole
 from .comm.mpi import Ranks, ranks_of
 from .comm.process import Limits
 from .config import settings, usable_cores, usable_set
@@ -218,7 +218,8 @@ class ParameterServer(Strategy):
         check_limits(self.stall_warning_s, self.stall_limit_s, "ParameterServer")
         threads = self.threads_per_worker
         threads = max(1, usable_cores() // workers) if threads is None else check_count(threads, "threads_per_worker")
-        if workers * threads > usable_cores() and not self.oversubscribe:
+        oversubscribe = check_flag(self.oversubscribe, "ParameterServer(oversubscribe)")
+        if workers * threads > usable_cores() and not oversubscribe:
             raise ResourceError(
                 f"ParameterServer: expected at most {usable_cores()} threads in all, the cores this process may use, "
                 f"received {workers} workers of {threads} each; take fewer, or allow it by oversubscribe=True"
@@ -320,7 +321,9 @@ class MPI(Strategy):
         )
         if ranks.watch is not None:
             ranks.watch.limits, ranks.watch.shrinks = limits, self.on_failure == "shrink"
-        threads = check_threads(self.threads or settings().threads or ranks.threads_each(usable_set()), "MPI(threads)")
+        threads = check_threads(
+            settings().threads or ranks.threads_each(usable_set()) if self.threads is None else self.threads, "MPI(threads)"
+        )
         for name, value in (("ranks", ranks), ("shards", int(shards)), ("threads", threads)):
             object.__setattr__(self, name, value)
 

@@ -141,6 +141,15 @@ class TestRanks:
     assert "the same number of rows on all ranks, received 97 on rank 0 and 90 on rank 1" in said, said
     said = refusal(HyperparameterError, lambda: pn.strategy.MPI(shards=1))
     assert "expected at least 2, one for each rank, received 1" in said, said
+    from mpi4py import MPI
+    for comm in (5, "world", MPI.COMM_NULL):
+        said = refusal(HyperparameterError, lambda: pn.strategy.MPI(comm))
+        assert "MPI(comm): expected a communicator of mpi4py, received" in said, said
+    assert "MPI(threads)" in refusal(HyperparameterError, lambda: pn.strategy.MPI(threads=0))
+    for color in (ranks.rank, 0):  # the handle of the first may be that of the second
+        comm = MPI.COMM_WORLD.Split(color)
+        assert pn.strategy.MPI(comm).ranks.size == comm.size
+        comm.Free()
 
     class Fails(pn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

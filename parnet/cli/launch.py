@@ -29,15 +29,14 @@ from ..comm.process import Limits, look_at
 from ..config import usable_cores
 from ..errors import HyperparameterError, MissingExtraError, ResourceError
 from .launchers import Launcher, Wish, command, find, physical_cores
+from .sweep import GRACE_S, JOB, Guard, kill, ranks_of, shared_memory, sweep
 
-#: what tells the ranks of this job from all other processes, and how many there should be
-JOB, RANKS = "PARNET_JOB", "PARNET_RANKS"
+#: how many ranks there should be
+RANKS = "PARNET_RANKS"
 #: environment variables with the thread budget of a rank
 BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: what reaches the ranks besides, where it is set
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
-#: seconds between being asked to end and being killed
-GRACE_S = 5.0
 #: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
 LOOK_S, EACH_LOOK = 0.2, 5
 #: of patience with ranks that are stopped where no other rank watches
@@ -125,7 +124,8 @@ def environment(wish: Wish) -> dict[str, str]:
 
 def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     """Start the launcher, pass Ctrl-C on, sweep up. Returns its exit code, 130 after Ctrl-C."""
-    before = _shared_memory()
+    before = shared_memory()
+    guard = Guard(environ[JOB], before)
     # a session of its own: a key pressed in the terminal reaches us alone, not the launcher, which would kill the ranks
     job = subprocess.Popen(words, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
     asked = _Asked(job, environ[JOB])
@@ -141,7 +141,8 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     finally:
         for kind, handler in old.items():
             signal.signal(kind, handler)
-        _sweep(environ[JOB], before)
+        sweep(environ[JOB], before)
+        guard.leave()
     if asked.times:
         return INTERRUPTED
     return code if code >= 0 else 128 - code
@@ -218,7 +219,7 @@ class _Asked:
         """End the job at once."""
         self.job.terminate()  # ends ranks on other machines too
         for pid in set(ranks_of(self.name)) - {self.job.pid}:
-            _kill(pid)
+            kill(pid)
         self.until = time.monotonic() + GRACE_S
 
     def patience_is_over(self) -> bool:
@@ -231,61 +232,3 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-# -- what a job may leave -------------------------------------------------------------------------
-
-
-def _sweep(job: str, before: set[Path]) -> None:
-    """End what still runs of the job, and remove the shared memory that its MPI library has left."""
-    until = time.monotonic() + GRACE_S
-    while (left := ranks_of(job)) and time.monotonic() < until:
-        time.sleep(0.05)
-    for pid in left:
-        _kill(pid)
-    new = _shared_memory() - before
-    for path in new - _mapped(new):
-        path.unlink(missing_ok=True)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def ranks_of(job: str) -> list[int]:
-    """Processes of this machine that carry the job's number in their environment, but for this one."""
-    mark = f"{JOB}={job}".encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(place.name) != os.getpid() and mark in (place / "environ").read_bytes().split(b"\0"):
-                found.append(int(place.name))
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def _shared_memory() -> set[Path]:
-    """The MPI libraries' files in /dev/shm that belong to this user."""
-    found = set()
-    for pattern in ("mpich_shm_*", "Intel_MPI_*", "vader_segment.*", "sm_segment.*"):
-        for path in Path("/dev/shm").glob(pattern):
-            try:
-                if path.stat().st_uid == os.getuid():
-                    found.add(path)
-            except OSError:
-                continue
-    return found
-
-
-def _mapped(paths: set[Path]) -> set[Path]:
-    """Those of the files that some process still uses."""
-    used: set[Path] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps") if paths else ():
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue
-        used |= {path for path in paths if str(path) in text}
-    return used

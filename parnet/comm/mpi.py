@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_argument
 from ..errors import ParnetError, RankError, ResourceError, require_extra
 from .process import Address
 from .watch import ALL, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
@@ -40,22 +41,25 @@ WAIT_S = 0.005
 #: parts of an array, one for each rank: their lengths, and where they begin
 Cut = tuple[list[int], list[int]]
 
-#: communicator's handle -> its Ranks: one private copy of a communicator a process
-_made: dict[int, Ranks] = {}
+#: ranks in the world -> their Ranks: handles of communicators that have been freed are given out again
+_made: dict[tuple[int, ...], Ranks] = {}
 
 
 def ranks_of(comm: Any = None) -> Ranks:
-    """The ranks of a communicator of mpi4py, the world's for None. Collective at the first call for it.
+    """The ranks of a communicator of mpi4py, the world's for None. Collective at the first call for these processes.
 
     Raises:
-        MissingExtraError: mpi4py is not installed. ResourceError: it and the launcher belong to different MPI libraries.
+        MissingExtraError: mpi4py is not installed. HyperparameterError: that is no communicator of processes that can meet.
+        ResourceError: it and the launcher belong to different MPI libraries.
     """
     MPI = require_extra("mpi4py.MPI", "mpi", "MPI")
     comm = MPI.COMM_WORLD if comm is None else comm
-    handle = MPI._handleof(comm)
-    if handle not in _made:
-        _made[handle] = Ranks(MPI, comm)
-    return _made[handle]
+    good = isinstance(comm, MPI.Comm) and comm != MPI.COMM_NULL and not comm.Is_inter()
+    check_argument(good, "MPI(comm)", "a communicator of mpi4py", comm, "pass one such as MPI.COMM_WORLD, or leave it out")
+    world = tuple(comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group()))
+    if world not in _made:
+        _made[world] = Ranks(MPI, comm)
+    return _made[world]
 
 
 class Stopped(KeyboardInterrupt):
@@ -87,7 +91,7 @@ class Ranks:
         self._late_until = 0.0
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
-        if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
+        if MPI.COMM_WORLD.Get_size() == 1 and wanted.isdigit() and int(wanted) > 1:
             library = MPI.Get_library_version().split(",")[0]
             raise ResourceError(
                 f"MPI: expected {wanted} ranks, as launched, received 1: mpi4py uses {library!r}, "
