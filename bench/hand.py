@@ -68,7 +68,8 @@ def everybody(pid: int | str = "self") -> list[int]:
 
 def ranks() -> list[int]:
     """The ranks of MPI jobs, without their launchers."""
-    return [pid for pid in everybody() if command(pid).partition(" -m ")[2].startswith("mpi4py")]
+    words = {pid: command(pid).split() for pid in everybody()}
+    return [pid for pid, each in words.items() if each[1:3] == ["-m", "mpi4py"]]
 
 
 @dataclass

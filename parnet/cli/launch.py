@@ -132,9 +132,10 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     old = {kind: signal.signal(kind, asked) for kind in kinds}
     try:
-        unseen = _Unseen(environ[JOB])
+        unseen, hung = _Unseen(environ[JOB]), False
         while (code := _ended(job)) is None:
             if unseen.hang(LOOK_S):
+                hung = True
                 asked.end()
             if asked.patience_is_over():
                 job.kill()
@@ -145,7 +146,7 @@ def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
         guard.leave()
     if asked.times:
         return INTERRUPTED
-    return code if code >= 0 else 128 - code
+    return (code if code >= 0 else 128 - code) or int(hung)  # a launcher that is ended may say that all was well
 
 
 def _ended(job: subprocess.Popen) -> int | None:
