@@ -73,7 +73,7 @@ def dropout_grad(rng, dtype, rows, width, share=COLUMNS):
     return Case("noise.dropout_grad", rows, {"mask": mask, "dy": dy}, operands, {"dy": (dy * mask, 0, 0)})
 
 
-def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED, number=0):
+def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED, number=0, asks=1):
     data = rng.integers(0, 256, size=(rows + 11, width)).astype(kind)
     order, first = rng.permutation(len(data)).astype(np.int64), 3
     word = control.MORE_X + number - 1 if number else control.X
@@ -81,7 +81,7 @@ def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED, number=0):
     factor, shift = (float(np.dtype(dtype).type(v)) for v in (1 / 255, 0.5))
     expected = data[order[first : first + rows]].astype(np.float64) * factor + shift
     arrays = {"x": blank((rows, width), dtype)}
-    operands = ("x", width, 1 / 255, 0.5, share, number)
+    operands = ("x", width, 1 / 255, 0.5, share, number, asks)
     return Case(f"gather.{kind}", rows, arrays, operands, {"x": (expected, 1, 2.0)}, words)
 
 

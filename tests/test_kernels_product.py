@@ -8,7 +8,7 @@ import pytest
 from kernelbench import DTYPES, PARTS, Case, bits, blank, check, run_in
 
 from parnet.kernels import control
-from parnet.kernels.step import COLUMNS, ROWS_SHARED
+from parnet.kernels.step import COLUMNS, NOTHING_ASKED, ROWS_SHARED
 
 #: (rows, K, F): single numbers, tails of vectors, odd rows, more rows than a tile or a block, a depth of several blocks,
 #: a last panel of few columns, panels for every part
@@ -30,7 +30,8 @@ def sums(a, b):
 def forward(rng, dtype, rows, depth, width, share=COLUMNS):
     x, w = normal(rng, dtype, rows, depth), normal(rng, dtype, depth, width)
     arrays = {"x": x, "w": w, "y": blank((rows, width), dtype)}
-    return Case("product.forward", rows, arrays, ("x", "w", "y", depth, width, share), {"y": sums(x, w)}, weights=("w",))
+    operands = ("x", "w", "y", depth, width, share, *NOTHING_ASKED)
+    return Case("product.forward", rows, arrays, operands, {"y": sums(x, w)}, weights=("w",))
 
 
 def weight_gradient(rng, dtype, rows, depth, width, update=0, accumulate=0, share=COLUMNS):

@@ -13,11 +13,14 @@ from serve import Task, serve, start
 
 
 def build(net: str):
-    """N1, N2 or N3 without the softmax, which the loss contains."""
+    """N1, N2, N3 or 784-2048-2048-10 ("wide") without the softmax, which the loss contains."""
     from torch import nn
 
     if net == "N1":
         return nn.Sequential(nn.Linear(784, 100), nn.Sigmoid(), nn.Linear(100, 10))
+    if net == "wide":
+        hidden = nn.Linear(784, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU()
+        return nn.Sequential(*hidden, nn.Linear(2048, 10))
     if net == "N3":
         # the samples come as rows; seen as images they are not copied
         parts = [nn.Unflatten(1, (1, 28, 28)), nn.Conv2d(1, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]

@@ -80,7 +80,7 @@ def leave(T):
 
 
 def _rows(c: Context, op: tuple) -> list[Launch]:
-    out, width, scale, shift, _, number = op
+    out, width, scale, shift, _, number, _ = op
     par = (float_of(scale), float_of(shift))
     geo = (width, row_stride(width))
     return [c.plane(rows(c.T), width, geo, par, Fed("x", number), Fed("order"), c.array(out))]

@@ -111,7 +111,7 @@ def transpose(T):
 
 
 def _forward(c: Context, op: tuple) -> list[Launch]:
-    x, w, y, k, width, _ = op
+    x, w, y, k, width = op[:5]
     geo = (*panels(k, width), k, width, row_stride(k), row_stride(width), 0)
     return launches(c, forward(c.T), (c.batch, width, k), geo, (), c.arrays(x, w, y), c.arrays(0))
 

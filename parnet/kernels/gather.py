@@ -2,12 +2,12 @@
 a step.
 
 Slices taken outside the inner loop and a prefetch of the rows to come: 2.8 us for 32 rows of 784 uint8, against 20 us when
-indexed naively. Asking for the next batch's rows during the weight gradient instead was level or slower (119 us a step
-against 115). Must not know: where the data came from.
+indexed naively. Small batches are asked for by a product before, see `ahead.py`. Must not know: where the data came from.
 """
 
 from __future__ import annotations
 
+from .ahead import which
 from .control import FIRST, MORE_OUT, MORE_X, MORE_Y, ORDER, OUT, ROWS, TOTAL, WEIGHT, X, Y
 from .declare import Kernel, device, kernel
 from .intrinsics import at, float32_at, float64_at, float_word, int64_at, like, pointer_at, prefetch, uint8_at
@@ -16,12 +16,6 @@ from .share import TILE_ROWS, cut, rectangle, span, stride_of
 AHEAD = 16  # rows
 CACHE_LINE = 64  # bytes
 ASKED_LINES = 8  # of a row, the processor goes on by itself: 14.8 us for 32 rows of 784 float32, 16.9 with all 49 lines
-
-
-@device
-def which(first, more, number):
-    """The control word of an input or output: `first` for number 0, then `more`, `more` + 1, ..."""
-    return first if number == 0 else more + number - 1
 
 
 @device
@@ -41,13 +35,14 @@ def ask_ahead(ctl, data, width, c0, c1, line, i):
         row = at(data, int64_at(ctl[ORDER])[place] * width)
         for c in range(c0, min(c1, c0 + ASKED_LINES * line), line):
             prefetch(row, c)
+        prefetch(row, c1 - 1)  # its end may lie on a page of its own: 150 for 165 us a batch of 256 from shared memory
 
 
 def _gather_kernel(name, data_at, size):
     """The kernel out = data[order] * scale + shift.
 
     op: out (rows, width) written, width, scale, shift, share (ROWS, COLUMNS; a part of its own copy is part 0 of 1), number
-        of the input.
+        of the input, 1 where nobody else asks for the rows to come.
     """
 
     def run(op, ctl, mem, part, parts):
@@ -56,7 +51,8 @@ def _gather_kernel(name, data_at, size):
         first, last, c0, c1 = rectangle(op[4], ctl[ROWS], width, part, parts)
         for i in range(first, last):
             left, right = span(op[4], width, i, first, last, c0, c1)
-            ask_ahead(ctl, data, width, left, right, CACHE_LINE // size, i)
+            if op[6]:
+                ask_ahead(ctl, data, width, left, right, CACHE_LINE // size, i)
             row, out = at(data, source_row(ctl, i) * width + left), at(mem, op[0] + i * stride + left)
             for j in range(right - left):
                 out[j] = like(mem, row[j]) * scale + shift

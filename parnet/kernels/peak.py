@@ -5,7 +5,7 @@ moves numbers. Stage: kernels; `parnet.study.peaks` times them. Must not know: w
 from __future__ import annotations
 
 from .declare import device, kernel
-from .intrinsics import at, like
+from .intrinsics import address_of, at, like
 from .product import three
 from .share import TILE_ROWS
 from .tile import STORE
@@ -18,7 +18,8 @@ def tile(op, ctl, mem, part, parts):
     op: depth, numbers from one part's operands to the next part's.
     """
     mine = at(mem, part * op[1])
-    three(op[0], mine, 1, 0, at(mine, 64), 0, at(mine, 256), 256, TILE_ROWS, 0, STORE, like(mem, 0), 0)
+    b, c = at(mine, 64), at(mine, 256)
+    three(op[0], mine, 1, 0, b, 0, c, 256, TILE_ROWS, 0, STORE, like(mem, 0), address_of(b), 0)
 
 
 @device

@@ -12,10 +12,11 @@ prefetchers of each core keep fetching the other's lines (`own_lines`). Must not
 
 from __future__ import annotations
 
+from .ahead import LENGTH, NOTHING, part_of_next, piece_of_next
 from .control import ACCUMULATE, RATES, RATES_PER_STEP, ROWS, SCRATCH, STEP
 from .declare import device, kernel
 from .dot import dot_rows, make_dots
-from .intrinsics import at, float64_at, lanes, like, pointer_at
+from .intrinsics import address_of, at, float64_at, lanes, like, pointer_at
 from .share import TILE_ROWS, TILE_VECTORS, columns, cut, rectangle, stride_of
 from .step import COLUMNS, LINE, NARROW, PANEL
 from .step import SCRATCH as SPARE
@@ -37,13 +38,13 @@ one, two, three = make_tile(1, False), make_tile(2, False), make_tile(min(3, TIL
 
 
 @device
-def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale, ahead):
+def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, scale, ahead, asked, done):
     """C[row:rows, column:columns] by tiles, the rows within a block of columns, k whole.
 
     ahead: where the next block of B lies from this one, 0 if it need not be asked for: each of the first tiles asks for a
-    line of each row.
+    line of each row. asked: what is asked for of the next batch, see `ahead.py`; done: how many tiles have.
     """
-    width = lanes(c)
+    width, size = lanes(c), address_of(at(b, 1)) - address_of(b)
     j = column
     while j < columns:
         vectors = min((columns - j + width - 1) // width, TILE_VECTORS)
@@ -51,27 +52,31 @@ def tiles(row, rows, column, columns, k, a, a_row, a_k, b, b_k, c, c_row, mode, 
         b_at = at(b, j)
         for i in range(row, rows, TILE_ROWS):
             a_at, c_at, left = at(a, i * a_row), at(c, i * c_row + j), rows - i
-            now = ahead + min(2, (i - row) // TILE_ROWS) * LINE if ahead else 0
+            turn = (i - row) // TILE_ROWS
+            soon, soon_k = address_of(at(b_at, ahead + min(2, turn) * LINE if ahead else 0)), b_k * size
+            piece = piece_of_next(asked, done + turn)
+            if piece:
+                soon, soon_k = piece, (asked[LENGTH] + k - 1) // k
             if MASK_ALWAYS:
                 if vectors == 3:
-                    three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
                 elif vectors == 2:
-                    two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
                 else:
-                    one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
             elif tail == width:
                 if vectors == 2:
-                    two(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    two(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
                 elif vectors == 1:
-                    one(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    one(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
                 else:
-                    three(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                    three(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
             elif vectors == 2:
-                two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                two_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
             elif vectors == 1:
-                one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                one_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
             else:
-                three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, now)
+                three_masked(k, a_at, a_row, a_k, b_at, b_k, c_at, c_row, left, tail, mode, scale, soon, soon_k)
         j += vectors * width
 
 
@@ -105,25 +110,41 @@ def own_lines(ctl, source, source_row, rows, columns, parts):
 
 
 @device
-def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row):
-    """Y = X . panel, k in blocks that stay in the cache; the chain of sums goes on, so the bits are those of one block."""
+def panel_forward(row, rows, wide, k, x, x_row, panel, y, y_row, asked, done):
+    """Y = X . panel, k in blocks that stay in the cache; the chain of sums goes on, so the bits are those of one block.
+
+    Returns how many tiles have asked for a piece of the next batch: those of whole blocks.
+    """
     for first in range(0, k, DEPTH):
         depth, mode = min(DEPTH, k - first), STORE if first == 0 else CONTINUE
         b_row = stride_of(wide)
         ahead = depth * b_row if k > FAR else 0
-        b = at(panel, first * b_row)
-        tiles(row, rows, 0, wide, depth, at(x, first), x_row, 1, b, b_row, y, y_row, mode, like(y, 0), ahead)
+        a, b, none = at(x, first), at(panel, first * b_row), like(y, 0)
+        now = asked if depth == DEPTH else NOTHING
+        tiles(row, rows, 0, wide, depth, a, x_row, 1, b, b_row, y, y_row, mode, none, ahead, now, done)
+        done += tiles_of(rows - row) if depth == DEPTH else 0
+    return done
+
+
+@device
+def tiles_of(rows):
+    """Tiles that so many rows make up."""
+    return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
 @kernel
 def forward(op, ctl, mem, part, parts):
     """x (rows, K), w (K, F) in panels -> y (rows, F) written; FLOPs 2 rows K F.
 
-    op: x, w, y, K, F, share.   Owner: columns of y, or rows where there are few columns.
+    op: x, w, y, K, F, share, then what is asked for meanwhile, see `ahead.py`.
+    Owner: columns of y, or rows where there are few columns.
     """
     x, w, y, k, width = at(mem, op[0]), at(mem, op[1]), at(mem, op[2]), op[3], op[4]
     x_row, y_row = stride_of(k), stride_of(width)
     r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
+    panels = (c1 - c0 + PANEL - 1) // PANEL
+    panels -= is_narrow(width, c0 + (panels - 1) * PANEL)
+    asked, done = part_of_next(ctl, at(op, 6), panels * (k // DEPTH) * tiles_of(r1 - r0), DEPTH, part, parts), 0
     for row in range(r0, r1, ROW_BLOCK):
         rows = min(row + ROW_BLOCK, r1)
         for c in range(c0, c1, PANEL):
@@ -133,10 +154,11 @@ def forward(op, ctl, mem, part, parts):
                     a, out = at(x, i * x_row), at(y, i * y_row + c)
                     dots(k, a, x_row, panel, stride_of(k), out, y_row, min(rows - i, DOT_ROWS), wide)
             elif parts == 1 or k <= DEPTH:
-                panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row)
+                done = panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row, asked, done)
             else:  # see `own_lines`
                 spare = pointer_at(mem, ctl[SCRATCH])
-                panel_forward(0, rows - row, wide, k, at(x, row * x_row), x_row, panel, spare, PANEL)
+                a = at(x, row * x_row)
+                done = panel_forward(0, rows - row, wide, k, a, x_row, panel, spare, PANEL, asked, done)
                 copy_block(spare, PANEL, at(y, row * y_row + c), y_row, rows - row, wide)
 
 
@@ -178,7 +200,8 @@ def weight_gradient(op, ctl, mem, part, parts):
                 panel, wide, high = at(dw, c * height), min(PANEL, c1 - c), min(i + LINE, r1)
                 if not is_narrow(width, c):
                     row = stride_of(wide)
-                    tiles(i, high, 0, wide, k, x_at, 1, x_row, at(dy_at, c - c0), b_row, panel, row, now, scale, 0)
+                    b = at(dy_at, c - c0)
+                    tiles(i, high, 0, wide, k, x_at, 1, x_row, b, b_row, panel, row, now, scale, 0, NOTHING, 0)
         narrow = width // PANEL * PANEL
         if is_narrow(width, narrow) and narrow < c1:
             panel, span = at(dw, narrow * height), TILE_VECTORS * lanes(mem)
@@ -187,10 +210,11 @@ def weight_gradient(op, ctl, mem, part, parts):
                 if tail > 0:
                     b, c = at(x_at, j), at(panel, j)
                     a, rows = at(dy_at, narrow - c0), width - narrow
-                    narrow_tile(k, a, 1, b_row, b, x_row, c, x_row, rows, tail, now, scale, 0)
+                    narrow_tile(k, a, 1, b_row, b, x_row, c, x_row, rows, tail, now, scale, address_of(b), 0)
                 else:
                     a, rows = at(dy_at, narrow - c0), width - narrow
-                    tiles(0, rows, j, r1, k, a, 1, b_row, x_at, x_row, panel, x_row, now, scale, 0)
+                    b = x_at
+                    tiles(0, rows, j, r1, k, a, 1, b_row, b, x_row, panel, x_row, now, scale, 0, NOTHING, 0)
 
 
 @device
@@ -242,5 +266,6 @@ def input_gradient(op, ctl, mem, part, parts):
                     a, a_row, a_k = at(panel, j), 1, stride_of(height)
                 else:
                     a, a_row, a_k = at(panel, j * stride_of(k)), stride_of(k), 1
-                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, like(mem, 0), 0)
+                none = like(mem, 0)
+                tiles(0, high, 0, wide, k, a, a_row, a_k, b, dyt_row, block, span, mode, none, 0, NOTHING, 0)
             turn(block, span, at(dx, i * dx_row + j), dx_row, high, wide)

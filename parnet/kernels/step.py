@@ -7,7 +7,7 @@ Plain data, no arrays: nothing here allocates or runs. Must not know: Numba, exe
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 #: how a step's work is cut into parts, see `parnet.kernels.share`
 COLUMNS, ROWS_SHARED = 1, 2
@@ -54,6 +54,10 @@ NARROW = 4
 
 #: numbers of scratch memory that every part has, for any kernel
 SCRATCH = 8192
+
+
+#: the last words of a product that asks for nothing meanwhile, see `parnet.kernels.ahead`
+NOTHING_ASKED = (0, 0, 0, 0)
 
 
 #: Winograd's transforms: products of a tile of 2 x 2 pixels, and tiles that a part owns whole runs of
@@ -172,7 +176,6 @@ class Step:
     per_row: bool = True
     label: str = ""
     phase: str = ""
-    note: str = field(default="", compare=False)
     scratch: int = 0
 
 

@@ -40,16 +40,16 @@ def tile_rows() -> int:
 def make_tile(vectors: int, masked: bool, rows: int | None = None):
     """The tile of that width as an intrinsic; of `tile_rows()` rows, or of so many.
 
-    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead); strides in elements. `ahead`:
-    from each number of B to one that will be wanted later and is asked for, 0 for none.
+    Called as tile(depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, soon, soon_k); strides in elements, but
+    those of `soon`: the address of what will be wanted later, a line of which is asked for at each k, soon_k bytes apart.
     """
 
     height = rows or tile_rows()
 
     @intrinsic
-    def tile(typingctx, depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead):
+    def tile(typingctx, depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, soon, soon_k):
         n = types.int64
-        signature = types.void(n, a, n, n, b, n, c, n, n, n, n, a.dtype, n)
+        signature = types.void(n, a, n, n, b, n, c, n, n, n, n, a.dtype, n, n)
 
         def codegen(context, builder, signature, args):
             scalar = element(signature.args[1])
@@ -81,7 +81,7 @@ class _Emitter:
             )
 
     def emit(self, args):
-        depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, ahead = args
+        depth, a, a_row, a_k, b, b_k, c, c_row, rows, tail, mode, scale, soon, soon_k = args
         builder = self.builder
         if self.masked:
             self.mask = self.lanes_below(tail)
@@ -90,7 +90,8 @@ class _Emitter:
         c_rows = [builder.gep(c, [builder.mul(c_row, i)]) for i in index]
         self.ask_for(c_rows, mode)
         start = self.start(c_rows, mode)
-        sums = self.multiply(depth, a_rows, a_k, b, b_k, start, ahead)
+        soon = builder.inttoptr(soon, ir.IntType(8).as_pointer())
+        sums = self.multiply(depth, a_rows, a_k, b, b_k, start, soon=soon, soon_k=soon_k)
         self.finish(sums, c_rows, mode, scale)
 
     def lanes_below(self, tail):
@@ -138,11 +139,11 @@ class _Emitter:
                 result[-1].append(phi)
         return result
 
-    def multiply(self, depth, a_rows, a_k, b, b_k, start, ahead=None, soon=None):
+    def multiply(self, depth, a_rows, a_k, b, b_k, start, ahead=None, soon=None, soon_k=None):
         """The loop over k: per step one load of B a vector, one broadcast of A a row.
 
-        ahead: how far from each row of B the numbers lie that are asked for meanwhile. soon: where a run of as many numbers
-        as the tile has of A starts that is asked for too.
+        ahead: how far from each row of B the numbers lie that are asked for meanwhile. soon: where what is asked for too
+        starts; soon_k: how far it goes on with each k.
         """
         builder = self.builder
         entry = builder.block
@@ -155,7 +156,7 @@ class _Emitter:
         if ahead is not None:
             self.prefetch(builder.gep(b_row, [ahead]), 0, 2)
         if soon is not None:
-            self.prefetch(builder.gep(soon, [builder.mul(k, ir.Constant(I64, self.rows))]), 0, 2)
+            self.prefetch(builder.gep(soon, [builder.mul(k, soon_k)]), 0, 2)
         columns = [self.load(b_row, j) for j in range(self.vectors)]
         new = []
         for i, row in enumerate(sums):

@@ -119,7 +119,7 @@ class _Gathered(_Segments):
         spots = [self.word(places, i) for i in index]
         c_rows = [builder.gep(c, [spot]) for spot in spots]
         self.ask_for_others(spots, end[0], end[-1])
-        asked = (ahead, builder.inttoptr(soon, b.type)) if wide else (None, None)
+        asked = (ahead, builder.inttoptr(soon, b.type), ir.Constant(I64, self.rows)) if wide else ()
 
         def step(s, sums):
             a_rows = [builder.inttoptr(self.word(w, s), b.type) for w in words]

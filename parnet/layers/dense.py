@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, Buffer, reads, reads_own, writes_own
+from ..kernels.step import COLUMNS, NOTHING_ASKED, Buffer, reads, reads_own, writes_own
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
 
@@ -96,7 +96,7 @@ class Dense(Layer):
         kernel = build.weight("kernel")
         build.step(
             "product.forward",
-            (x, kernel, y, x.width, self.units, share),
+            (x, kernel, y, x.width, self.units, share, *NOTHING_ASKED),
             reads(x) + (reads_own(kernel) if share == COLUMNS else reads(kernel)) + writes_own(y),
             share,
             (-1, self.units),

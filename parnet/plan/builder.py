@@ -393,6 +393,6 @@ def _gather_step(build: Builder, source: Source, kind: str, place: int, own_copy
     extent: tuple[int, ...] = (-1, x.width) if share == COLUMNS else (-1,)
     if reader is not None and reader.share == PIXELS and len(x.shape) == 3:
         cut, (share, extent) = usual_share(x.shape), cut_of(usual_share(x.shape), x.shape)
-    operands = (x, x.width, number(source.scale), number(source.offset), cut, place)
+    operands = (x, x.width, number(source.scale), number(source.offset), cut, place, 1)
     cost = {"uint8": 5.0, "float32": 10.0, "float64": 16.0}[kind] * x.width
     return Step(f"gather.{kind}", operands, writes_own(x), share, extent, 0.0, cost, True, "input", "input")

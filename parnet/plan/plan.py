@@ -15,6 +15,7 @@ from ..layers.base import count
 from ..losses import Loss
 from ..metrics import Metric
 from ..optimizers import Optimizer
+from .ahead import ask_ahead
 from .builder import Builder, gather_steps
 from .layout import lifetimes, place, stages
 from .network import Network
@@ -167,6 +168,8 @@ def make_plan(network: Network, request: Request) -> Plan:
         add_updates(after or build, network.placed, total, optimizer, without)
     kinds = (request.data,) * len(network.input_shapes) if isinstance(request.data, str) else request.data
     steps = tuple(gather_steps(build, kinds, _own_copy(network, request)) + build.steps)
+    if request.purpose == "train":
+        steps = ask_ahead(steps, request.batch, request.threads, 4 if request.dtype == "float32" else 8)
     plan = _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
     if after is None:
         return plan
