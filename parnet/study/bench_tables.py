@@ -14,7 +14,19 @@ from ..errors import FileFormatError
 from ..io.atomic import replacing
 from .benchmarks import Record
 
-GROUPS = ("epochs", "resnet", "products", "convolutions", "layers", "strategies", "gains", "trace", "study", "accuracy", "startup")
+GROUPS = (
+    "epochs",
+    "resnet",
+    "products",
+    "convolutions",
+    "layers",
+    "strategies",
+    "gains",
+    "trace",
+    "study",
+    "accuracy",
+    "startup",
+)
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 
 
