@@ -1,7 +1,8 @@
-"""Seeded kills of a parameter server's workers, and of the process that trains, for some minutes: the weights must come out
-as if nothing had happened, and nothing may be left behind.
+"""Seeded kills of a parameter server's workers, of the process that trains, of MPI ranks and their launcher, for some
+minutes: the weights must come out as if nothing had happened, and nothing may be left behind.
 
     python -m bench.chaos --minutes 5 --seed 1
+    python -m bench.chaos --minutes 3 --scenes MPI          those alone whose name has this word in it
 
 Trainings of SCENES run one after the other, while a hand of its own strikes at random times, in whatever phase they are.
 Writes a file of bench/results/chaos, which `parnet report FILE` shows.
@@ -10,6 +11,7 @@ Writes a file of bench/results/chaos, which `parnet report FILE` shows.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import signal
 import subprocess
@@ -34,23 +36,17 @@ from parnet.strategy import ParameterServer, Serial, Strategy
 
 from . import timing
 from .fingerprint import fingerprint, slug
+from .hand import JOB_STRIKES, RANK_STRIKES, STRIKES, Hand, alive, everybody, ranks
 from .results import FOLDER, Record, Results
 
 EPOCHS, ROWS, BATCH = 60, 3001, 100
-#: seconds between two strikes, on average; where a process has to start anew and load what it saved
-PAUSE_S, LONG_PAUSE_S = 3.0, 5.0
-#: seconds that a stopped process stays so, at most
-STOPPED_S = 0.5
+#: seconds between two strikes, on average, where a process has to start anew and load what it saved
+LONG_PAUSE_S = 5.0
 #: seconds that processes may take to end
 END_S = 20.0
-#: what a hand does to a process: what it sends, and what after a while
-STRIKES = {
-    "SIGKILL": (signal.SIGKILL,),
-    "SIGSEGV": (signal.SIGSEGV,),
-    "SIGTERM": (signal.SIGTERM,),
-    "stopped, then killed": (signal.SIGSTOP, signal.SIGKILL),
-    "stopped for a moment": (signal.SIGSTOP, signal.SIGCONT),
-}
+#: seconds that an MPI job may take before it counts as hung
+JOB_LIMIT_S = 300.0
+RANKS_SCRIPT = Path(__file__).with_name("chaos_ranks.py")
 
 
 def model(synchronized: bool = True) -> pn.Sequential:
@@ -82,86 +78,6 @@ def server(workers: int, **arguments) -> ParameterServer:
     )
 
 
-# -- who is there -----------------------------------------------------------------------------------
-
-
-def children(pid: int | str = "self") -> list[int]:
-    """Processes that another has started and that are ours: workers, and trainings in a process of their own."""
-    found = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += [int(number) for number in path.read_text().split()]
-        except OSError:  # the thread has ended
-            continue
-    return sorted(one for one in found if any(name in _command(one) for name in ("executors.worker", "bench.chaos")))
-
-
-def _command(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process, and it has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def everybody() -> list[int]:
-    """Children, and theirs."""
-    return [one for child in children() for one in (child, *children(child))]
-
-
-def shared_memory() -> set[str]:
-    """What lies in /dev/shm and may be ours."""
-    return {name for name in os.listdir("/dev/shm") if "parnet" in name}
-
-
-# -- the hand ---------------------------------------------------------------------------------------
-
-
-@dataclass
-class Hand:
-    """Strikes at random processes at random times, until it is told to stop.
-
-    Attributes:
-        pause_s: on average, between two. kinds: how often it did what. killed: process -> when.
-        known: every process it has seen.
-    """
-
-    seed: int
-    pause_s: float = PAUSE_S
-    over: threading.Event = field(default_factory=threading.Event)
-    kinds: Counter[str] = field(default_factory=Counter)
-    killed: dict[int, float] = field(default_factory=dict)
-    known: set[int] = field(default_factory=set)
-
-    def run(self) -> None:
-        """In a thread of its own."""
-        rng = np.random.default_rng(self.seed)
-        while not self.over.wait(rng.exponential(self.pause_s)):
-            there, kind = everybody(), list(STRIKES)[int(rng.integers(len(STRIKES)))]
-            self.known.update(there)
-            if there and self._strike(there[int(rng.integers(len(there)))], STRIKES[kind], STOPPED_S * rng.random()):
-                self.kinds[kind] += 1
-
-    def _strike(self, pid: int, signals: tuple[signal.Signals, ...], between_s: float) -> bool:
-        for number, one in enumerate(signals):
-            if number:
-                time.sleep(between_s)
-            try:
-                if one not in (signal.SIGSTOP, signal.SIGCONT):
-                    self.killed[pid] = time.monotonic()
-                os.kill(pid, one)
-            except ProcessLookupError:
-                return False
-        return True
-
-
 # -- scenes -----------------------------------------------------------------------------------------
 
 
@@ -185,7 +101,13 @@ class Outcomes:
             self.wrong.append(f"{scene}: {words}")
 
 
-def same_bits(strategy: Callable[[], Strategy], synchronized: bool = True) -> Callable[[str, Hand, Outcomes], None]:
+#: a training, told its name, who strikes at it, and where to put down how it ended
+Scene = Callable[[str, Hand, Outcomes], None]
+#: stands for the exit code of a job that did not end
+HUNG = -1000
+
+
+def same_bits(strategy: Callable[[], Strategy], synchronized: bool = True) -> Scene:
     """A training that must give the bits of an undisturbed serial one."""
 
     def run(scene: str, hand: Hand, outcomes: Outcomes) -> None:
@@ -202,7 +124,7 @@ def same_bits(strategy: Callable[[], Strategy], synchronized: bool = True) -> Ca
     return run
 
 
-def every_sample(strategy: Callable[[], Strategy]) -> Callable[[str, Hand, Outcomes], None]:
+def every_sample(strategy: Callable[[], Strategy]) -> Scene:
     """A training whose result depends on who was faster: every sample must count once an epoch, and the weights be whole."""
 
     def run(scene: str, hand: Hand, outcomes: Outcomes) -> None:
@@ -215,7 +137,7 @@ def every_sample(strategy: Callable[[], Strategy]) -> Callable[[str, Hand, Outco
     return run
 
 
-def named_error(strategy: Callable[[], Strategy]) -> Callable[[str, Hand, Outcomes], None]:
+def named_error(strategy: Callable[[], Strategy]) -> Scene:
     """A training that ends with its first loss: by an error that names it, soon, with whole weights."""
 
     def run(scene: str, hand: Hand, outcomes: Outcomes) -> None:
@@ -238,13 +160,13 @@ def named_error(strategy: Callable[[], Strategy]) -> Callable[[str, Hand, Outcom
 def resumed(scene: str, hand: Hand, outcomes: Outcomes) -> None:
     """A process that trains with workers and saves each epoch is started until it has come to its end."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        path, lives, hand.pause_s = Path(folder) / "model.parnet", 0, LONG_PAUSE_S
-        while True:
-            lives += 1
-            done = subprocess.run([sys.executable, "-m", "bench.chaos", "--path", str(path)], check=False)
-            if done.returncode == 0 or hand.over.is_set() or lives > 1000:
-                break
-        hand.pause_s = PAUSE_S
+        path, lives = Path(folder) / "model.parnet", 0
+        with hand.aiming(everybody, STRIKES, LONG_PAUSE_S):
+            while True:
+                lives += 1
+                done = subprocess.run([sys.executable, "-m", "bench.chaos", "--path", str(path)], check=False)
+                if done.returncode == 0 or hand.over.is_set() or lives > 1000:
+                    break
         if done.returncode:
             return  # the time was up
         good = digest(pn.load_model(path)) == expected(4, True) and os.listdir(folder) == [path.name]
@@ -260,7 +182,50 @@ def resume(path: Path) -> None:
     train(net, server(2, shards=4), pn.callbacks.ModelCheckpoint(path), begun=begun)
 
 
-SCENES: dict[str, Callable[[str, Hand, Outcomes], None]] = {
+def on_ranks(sizes: tuple[int, ...], how: str, targets: Callable[[], list[int]], strikes: dict) -> Scene:
+    """An MPI job that saves each epoch is started, on one number of ranks after the other, until it has come to its end."""
+
+    def run(scene: str, hand: Hand, outcomes: Outcomes) -> None:
+        if importlib.util.find_spec("mpi4py") is None:
+            outcomes.ended[f"{scene}: left out, for mpi4py is not installed"] += 1
+            return
+        with tempfile.TemporaryDirectory(prefix="chaos-") as folder, hand.aiming(targets, strikes, LONG_PAUSE_S):
+            path, kept = Path(folder) / "model.parnet", Path(folder) / "session"  # of the MPI library
+            kept.mkdir()
+            for life in range(1000):
+                code, said = _job(sizes[life % len(sizes)], how, path, kept)
+                outcomes.ended[f"{scene}: jobs"] += 1
+                outcomes.ended[f"{scene}: stopped ranks given up"] += said.count("RankError: MPI: rank")
+                outcomes.ended[f"{scene}: ranks done without"] += said.count("go on with all shards")
+                if code == HUNG:
+                    outcomes.check(scene, False, f"a job hung: {said[-500:]}")
+                if code in (0, HUNG) or hand.over.is_set():
+                    break
+            if code == 0:
+                left_over = sorted(name for name in os.listdir(folder) if name not in (path.name, kept.name))
+                good = path.exists() and digest(pn.load_model(path)) == expected(4, True) and not left_over
+                outcomes.check(scene, good, "the right bits" if good else f"other bits, or files left: {left_over}")
+
+    return run
+
+
+def _job(ranks: int, how: str, path: Path, kept: Path) -> tuple[int, str]:
+    """Exit code and words of an MPI job; HUNG for one that had to be ended."""
+    options = ["--ulfm"] if how == "shrink" else []
+    words = ["launch", "-n", str(ranks), "--oversubscribe", "--threads", "1", *options, str(RANKS_SCRIPT), str(path), how]
+    environ = os.environ | {"PYTHONPATH": str(RANKS_SCRIPT.parents[1]), "TMPDIR": str(kept)}
+    arguments = {"env": environ, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen([sys.executable, "-m", "parnet", *words], **arguments) as job:
+        try:
+            said, _ = job.communicate(timeout=JOB_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            for pid in (job.pid, *everybody(job.pid)):
+                os.kill(pid, signal.SIGKILL)
+            return HUNG, job.communicate()[0]
+    return job.returncode, said
+
+
+SCENES: dict[str, Scene] = {
     "2 workers": same_bits(lambda: server(2, shards=4)),
     "3 workers of 2 threads": same_bits(lambda: server(3, shards=4, threads_per_worker=2)),
     "shrink, 4 workers": same_bits(lambda: server(4, on_failure="shrink")),
@@ -269,7 +234,12 @@ SCENES: dict[str, Callable[[str, Hand, Outcomes], None]] = {
     "local, 2 workers": every_sample(lambda: server(2, mode="local", every=4)),
     "abort, 2 workers": named_error(lambda: server(2, on_failure="abort")),
     "resumed from checkpoints": resumed,
+    "MPI, 2 to 4 ranks, resumed": on_ranks((2, 3, 4), "abort", ranks, RANK_STRIKES),
+    "MPI, 3 ranks, shrink": on_ranks((3,), "shrink", ranks, RANK_STRIKES),
+    "MPI, 2 ranks or their launcher": on_ranks((2,), "abort", everybody, JOB_STRIKES),
 }
+#: what is counted beside the trainings
+COUNTS = ("processes that trained", ": jobs", "given up", "done without", "not installed")
 _expected: dict[tuple[int, bool], str] = {}
 
 
@@ -285,8 +255,8 @@ def expected(shards: int, synchronized: bool) -> str:
 # -- the run ----------------------------------------------------------------------------------------
 
 
-def chaos(minutes: float, seed: int) -> tuple[Hand, Outcomes, list[str]]:
-    """Scene after scene. Returns what was done, how trainings ended, and what was left behind."""
+def chaos(minutes: float, seed: int, word: str = "") -> tuple[Hand, Outcomes, list[str]]:
+    """The scenes with that word in their name, in turn. Returns what was done, how trainings ended, and what was left."""
     before = shared_memory()
     for shards, synchronized in ((4, True), (2, True), (2, False)):
         expected(shards, synchronized)
@@ -296,7 +266,7 @@ def chaos(minutes: float, seed: int) -> tuple[Hand, Outcomes, list[str]]:
     try:
         while time.monotonic() < until:
             for scene, run in SCENES.items():
-                if time.monotonic() < until:
+                if word in scene and time.monotonic() < until:
                     run(scene, hand, outcomes)
                     outcomes.wrong += [f"{scene}: {what}" for what in left(hand, before)]
     finally:
@@ -305,22 +275,30 @@ def chaos(minutes: float, seed: int) -> tuple[Hand, Outcomes, list[str]]:
     return hand, outcomes, left(hand, before)
 
 
+def shared_memory() -> set[str]:
+    """What lies in /dev/shm and may be ours, or of an MPI library."""
+    marks = ("parnet", "sm_segment.", "vader_segment.", "mpich_shm_")
+    return {name for name in os.listdir("/dev/shm") if any(mark in name for mark in marks)}
+
+
 def left(hand: Hand, before: set[str]) -> list[str]:
     """Processes and shared memory that a training has left behind."""
     hand.known.update(everybody())
     until = time.monotonic() + END_S
-    while (there := [pid for pid in hand.known if alive(pid)]) and time.monotonic() < until:
+    while (hand.known or shared_memory() - before) and time.monotonic() < until:
         time.sleep(0.02)
+        hand.known = {pid for pid in hand.known if alive(pid)}
+    there = sorted(hand.known)
     return [f"process {pid} was left" for pid in there] + [f"{name} was left" for name in shared_memory() - before]
 
 
 def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path) -> Results:
     """The records of a run."""
     results, group = Results(fingerprint(), path), "chaos"
-    trainings = sum(n for words, n in outcomes.ended.items() if "processes that trained" not in words)
+    trainings = sum(n for words, n in outcomes.ended.items() if not words.endswith(COUNTS))
     struck = f"{sum(hand.kinds.values())} strikes in {minutes:g} minutes, seed {hand.seed}: "
     struck += ", ".join(f"{kind} {count}" for kind, count in sorted(hand.kinds.items()))
-    ended = "; ".join(f"{words} {count}" for words, count in outcomes.ended.items())
+    ended = "; ".join(f"{words} {count}" for words, count in sorted(outcomes.ended.items()) if count)
     share = 1 - len(outcomes.wrong) / max(1, trainings)
     results.add(Record.of("trainings that end as they must", group, share, "", "chaos", samples=trainings, note=ended))
     results.add(Record.of("strikes", group, sum(hand.kinds.values()), "", note=struck))
@@ -336,6 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scenes", default="", help="a word in the names of those to play")
     parser.add_argument("--output", type=Path, help="of the results (default: a file in bench/results/chaos)")
     parser.add_argument("--path", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -344,7 +323,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     name = f"{date.today().isoformat()}-{slug(fingerprint()['cpu'])}.json"
-    hand, outcomes, still = chaos(given.minutes, given.seed)
+    hand, outcomes, still = chaos(given.minutes, given.seed, given.scenes)
     results = report(hand, outcomes, given.minutes, given.output or FOLDER / "chaos" / name)
     for record in results.records.values():
         print(f"{record.name}: {record.value:g} {record.unit}; {record.note}")

@@ -16,12 +16,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .checks import check_argument, check_count, check_number, is_whole
+from .checks import check_argument, check_count, check_flag, check_number, is_whole
 from .comm.mpi import Ranks, ranks_of
+from .comm.process import Limits
 from .config import settings, usable_cores, usable_set
 from .errors import DataError, ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
-from .executors.crew import Limits
 from .executors.processes import Conduct, ProcessesExecutor
 from .executors.ranks import RanksExecutor
 from .executors.serial import SerialExecutor
@@ -87,6 +87,12 @@ def check_shards(shards, where: str) -> None:
     """Raise HyperparameterError unless it is a number of virtual shards."""
     good = is_whole(shards, 1) and int(shards) <= MOST_SHARDS
     check_argument(good, f"{where}(shards)", f"a whole number from 1 to {MOST_SHARDS}", shards, "leave it out for 1")
+
+
+def check_limits(warning_s, end_s, where: str) -> Limits:
+    """Patience with a silent process. Raises HyperparameterError."""
+    warning_s = check_number(warning_s, f"{where}(stall_warning_s)", 0, above=True)
+    return Limits(warning_s, check_number(end_s, f"{where}(stall_limit_s)", warning_s))
 
 
 @dataclass(frozen=True)
@@ -209,11 +215,11 @@ class ParameterServer(Strategy):
             shards >= workers, "ParameterServer(shards)", f"at least {workers}, one a worker", shards, "give more"
         )
         check_count(self.restarts, "ParameterServer(restarts)", low=0)
-        warning = check_number(self.stall_warning_s, "ParameterServer(stall_warning_s)", 0, above=True)
-        check_number(self.stall_limit_s, "ParameterServer(stall_limit_s)", warning)
+        check_limits(self.stall_warning_s, self.stall_limit_s, "ParameterServer")
         threads = self.threads_per_worker
         threads = max(1, usable_cores() // workers) if threads is None else check_count(threads, "threads_per_worker")
-        if workers * threads > usable_cores() and not self.oversubscribe:
+        oversubscribe = check_flag(self.oversubscribe, "ParameterServer(oversubscribe)")
+        if workers * threads > usable_cores() and not oversubscribe:
             raise ResourceError(
                 f"ParameterServer: expected at most {usable_cores()} threads in all, the cores this process may use, "
                 f"received {workers} workers of {threads} each; take fewer, or allow it by oversubscribe=True"
@@ -282,8 +288,10 @@ class MPI(Strategy):
             where they are, with the bits of an undisturbed run; this needs Open MPI told `--with-ft ulfm`, as by
             `parnet launch --ulfm`, and the death of rank 0, or one between two runs of batches, ends the job all the same.
         threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
+        stall_warning_s, stall_limit_s: seconds after which a rank that gives no sign of life, while others wait for it, is
+            named, and given up as if it had died. One that is only late (it compiles, reads, computes) is not.
     Raises:
-        MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks.
+        MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks, a time that makes no sense.
         ResourceError: more threads than cores; "shrink" without ULFM; the launcher and mpi4py belong to different libraries.
     """
 
@@ -291,11 +299,14 @@ class MPI(Strategy):
     shards: int | None = None  # type: ignore[assignment]
     on_failure: str = "abort"
     threads: int | None = None
+    stall_warning_s: float = 10.0
+    stall_limit_s: float = 60.0
     ranks: Ranks = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.on_failure not in ("abort", "shrink"):
             raise unknown_name("MPI(on_failure)", self.on_failure, ("abort", "shrink"))
+        limits = check_limits(self.stall_warning_s, self.stall_limit_s, "MPI")
         ranks = ranks_of(self.comm)
         if self.on_failure == "shrink" and ranks.size > 1 and not ranks.can_shrink:
             raise ResourceError(
@@ -308,7 +319,11 @@ class MPI(Strategy):
         check_argument(
             shards >= ranks.size, "MPI(shards)", f"at least {ranks.size}, one for each rank", shards, "give more, or None"
         )
-        threads = check_threads(self.threads or settings().threads or ranks.threads_each(usable_set()), "MPI(threads)")
+        if ranks.watch is not None:
+            ranks.watch.limits, ranks.watch.shrinks = limits, self.on_failure == "shrink"
+        threads = check_threads(
+            settings().threads or ranks.threads_each(usable_set()) if self.threads is None else self.threads, "MPI(threads)"
+        )
         for name, value in (("ranks", ranks), ("shards", int(shards)), ("threads", threads)):
             object.__setattr__(self, name, value)
 

@@ -8,6 +8,7 @@ import time
 import leaks
 import numpy as np
 import pytest
+import ranks
 
 #: seconds that threads and processes may take to end
 PATIENCE_S = 5.0
@@ -29,3 +30,10 @@ def nothing_left_behind():
     while leaks.since(before) and time.monotonic() < until:
         time.sleep(0.01)
     assert not leaks.since(before), f"left behind: {', '.join(leaks.since(before))}"
+
+
+@pytest.fixture
+def nothing_left(tmp_path):
+    """No rank of a job that was started in the test's folder is left."""
+    yield
+    assert ranks.of_jobs(tmp_path) == set()

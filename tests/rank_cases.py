@@ -92,6 +92,34 @@ def results(strategy_of):
     return found
 
 
+#: what the scripts of small tests begin with
+SMALL = """
+    import sys
+    import numpy as np
+    import parnet as pn
+    from parnet import layers as L
+    import rank_cases
+    x, y = rank_cases.data(97, (20,))
+    model = rank_cases.dense()
+    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    strategy = pn.strategy.MPI(shards=4)
+    ranks = strategy.ranks
+"""
+
+
+def small(**fit):
+    """What `SMALL` trains, in one process."""
+    x, y = data(97, (20,))
+    model = dense()
+    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
+    model.fit(x, y, 32, **{"epochs": 4, "strategy": pn.strategy.Serial(shards=4), "verbose": 0} | fit)
+    return model
+
+
+def weights(path):
+    return [w.tobytes() for w in pn.load_model(path).get_weights()]
+
+
 if __name__ == "__main__":
     strategies = {}
     mine = results(lambda shards: pn.strategy.MPI(shards=shards))

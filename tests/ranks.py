@@ -86,11 +86,11 @@ class Job:
         return self.process.returncode, out, err
 
 
-def run_ranks(folder, text, ranks, *options, limit_s=120, code=0, **environment):
-    """What a script printed, all ranks together."""
+def run_ranks(folder, text, ranks, *options, limit_s=120, code=0, both=False, **environment):
+    """What a script printed, all ranks together; of one that fails, or where `both` are wanted, with its errors."""
     got, out, err = Job(folder, text, ranks, *options, **environment).end(limit_s)
     assert got == code, f"exit code {got}: {out[-1500:]} {err[-3000:]}"
-    return out if code == 0 else out + err
+    return out + err if both or code else out
 
 
 def of_jobs(folder):

@@ -11,7 +11,7 @@ import pytest
 import ranks
 from ranks import Job, needs_mpi, run_ranks
 
-from parnet.cli import launch, launchers, main
+from parnet.cli import launch, launchers, main, sweep
 from parnet.cli.launchers import Launcher, Wish, command
 
 PROGRAM = ("python", "-m", "mpi4py", "train.py", "--epochs", "3")
@@ -142,12 +142,6 @@ WHO = """
 """
 
 
-@pytest.fixture
-def nothing_left(tmp_path):
-    yield
-    assert ranks.of_jobs(tmp_path) == set()
-
-
 class TestJobs:
     pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
 
@@ -225,13 +219,14 @@ class TestJobs:
         os.killpg(job.process.pid, signal.SIGINT)
         assert job.end(60)[0] == 130
 
-    def test_a_killed_launch_takes_its_ranks_with_it(self, tmp_path):
+    def test_a_killed_launch_takes_its_ranks_and_their_shared_memory_with_it(self, tmp_path):
+        before = sweep.shared_memory()
         job = self.started(tmp_path)
         mine = ranks.of_jobs(tmp_path)
         assert mine
         job.process.kill()
         job.process.communicate(timeout=30)
         until = time.monotonic() + 30
-        while ranks.of_jobs(tmp_path) & mine and time.monotonic() < until:
+        while (ranks.of_jobs(tmp_path) & mine or sweep.shared_memory() - before) and time.monotonic() < until:
             time.sleep(0.05)
-        assert not ranks.of_jobs(tmp_path) & mine
+        assert not ranks.of_jobs(tmp_path) & mine and not sweep.shared_memory() - before

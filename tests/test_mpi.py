@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rank_cases
-import ranks
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rank_cases import SMALL, small, weights
 from ranks import Job, needs_mpi, open_mpi, run_ranks
 
 import parnet as pn
@@ -52,32 +52,6 @@ def test_pieces_that_are_sent_are_added_up_to_the_sum_of_all_shards(size, more, 
 
 
 # -- real ranks -----------------------------------------------------------------------------------
-
-SMALL = """
-    import sys
-    import numpy as np
-    import parnet as pn
-    from parnet import layers as L
-    import rank_cases
-    x, y = rank_cases.data(97, (20,))
-    model = rank_cases.dense()
-    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
-    strategy = pn.strategy.MPI(shards=4)
-    ranks = strategy.ranks
-"""
-
-
-def small(**fit):
-    """What `SMALL` trains, in one process."""
-    x, y = rank_cases.data(97, (20,))
-    model = rank_cases.dense()
-    model.compile(pn.optimizers.Adam(0.01), "sparse_categorical_crossentropy", ["accuracy"])
-    model.fit(x, y, 32, **{"epochs": 4, "strategy": pn.strategy.Serial(shards=4), "verbose": 0} | fit)
-    return model
-
-
-def weights(path):
-    return [w.tobytes() for w in pn.load_model(path).get_weights()]
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +141,15 @@ class TestRanks:
     assert "the same number of rows on all ranks, received 97 on rank 0 and 90 on rank 1" in said, said
     said = refusal(HyperparameterError, lambda: pn.strategy.MPI(shards=1))
     assert "expected at least 2, one for each rank, received 1" in said, said
+    from mpi4py import MPI
+    for comm in (5, "world", MPI.COMM_NULL):
+        said = refusal(HyperparameterError, lambda: pn.strategy.MPI(comm))
+        assert "MPI(comm): expected a communicator of mpi4py, received" in said, said
+    assert "MPI(threads)" in refusal(HyperparameterError, lambda: pn.strategy.MPI(threads=0))
+    for color in (ranks.rank, 0):  # the handle of the first may be that of the second
+        comm = MPI.COMM_WORLD.Split(color)
+        assert pn.strategy.MPI(comm).ranks.size == comm.size
+        comm.Free()
 
     class Fails(pn.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -307,9 +290,3 @@ class TestRanks:
 """
         )
         assert run_ranks(tmp_path, text, 2).count("refused") == 2
-
-
-@pytest.fixture
-def nothing_left(tmp_path):
-    yield
-    assert ranks.of_jobs(tmp_path) == set()

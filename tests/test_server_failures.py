@@ -218,13 +218,18 @@ def test_workers_that_are_killed_by_a_seeded_hand_do_no_harm(undisturbed):
     assert digest(net) == digest(fitted(Serial(4), epochs=40 * EPOCHS)[0])
 
 
-FILES = [f"test_server_{name}.py" for name in ("failures", "faults", "interrupts", "processes", "modes")]
+#: marker of a table -> where its tests are
+TABLES = {
+    "failures": [f"test_server_{name}.py" for name in ("failures", "faults", "interrupts", "processes", "modes")],
+    "failures of ranks": ["test_mpi.py", "test_mpi_stalls.py", "test_launch.py"],
+}
 
 
-def test_every_row_of_the_readmes_table_has_its_tests():
+@pytest.mark.parametrize("marker", TABLES)
+def test_every_row_of_the_readmes_tables_has_its_tests(marker):
     readme = Path(__file__).parents[1] / "README.md"
-    rows = re.search(r"<!-- failures -->\n(.*?)\n\n", readme.read_text(encoding="utf-8"), re.DOTALL)[1].splitlines()[2:]
-    sources = [Path(__file__).parent / name for name in FILES]
+    rows = re.search(rf"<!-- {marker} -->\n(.*?)\n\n", readme.read_text(encoding="utf-8"), re.DOTALL)[1].splitlines()[2:]
+    sources = [Path(__file__).parent / name for name in TABLES[marker]]
     written = set(re.findall(r"def (test_\w+)", "".join(path.read_text(encoding="utf-8") for path in sources)))
     assert len(rows) >= 9
     for row in rows:

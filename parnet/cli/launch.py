@@ -25,18 +25,22 @@ import uuid
 from pathlib import Path
 
 from ..checks import check_count
+from ..comm.process import Limits, look_at
 from ..config import usable_cores
 from ..errors import HyperparameterError, MissingExtraError, ResourceError
 from .launchers import Launcher, Wish, command, find, physical_cores
+from .sweep import GRACE_S, JOB, Guard, kill, ranks_of, shared_memory, sweep
 
-#: what tells the ranks of this job from all other processes, and how many there should be
-JOB, RANKS = "PARNET_JOB", "PARNET_RANKS"
+#: how many ranks there should be
+RANKS = "PARNET_RANKS"
 #: environment variables with the thread budget of a rank
 BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 #: what reaches the ranks besides, where it is set
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
-#: seconds between being asked to end and being killed
-GRACE_S = 5.0
+#: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
+LOOK_S, EACH_LOOK = 0.2, 5
+#: of patience with ranks that are stopped where no other rank watches
+LIMITS = Limits()
 INTERRUPTED = 130
 
 
@@ -120,30 +124,75 @@ def environment(wish: Wish) -> dict[str, str]:
 
 def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
     """Start the launcher, pass Ctrl-C on, sweep up. Returns its exit code, 130 after Ctrl-C."""
-    before = _shared_memory()
+    before = shared_memory()
+    guard = Guard(environ[JOB], before)
     # a session of its own: a key pressed in the terminal reaches us alone, not the launcher, which would kill the ranks
     job = subprocess.Popen(words, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
     asked = _Asked(job, environ[JOB])
     kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
     old = {kind: signal.signal(kind, asked) for kind in kinds}
     try:
+        unseen, hung = _Unseen(environ[JOB]), False
         while (code := _ended(job)) is None:
+            if unseen.hang(LOOK_S):
+                hung = True
+                asked.end()
             if asked.patience_is_over():
                 job.kill()
     finally:
         for kind, handler in old.items():
             signal.signal(kind, handler)
-        _sweep(environ[JOB], before)
+        sweep(environ[JOB], before)
+        guard.leave()
     if asked.times:
         return INTERRUPTED
-    return code if code >= 0 else 128 - code
+    return (code if code >= 0 else 128 - code) or int(hung)  # a launcher that is ended may say that all was well
 
 
 def _ended(job: subprocess.Popen) -> int | None:
     """The exit code, or None after a while."""
     with contextlib.suppress(subprocess.TimeoutExpired):
-        return job.wait(0.2)
+        return job.wait(LOOK_S)
     return None
+
+
+class _Unseen:
+    """Ranks of this machine that are stopped where the others do not watch over them: before all have met, and behind their
+    scripts. job: its name in their environment.
+    """
+
+    def __init__(self, job: str):
+        self._job, self._stopped_s, self._until_look = job, 0.0, EACH_LOOK
+        self._said = False
+
+    def hang(self, seconds: float) -> bool:
+        """Whether a rank has been stopped for so long that the job must end. seconds: since the last call."""
+        self._until_look -= 1
+        if self._until_look:
+            return False
+        self._until_look = EACH_LOOK
+        looks = {pid: look_at(pid) for pid in ranks_of(self._job) if _name(pid).startswith("python")}
+        stopped = [pid for pid, look in looks.items() if look is not None and look.stopped]
+        if not stopped:
+            self._stopped_s, self._said = 0.0, False
+            return False
+        self._stopped_s += EACH_LOOK * seconds
+        words = f"MPI: rank of process {stopped[0]} has been stopped for {self._stopped_s:.0f} s before or behind its script"
+        if self._stopped_s >= LIMITS.end_s:
+            print(f"parnet.errors.RankError: {words}; the job ends", file=sys.stderr, flush=True)
+            return True
+        if self._stopped_s >= LIMITS.warning_s and not self._said:
+            self._said = True
+            print(f"parnet: {words}; after {LIMITS.end_s:.0f} s the job ends", file=sys.stderr, flush=True)
+        return False
+
+
+def _name(pid: int) -> str:
+    """What a process calls itself; "python", unless it is a rank under watch."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except OSError:
+        return ""
 
 
 class _Asked:
@@ -165,9 +214,13 @@ class _Asked:
             )
             self.job.send_signal(signal.SIGUSR1)
             return
+        self.end()
+
+    def end(self) -> None:
+        """End the job at once."""
         self.job.terminate()  # ends ranks on other machines too
         for pid in set(ranks_of(self.name)) - {self.job.pid}:
-            _kill(pid)
+            kill(pid)
         self.until = time.monotonic() + GRACE_S
 
     def patience_is_over(self) -> bool:
@@ -180,61 +233,3 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-# -- what a job may leave -------------------------------------------------------------------------
-
-
-def _sweep(job: str, before: set[Path]) -> None:
-    """End what still runs of the job, and remove the shared memory that its MPI library has left."""
-    until = time.monotonic() + GRACE_S
-    while (left := ranks_of(job)) and time.monotonic() < until:
-        time.sleep(0.05)
-    for pid in left:
-        _kill(pid)
-    new = _shared_memory() - before
-    for path in new - _mapped(new):
-        path.unlink(missing_ok=True)
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-
-
-def ranks_of(job: str) -> list[int]:
-    """Processes of this machine that carry the job's number in their environment, but for this one."""
-    mark = f"{JOB}={job}".encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if int(place.name) != os.getpid() and mark in (place / "environ").read_bytes().split(b"\0"):
-                found.append(int(place.name))
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def _shared_memory() -> set[Path]:
-    """The MPI libraries' files in /dev/shm that belong to this user."""
-    found = set()
-    for pattern in ("mpich_shm_*", "Intel_MPI_*", "vader_segment.*", "sm_segment.*"):
-        for path in Path("/dev/shm").glob(pattern):
-            try:
-                if path.stat().st_uid == os.getuid():
-                    found.add(path)
-            except OSError:
-                continue
-    return found
-
-
-def _mapped(paths: set[Path]) -> set[Path]:
-    """Those of the files that some process still uses."""
-    used: set[Path] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps") if paths else ():
-        try:
-            text = maps.read_text()
-        except OSError:
-            continue
-        used |= {path for path in paths if str(path) in text}
-    return used

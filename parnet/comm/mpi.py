@@ -6,6 +6,7 @@ in the order of the ranks). Ranks send pieces, and each adds along the tree. Mus
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -17,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from ..checks import check_argument
 from ..errors import ParnetError, RankError, ResourceError, require_extra
+from .process import Address
+from .watch import ALL, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
@@ -28,28 +32,34 @@ STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
 #: seconds after a run that was stopped in which this rank may hear the Ctrl-C that another one heard before
 LATE_S = 10.0
 
-#: times that a rank asks for another machine's time
-ASKED = 50
+#: times that a rank asks for another machine's time, and the tag of these messages
+ASKED, CLOCK = 50, 8
+
+#: seconds between two looks at whether others have come to the end
+WAIT_S = 0.005
 
 #: parts of an array, one for each rank: their lengths, and where they begin
 Cut = tuple[list[int], list[int]]
 
-#: communicator's handle -> its Ranks: one private copy of a communicator a process
-_made: dict[int, Ranks] = {}
+#: ranks in the world -> their Ranks: handles of communicators that have been freed are given out again
+_made: dict[tuple[int, ...], Ranks] = {}
 
 
 def ranks_of(comm: Any = None) -> Ranks:
-    """The ranks of a communicator of mpi4py, the world's for None. Collective at the first call for it.
+    """The ranks of a communicator of mpi4py, the world's for None. Collective at the first call for these processes.
 
     Raises:
-        MissingExtraError: mpi4py is not installed. ResourceError: it and the launcher belong to different MPI libraries.
+        MissingExtraError: mpi4py is not installed. HyperparameterError: that is no communicator of processes that can meet.
+        ResourceError: it and the launcher belong to different MPI libraries.
     """
     MPI = require_extra("mpi4py.MPI", "mpi", "MPI")
     comm = MPI.COMM_WORLD if comm is None else comm
-    handle = MPI._handleof(comm)
-    if handle not in _made:
-        _made[handle] = Ranks(MPI, comm)
-    return _made[handle]
+    good = isinstance(comm, MPI.Comm) and comm != MPI.COMM_NULL and not comm.Is_inter()
+    check_argument(good, "MPI(comm)", "a communicator of mpi4py", comm, "pass one such as MPI.COMM_WORLD, or leave it out")
+    world = tuple(comm.Get_group().Translate_ranks(None, MPI.COMM_WORLD.Get_group()))
+    if world not in _made:
+        _made[world] = Ranks(MPI, comm)
+    return _made[world]
 
 
 class Stopped(KeyboardInterrupt):
@@ -64,18 +74,24 @@ class Ranks:
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
         sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
+        alone: this rank does something that the others do not, until it tells them of it.
+        watch: on the other ranks, while this one waits for them; where there are others.
     """
 
     def __init__(self, MPI: Any, comm: Any):
-        self._MPI = MPI
-        self._comm = comm.Dup()  # so that our messages never meet the user's
-        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self._MPI, self.alone = MPI, False
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+        self.watch = Watch(MPI, self.rank) if self.size > 1 else None
+        self._comm = self._meet(START, comm.Dup)  # so that our messages never meet the user's
+        self._addresses = self._meet(START, self._comm.allgather, Address.mine())
+        if self.watch is not None:
+            self.watch.begin(self._comm, self.rank, self._addresses)
         self.reset_clocks()
         self.stop_wanted = False
         self._late_until = 0.0
         self._old: dict[int, Any] = {}
         wanted = os.environ.get(RANKS, "1")
-        if self.size == 1 and wanted.isdigit() and int(wanted) > 1:
+        if MPI.COMM_WORLD.Get_size() == 1 and wanted.isdigit() and int(wanted) > 1:
             library = MPI.Get_library_version().split(",")[0]
             raise ResourceError(
                 f"MPI: expected {wanted} ranks, as launched, received 1: mpi4py uses {library!r}, "
@@ -94,15 +110,30 @@ class Ranks:
         self.wait_s = self.comm_s = 0.0
         self.sent_bytes = 0
 
+    def _meet(self, place: int, call: Callable[..., Any], *arguments: Any) -> Any:
+        """A call of MPI that waits for other ranks, as `place` names it."""
+        if self.alone:
+            raise RankError(
+                "MPI: expected nothing that all ranks must take part in, inside a callback, which rank 0 runs alone; call "
+                "evaluate and predict there with strategy='threads'"
+            )
+        if self.watch is None:
+            return call(*arguments)
+        self.watch.enter(place)
+        try:
+            return call(*arguments)
+        finally:
+            self.watch.leave()
+
     # -- objects --------------------------------------------------------------------------------
 
     def from_lead(self, thing: Any = None) -> Any:
         """What rank 0 gives, on every rank."""
-        return self._comm.bcast(thing)
+        return self._meet(LEAD, self._comm.bcast, thing)
 
     def all_objects(self, thing: Any) -> list[Any]:
         """What each rank gives, in their order."""
-        return self._comm.allgather(thing)
+        return self._meet(ALL, self._comm.allgather, thing)
 
     def lead_first(self, work: Callable[[], Any]) -> Any:
         """Each rank's own result of the work: rank 0 does it first (it fills the cache of kernels), then the others.
@@ -128,28 +159,31 @@ class Ranks:
 
     def check_alike(self, what: dict[str, Any], where: str) -> None:
         """Raise RankError on every rank unless all of them give the same, naming the first that does not."""
-        everybody = self.all_objects(what)
+        everybody = self.all_objects({"call": where, **what})
         for rank, theirs in enumerate(everybody):
             for name, value in theirs.items():
-                if value != everybody[0][name]:
+                if value != everybody[0].get(name):
                     raise RankError(
-                        f"{where}: expected the same {name} on all ranks, received {everybody[0][name]} on rank 0 and "
+                        f"{where}: expected the same {name} on all ranks, received {everybody[0].get(name)} on rank 0 and "
                         f"{value} on rank {rank}; give every rank the whole data and the same arguments"
                     )
 
     def threads_each(self, cores: set[int]) -> int:
         """Threads for each rank of this machine, so that they share its cores evenly. cores: that this rank may use."""
-        near = self._comm.Split_type(self._MPI.COMM_TYPE_SHARED)
-        everybody = near.allgather(cores)
-        near.Free()
+        everybody = self._of_this_machine(cores)
         return max(1, len(set().union(*everybody)) // len(everybody))
+
+    def _of_this_machine(self, thing: Any) -> list[Any]:
+        """What each rank of this rank's machine gives."""
+        near = self._meet(ALL, self._comm.Split_type, self._MPI.COMM_TYPE_SHARED)
+        everybody = self._meet(ALL, near.allgather, thing)
+        near.Free()
+        return everybody
 
     def clock_ahead(self) -> float:
         """Seconds by which rank 0's `time.perf_counter` is ahead of this rank's: 0 on its machine."""
-        near = self._comm.Split_type(self._MPI.COMM_TYPE_SHARED)
-        far = [rank for rank, here in enumerate(self.all_objects(0 in near.allgather(self.rank))) if not here]
-        near.Free()
-        return self.asked_clock(far)
+        near = self.all_objects(0 in self._of_this_machine(self.rank))
+        return self.asked_clock([rank for rank, here in enumerate(near) if not here])
 
     def asked_clock(self, far: list[int]) -> float:
         """As `clock_ahead`, of ranks that ask rank 0 for its time: of several answers the one that came back soonest.
@@ -160,8 +194,8 @@ class Ranks:
         for rank in far:
             if self.leads:
                 for _ in range(ASKED):
-                    self._comm.recv(source=rank)
-                    self._comm.send(time.perf_counter(), rank)
+                    self._comm.recv(source=rank, tag=CLOCK)
+                    self._comm.send(time.perf_counter(), rank, CLOCK)
             elif rank == self.rank:
                 looks = [self._ask() for _ in range(ASKED)]
         return min(looks)[1]
@@ -169,8 +203,8 @@ class Ranks:
     def _ask(self) -> tuple[float, float]:
         """Seconds that the answer took, and that rank 0's clock is ahead. Not collective."""
         before = time.perf_counter()
-        self._comm.send(None, 0)
-        there = self._comm.recv(source=0)
+        self._comm.send(None, 0, CLOCK)
+        there = self._comm.recv(source=0, tag=CLOCK)
         after = time.perf_counter()
         return after - before, there - (before + after) / 2
 
@@ -178,7 +212,7 @@ class Ranks:
 
     def broadcast(self, array: np.ndarray, root: int = 0) -> None:
         """The numbers of one rank, on every rank."""
-        self._comm.Bcast(_bytes(array), root)
+        self._meet(WEIGHTS, self._comm.Bcast, _bytes(array), root)
 
     def gather_rows(self, array: np.ndarray, first: Sequence[int]) -> None:
         """Each rank's own rows of an array, on every rank.
@@ -191,7 +225,8 @@ class Ranks:
         each = array.itemsize * (array.size // len(array) if len(array) else 0)
         counts = [each * (b - a) for a, b in pairwise(first)]
         places = [each * a for a in first[:-1]]
-        self._comm.Allgatherv(self._MPI.IN_PLACE, [_bytes(array), counts, places, self._MPI.BYTE])
+        mine = self._MPI.IN_PLACE
+        self._meet(ROWS, self._comm.Allgatherv, mine, [_bytes(array), counts, places, self._MPI.BYTE])
         self.sent_bytes += counts[self.rank] * (self.size - 1)
         self.comm_s += time.perf_counter() - begun
 
@@ -202,7 +237,7 @@ class Ranks:
             mine: (n,) float64. all_of_them: (size, n) float64, written.
         """
         begun = time.perf_counter()
-        self._comm.Allgather(mine, all_of_them)
+        self._meet(LOSSES, self._comm.Allgather, mine, all_of_them)
         self.sent_bytes += mine.nbytes * (self.size - 1)
         self.wait_s += time.perf_counter() - begun
 
@@ -210,7 +245,7 @@ class Ranks:
         """To each rank its part of `out`, from each rank a part of `into`."""
         begun = time.perf_counter()
         kind = self._MPI.FLOAT if out.itemsize == 4 else self._MPI.DOUBLE
-        self._comm.Alltoallv([out, *sent, kind], [into, *received, kind])
+        self._meet(GRADIENTS, self._comm.Alltoallv, [out, *sent, kind], [into, *received, kind])
         self.sent_bytes += out.itemsize * (sum(sent[0]) - sent[0][self.rank])
         self.comm_s += time.perf_counter() - begun
 
@@ -236,22 +271,38 @@ class Ranks:
         """
         before = self.size
         self._comm.Revoke()
-        self._comm = self._comm.Shrink()
-        here = set(self._comm.allgather(self.rank))
-        gone = sorted(set(range(before)) - here)
+        self._comm = self._meet(SHRINKING, self._comm.Shrink)
+        here = self._meet(SHRINKING, self._comm.allgather, self.rank)
+        gone = sorted(set(range(before)) - set(here))
         words = f"rank {', '.join(map(str, gone))} of {before} {'is' if len(gone) == 1 else 'are'} gone"
         if 0 in gone:
             raise RankError(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
+        self._addresses = [self._addresses[rank] for rank in here]
+        if self.watch is not None:
+            self.watch.begin(self._comm, self.rank, self._addresses)
         return words
 
     # -- stopping -------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """End MPI, when all ranks do."""
-        if self.can_shrink:  # then the end of MPI waits for nobody
-            self._comm.Barrier()
+        self.meet_at_the_end()
+        if self.watch is not None:
+            self.watch.close()
         self._MPI.Finalize()
+
+    def meet_at_the_end(self) -> None:
+        """Wait until all ranks have done what their scripts do: the end of MPI would wait unwatched, or for nobody."""
+        if self.size > 1 and not self._MPI.Is_finalized():
+            with contextlib.suppress(self._MPI.Exception):  # a rank has died, and the job goes on without it
+                self._meet(LAST, self._wait, self._comm.Ibarrier())
+
+    @staticmethod
+    def _wait(request: Any) -> None:
+        """As `request.Wait`, without keeping a core busy."""
+        while not request.Test():
+            time.sleep(WAIT_S)
 
     def listen(self) -> None:
         """From now on Ctrl-C only sets `stop_wanted`: ranks must leave together. Not collective; main thread only."""

@@ -19,10 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import spawn
-from pathlib import Path
 from typing import Any
 
 from ..comm.channel import TICK_S, Channel, ChannelEnded
+from ..comm.process import Limits, look_at
 from ..config import usable_cores
 from ..errors import ResourceError, WorkerLostError, warn
 from .interrupts import interrupts_held_back
@@ -88,14 +88,6 @@ class Member:
                 return f"was ended by {signal.Signals(-code).name}"
             return f"was ended by signal {-code}"
         return f"left with exit code {code}"
-
-
-@dataclass
-class Limits:
-    """Seconds: of silence before a worker is named, and before it is given up."""
-
-    warning_s: float = 10.0
-    end_s: float = 60.0
 
 
 @dataclass
@@ -240,9 +232,9 @@ class Crew:
 
     def _silent(self, member: Member, seconds: float) -> bool:
         """Whether a worker has been silent beyond the limit; those who wait for another still use the processor."""
-        ticks = _processor_ticks(member.process.pid)
-        if ticks is None or ticks != member.ticks:
-            member.ticks, member.idle_s = (0 if ticks is None else ticks), 0.0
+        look = look_at(member.process.pid)
+        if look is None or look.ticks != member.ticks:
+            member.ticks, member.idle_s = (0 if look is None else look.ticks), 0.0
             return False
         member.idle_s += seconds
         if member.idle_s > self.limits.warning_s and not member.warned:
@@ -311,15 +303,6 @@ def _cores(number: int, workers: int, threads: int) -> list[int]:
     if workers * threads != len(cores) or len(cores) != usable_cores():
         return []
     return cores[number * threads : (number + 1) * threads]
-
-
-def _processor_ticks(pid: int) -> int | None:
-    """Clock ticks of processor time that a process has used; None where the system does not say."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 @contextlib.contextmanager

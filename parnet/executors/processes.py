@@ -13,12 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..comm.process import Limits
 from ..errors import StateError, WorkerLostError, warn
 from ..kernels import control, library
 from ..kernels.entries import SPINS
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
-from .crew import Crew, Limits, Member, lost_error
+from .crew import Crew, Member, lost_error
 from .interrupts import interrupts_held_back, one_interrupt
 from .link import Program
 from .memory import Store

@@ -16,6 +16,9 @@ from .link import Program
 from .memory import Store
 from .rank_program import RankProgram, Stretch
 
+#: purpose of a plan -> what the user called
+CALLS = {"train": "fit", "evaluate": "evaluate", "predict": "predict"}
+
 
 class RanksExecutor(Executor):
     """One rank's part of a training on several.
@@ -44,6 +47,10 @@ class RanksExecutor(Executor):
         return RankProgram(plan, store, self.ranks.rank, self.ranks.size)
 
     def start(self, program: Program, feed: Feed) -> None:
+        """Raises RankError where ranks do different things, or have different numbers of rows."""
+        request = program.plan.request
+        if isinstance(program, RankProgram) and request.purpose in CALLS:
+            self.ranks.check_alike({"number of rows": feed.total, "batch size": request.batch}, CALLS[request.purpose])
         self._feed, self._ahead = feed, 0
         self._starts += 1
         if isinstance(program, RankProgram) and (program.place.worker, program.place.workers) != self._place:

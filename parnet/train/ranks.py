@@ -149,7 +149,7 @@ class LedCallbacks:
         store, rule = self._model.session.store, self._model.optimizer
         before = store.parameters.copy(), store.state.copy()
         try:
-            hook(*position, logs)
+            self._alone(hook, *position, logs)
         except BaseException as error:
             self._failed = True
             self._ranks.from_lead((said(error), None, None, False))
@@ -158,6 +158,13 @@ class LedCallbacks:
         self._ranks.from_lead((None, (self._model.stop_training, rule._rate), dict(logs), moved))
         if moved:
             self._share_weights()
+
+    def _alone(self, hook: Callable[..., None], *arguments: Any) -> None:
+        self._ranks.alone = self._ranks.size > 1
+        try:
+            hook(*arguments)
+        finally:
+            self._ranks.alone = False
 
     def _share_weights(self) -> None:
         store = self._model.session.store
