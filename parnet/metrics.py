@@ -13,7 +13,7 @@ import numpy as np
 
 from .checks import check_argument, check_count, check_flag, check_list, check_number
 from .errors import HyperparameterError, ShapeError, unknown_name
-from .registry import Configurable, Registry
+from .registry import Configurable, Registry, arguments
 
 
 @dataclass(frozen=True)
@@ -359,5 +359,9 @@ def get(identifier) -> Metric:
     """A metric from a name ("accuracy"), which is its key in logs then, a configuration or an object."""
     if isinstance(identifier, str):
         cls = registry.find(identifier)
-        return cls() if cls.name == identifier else cls(name=identifier)
+        if cls.name == identifier or "name" in arguments(cls):
+            return cls() if cls.name == identifier else cls(name=identifier)
+        made = cls()
+        made.name = identifier
+        return made
     return registry.get(identifier)

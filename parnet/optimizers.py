@@ -127,6 +127,11 @@ class Optimizer(Configurable):
             known = arguments(type(self))
             if name not in known:
                 raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
+            if name in ("decay", "parameters") and type(self).__module__ == __name__:
+                advice = "assign a schedule to learning_rate" if name == "decay" else "make a new optimizer"
+                raise HyperparameterError(
+                    f"{type(self).__name__}: expected {name} when the optimizer is made, received an assignment; {advice}"
+                )
             if name in self.__dict__ and type(self).__module__ == __name__:  # a user's own class may assign in its __init__
                 value = self._checked(name, value)
         super().__setattr__(name, value)
@@ -137,7 +142,7 @@ class Optimizer(Configurable):
         Raises:
             StateError: another optimizer state would be needed, and there is one already.
         """
-        other = type(self).from_config(self.get_config() | {name: value})
+        other = type(self).from_config(self.get_config() | {"learning_rate": self._rate, name: value})
         mine, wanted = ((rule.vectors, rule.gradient_accumulation_steps) for rule in (self, other))
         if self.batches and mine != wanted:
             kind = type(self).__name__

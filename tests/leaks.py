@@ -13,8 +13,9 @@ OF_MPI = ("sm_segment.", "vader_segment.", "mpich_shm_")
 
 
 def living_threads():
-    """Threads by identity; tqdm keeps one daemon for all bars of a process."""
-    return {t for t in threading.enumerate() if type(t).__name__ != "TMonitor"}
+    """Threads by identity; tqdm keeps one daemon for all bars of a process, and a thread that `threading` has not started,
+    such as the one by which pytest-xdist listens, shows up as soon as something collected in it asks for its name."""
+    return {t for t in threading.enumerate() if type(t).__name__ not in ("TMonitor", "_DummyThread")}
 
 
 def children():

@@ -72,11 +72,23 @@ def test_the_first_product_asks_and_the_gather_step_does_not(data, size):
 
 @pytest.mark.parametrize(
     "other",
-    [{"purpose": "evaluate"}, {"purpose": "manual"}, {"batch": 128}, {"layers": (200,)}, {"features": 4096}],
+    [
+        {"purpose": "evaluate"},
+        {"purpose": "manual"},
+        {"batch": 128},
+        {"layers": (200,)},
+        {"features": 4096},
+        {"features": 100},
+    ],
     ids=str,
 )
 def test_nobody_asks_where_it_would_not_pay(other):
     assert asks(**other) == ([NOTHING_ASKED, NOTHING_ASKED], True)
+
+
+def test_nobody_asks_for_a_part_of_the_rows_alone():
+    """A product of few tiles would leave the last rows to nobody."""
+    assert asks(layers=()) == ([NOTHING_ASKED], True)
 
 
 def test_parts_that_share_the_weights_have_room_for_the_next_batch():
@@ -88,12 +100,13 @@ def test_weights_are_the_same_whoever_asks(rows, monkeypatch):
     """The last batch of an epoch is smaller, and nothing follows it."""
 
     def trained():
-        model = pn.Sequential([pn.Input((300,)), pn.layers.Dense(100, "sigmoid"), pn.layers.Dense(10, "softmax")], seed=1)
+        model = pn.Sequential([pn.Input((784,)), pn.layers.Dense(100, "sigmoid"), pn.layers.Dense(10, "softmax")], seed=1)
         model.compile("sgd", "sparse_categorical_crossentropy")
         rng = np.random.default_rng(2)
-        model.fit(rng.random((rows, 300), np.float32), rng.integers(0, 10, rows), batch_size=32, epochs=2, verbose=0)
+        model.fit(rng.random((rows, 784), np.float32), rng.integers(0, 10, rows), batch_size=32, epochs=2, verbose=0)
         return model.get_weights()
 
+    assert asks()[0][0] != NOTHING_ASKED
     asking = trained()
     monkeypatch.setattr("parnet.plan.plan.ask_ahead", lambda steps, *_: steps)
     for ours, theirs in zip(asking, trained(), strict=True):

@@ -337,3 +337,20 @@ def test_arguments_assigned_later_are_checked_as_those_of_the_call():
         with pytest.raises(HyperparameterError, match=rf"Adam\({name}\)"):
             setattr(rule, name, value)
     assert (rule.beta_1, rule.epsilon, rule.clipnorm) == (0.8, 1e-7, None)
+
+
+def test_what_only_the_call_takes_is_refused_when_assigned():
+    rule = optimizers.SGD(0.1)
+    with pytest.raises(HyperparameterError, match=r"expected decay when the optimizer is made, .* assign a schedule"):
+        rule.decay = 0.5
+    assert "decay" not in rule.get_config()
+
+
+def test_arguments_are_assigned_beside_a_schedule_of_ones_own():
+    class Mine(pn.schedules.Schedule):
+        def __call__(self, step):
+            return 0.1
+
+    rule = optimizers.Adam(Mine())
+    rule.clipnorm = 1.0
+    assert rule.clipnorm == 1.0 and rule.learning_rate == 0.1

@@ -7,6 +7,7 @@ from subprocesses import run_python
 
 import parnet as pn
 from parnet import layers as L
+from parnet.config import usable_cores
 from parnet.errors import NonFiniteLossError
 from parnet.executors.pace import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pace
 from parnet.executors.threads import ThreadsExecutor
@@ -126,6 +127,7 @@ def test_numbers_too_small_to_be_normal_count_as_zero_in_a_run_and_only_there():
     code = """
 import numpy as np, parnet as pn
 from parnet import layers as L
+from parnet.config import usable_cores
 tiny = np.float32(1e-39)
 net = pn.Sequential([L.Dense(1, input_shape=(1,), use_bias=False)])
 net.layers[0].kernel = np.ones((1, 1), np.float32)
@@ -134,3 +136,33 @@ print(tiny * np.float32(1) > 0)
 """
     code = code.replace("pn.kernels.target.is_x86()", "__import__('parnet.kernels.target').kernels.target.is_x86()")
     assert run_python(code) == ["0.0", "True"]
+
+
+def test_short_runs_are_judged_together():
+    """A run of one batch is too short to tell; a hundred of them that mostly waited are not."""
+    pace = Pace()
+    pace.ran(0.001, 0.9, 0.001)
+    assert not pace.suspected
+    for _ in range(25):
+        pace.ran(0.001, 0.9, 0.001)
+    assert pace.suspected
+
+
+def test_nothing_runs_behind_a_loss_that_is_no_number(monkeypatch):
+    if usable_cores() < 2:
+        pytest.skip("this process may use one core")
+    ran = []
+    timed = ThreadsExecutor._timed
+
+    def noted(self, program, first, last, span, alone):
+        ran.append((first, last))
+        return timed(self, program, first, last, span, alone)
+
+    monkeypatch.setattr(Pace, "to_try", lambda self, batches, now: 1)
+    monkeypatch.setattr(ThreadsExecutor, "_timed", noted)
+    model = pn.Sequential([pn.Input((300,)), pn.layers.Dense(200), pn.layers.Dense(1)], seed=1)
+    model.compile(pn.optimizers.SGD(0.1), "mse")
+    x = np.full((320, 300), 1e30, np.float32)
+    with pytest.raises(NonFiniteLossError):
+        model.fit(x, np.zeros((320, 1)), batch_size=32, verbose=0, strategy=pn.strategy.Threads(2))
+    assert ran == [(0, 1)]

@@ -41,7 +41,7 @@ rng = np.random.default_rng(0)
 x, labels = rng.normal(size=(77, 37)), rng.integers(0, 3, 77)
 print(simd())
 for dtype in ("float32", "float64"):
-    for make, optimizer, loss in nets:
+    for make, optimizer, loss in nets if dtype == "float32" else nets[:2]:  # kernels of images are compiled for minutes
         y = labels if loss != "mse" else np.eye(3)[labels]
         digests, outputs = [], []
         for strategy in ("serial", Parts(3)):
@@ -54,9 +54,9 @@ for dtype in ("float32", "float64"):
         assert digests[0] == digests[1], (simd(), dtype)
         print(digests[0])
         print(float(np.abs(outputs[0]).sum()).hex())
-    model = pn.Sequential(transformed(), dtype=dtype, seed=1)
-    seen = model.predict(rng.normal(size=(3, 12, 12, 32)).astype(dtype))
-    print(hashlib.sha256(seen.tobytes()).hexdigest())
+model = pn.Sequential(transformed(), seed=1)
+seen = model.predict(rng.normal(size=(3, 12, 12, 32)).astype(np.float32))
+print(hashlib.sha256(seen.tobytes()).hexdigest())
 """
 
 

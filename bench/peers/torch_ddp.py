@@ -25,6 +25,7 @@ def main() -> None:
         ours, theirs = context.Pipe()
         arguments = (theirs, rank, world, port, task.net, task.spec.rate, task.batch, task.steps, x, y)
         context.Process(target=work, args=arguments, daemon=True).start()
+        theirs.close()  # so that a process that fails is noticed
         ends.append(ours)
 
     def epoch(_):

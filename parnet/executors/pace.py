@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 #: parts that wait a larger share of a run are suspected to lack cores
 SUSPECT = 0.6
+#: seconds of runs that tell enough: in less, the thread that reads samples may have held a core all the while
+ENOUGH_S = 0.02
 #: seconds between tries of the way that lost
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 60.0
 #: seconds of a try, if the batches are that many, but no larger a share of the pause before it
@@ -34,6 +36,8 @@ class Pace:
     alone: bool = False
     batch_s: float = 0.0
     suspected: bool = False
+    looked_s: float = 0.0
+    waited_s: float = 0.0
     again_at: float = 0.0
     pause_s: float = FIRST_PAUSE_S
 
@@ -61,6 +65,9 @@ class Pace:
             self.again_at, self.pause_s = now + self.pause_s, min(LONGEST_PAUSE_S, 2 * self.pause_s)
         return better
 
-    def ran(self, batch_s: float, waited: float) -> None:
-        """The usual way took so many seconds a batch, of which its parts waited that share."""
-        self.batch_s, self.suspected = batch_s, not self.alone and waited > SUSPECT
+    def ran(self, batch_s: float, waited: float, seconds: float = ENOUGH_S) -> None:
+        """The usual way took so many seconds a batch, of which its parts waited that share, for so many seconds."""
+        self.batch_s, self.looked_s, self.waited_s = batch_s, self.looked_s + seconds, self.waited_s + waited * seconds
+        if self.alone or self.looked_s >= ENOUGH_S:
+            self.suspected = not self.alone and self.waited_s > SUSPECT * self.looked_s
+            self.looked_s = self.waited_s = 0.0

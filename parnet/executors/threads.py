@@ -33,8 +33,6 @@ LOG = logging.getLogger("parnet")
 IDLE_SPINS = 20_000
 #: seconds a thread may take to report at the start of the pool
 START_LIMIT_S = 20.0
-#: seconds; shorter runs tell little: the thread that reads samples may have held a core for as long
-WORTH_A_LOOK_S = 0.02
 MAILBOX_FIRST, MAILBOX_STRIDE = 8, 16
 
 
@@ -127,13 +125,14 @@ class ThreadsExecutor(Executor):
             behind = last - some
         elif some:
             self._try(program, pace, first, first + some, span)
-            first += some
+            first = last if program.stopped() else first + some
         if first < behind:
             now = time.perf_counter()
             share = self._timed(program, first, behind, span, pace.alone)
             seconds = time.perf_counter() - now
-            pace.ran(seconds / (behind - first), share if seconds > WORTH_A_LOOK_S else 0.0)
-        if behind < last:
+            if not program.stopped():
+                pace.ran(seconds / (behind - first), share, seconds)
+        if behind < last and not program.stopped():
             self._try(program, pace, behind, last, span)
 
     def _try(self, program: Program, pace: Pace, first: int, last: int, span: tuple[int, int]) -> None:
@@ -141,7 +140,7 @@ class ThreadsExecutor(Executor):
         before = time.perf_counter()
         self._timed(program, first, last, span, not pace.alone)
         now = time.perf_counter()
-        if pace.tried((now - before) / (last - first), now) and pace.alone:
+        if not program.stopped() and pace.tried((now - before) / (last - first), now) and pace.alone:
             self._say_so()
 
     def _timed(self, program: Program, first: int, last: int, span: tuple[int, int], alone: bool) -> float:

@@ -76,11 +76,11 @@ def child(group: Any, path: str, where: str) -> Any:
     return here
 
 
-def places(dataset: Any, where: str) -> tuple[int, int]:
-    """Where an array's numbers begin in the file, and its description, in bytes."""
+def places(dataset: Any, where: str) -> tuple[int | None, int]:
+    """Where an array's numbers begin in the file, None for one in pieces, and its description, in bytes."""
     h5py = require_extra("h5py", "io", f"{where}: reading HDF5")
     with refusing(where):
-        return int(dataset.id.get_offset() or 0), int(h5py.h5o.get_info(dataset.id).addr)
+        return dataset.id.get_offset(), int(h5py.h5o.get_info(dataset.id).addr)
 
 
 def members(group: Any, where: str) -> list[str]:

@@ -168,7 +168,9 @@ def _as_written(file: Any, layers: dict[str, FileLayer], where: str) -> list[lis
         FileFormatError: the file does not tell it, and names do not tell all layers apart either.
     """
     places = {path: hdf5.places(hdf5.child(file, layer.arrays[0].name, where), where) for path, layer in layers.items()}
-    orders = [sorted(layers, key=lambda path: places[path][0]), sorted(layers, key=lambda path: places[path][1])]
+    orders = []
+    if all(first is not None for first, _ in places.values()):  # Keras writes each array in one piece
+        orders = [sorted(layers, key=lambda path: places[path][i] or 0) for i in (0, 1)]
     orders = [order for order in orders if _rises(order)]
     alike = {tuple(sorted(order, key=lambda path: [a.shape for a in layers[path].arrays])) for order in orders}
     if len(alike) != 1 and not all(_is_named(layer) for layer in layers.values()):

@@ -18,7 +18,7 @@ from .declare import device, kernel
 from .dot import dot_rows, make_dots
 from .intrinsics import address_of, at, float64_at, lanes, like, pointer_at
 from .share import TILE_ROWS, TILE_VECTORS, columns, cut, rectangle, stride_of
-from .step import COLUMNS, LINE, NARROW, PANEL
+from .step import COLUMNS, DEPTH, LINE, NARROW, PANEL
 from .step import SCRATCH as SPARE
 from .target import simd
 from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
@@ -26,8 +26,6 @@ from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
 MASK_ALWAYS = simd() == "avx512"  # there a masked load costs what a plain one does, and half of the tiles do not exist
 dots, DOT_ROWS = make_dots(NARROW), dot_rows()
 narrow_tile = make_tile(TILE_VECTORS, True, rows=NARROW)
-#: of a block of k: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the next are fetched
-DEPTH = 128
 #: weights of more numbers do not stay in a core's own cache: their next block is asked for while this one is used. 2048 x
 #: 2048 forward: 103 GFLOP/s for 91
 FAR = 200_000

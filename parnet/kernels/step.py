@@ -56,6 +56,11 @@ NARROW = 4
 SCRATCH = 8192
 
 
+#: a product's sums are made in blocks of so many terms: 128 x 48 numbers of B, 24 KB, are used by all row tiles before the
+#: next are fetched
+DEPTH = 128
+
+
 #: the last words of a product that asks for nothing meanwhile, see `parnet.kernels.ahead`
 NOTHING_ASKED = (0, 0, 0, 0)
 

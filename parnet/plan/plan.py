@@ -168,7 +168,7 @@ def make_plan(network: Network, request: Request) -> Plan:
         add_updates(after or build, network.placed, total, optimizer, without)
     kinds = (request.data,) * len(network.input_shapes) if isinstance(request.data, str) else request.data
     steps = tuple(gather_steps(build, kinds, _own_copy(network, request)) + build.steps)
-    if request.purpose == "train":
+    if request.purpose == "train" and whole.shards == 1:
         steps = ask_ahead(steps, request.batch, request.threads, 4 if request.dtype == "float32" else 8)
     plan = _finish(build, request, network, steps, made.outputs, made.shown, targets, slots, sums)
     if after is None:
