@@ -359,9 +359,7 @@ def get(identifier) -> Metric:
     """A metric from a name ("accuracy"), which is its key in logs then, a configuration or an object."""
     if isinstance(identifier, str):
         cls = registry.find(identifier)
-        if cls.name == identifier or "name" in arguments(cls):
-            return cls() if cls.name == identifier else cls(name=identifier)
-        made = cls()
+        made = cls(name=identifier) if cls.name != identifier and "name" in arguments(cls) else cls()
         made.name = identifier
         return made
     return registry.get(identifier)
