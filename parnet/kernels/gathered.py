@@ -73,11 +73,13 @@ def tile_shape(b_k, run):
 
 
 @device
-def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
+def gather_block(
+    rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far, beyond
+):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
 
     far: the weights come from far away: four of the tiles ask for a quarter each of the next block, which lies right
-    behind this one.
+    behind this one. beyond: what is wanted after the last lies so many numbers further.
     """
     per = max(1, DEPTH // depth)
     span, step = tile_shape(b_k, lanes(c))
@@ -89,7 +91,7 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
                 mode = STORE
             if first + some == taps and k + deep == depth:
                 end, low_end = ending, floor
-            near = some * deep * b_k
+            near = some * deep * b_k + (beyond if first + some == taps and k + deep == depth else 0)
             for j in range(0, wide, span):
                 now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
                 high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
@@ -107,9 +109,28 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
 
 @device
 def gather_columns(
-    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor, far
+    rows,
+    taps,
+    depth,
+    table,
+    places,
+    pitch,
+    shifts,
+    w,
+    height,
+    c0,
+    c1,
+    width,
+    y,
+    ending,
+    scale,
+    shift,
+    other,
+    floor,
+    far,
+    beyond,
 ):
-    """A block of rows times columns c0..c1 of weights (height, width) in panels; `far` as of `gather_block`."""
+    """A block of rows times columns c0..c1 of weights (height, width) in panels; `far`, `beyond` as of `gather_block`."""
     c, wide = c0, panel_of(width)
     while c < c1:
         panel = c // wide * wide
@@ -117,6 +138,6 @@ def gather_columns(
         b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
             rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
-            at(other, c), floor, far,
+            at(other, c), floor, far, beyond if end == c1 else 0,
         )  # fmt: skip
         c = end
