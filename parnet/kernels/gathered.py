@@ -21,6 +21,9 @@ WIDEST = min(3, TILE_VECTORS)
 QUAD_ROWS = 6 if vector_registers() == 32 else TILE_ROWS
 QUAD_VECTORS = 4 if vector_registers() == 32 else TILE_VECTORS
 gathered_4, masked_4 = make_gathered(QUAD_VECTORS, False, QUAD_ROWS), make_gathered(QUAD_VECTORS, True, QUAD_ROWS)
+#: the last rows of a block in a tile of their own: 49 pixels are eight tiles of six rows and one row, which took as long
+FEW_ROWS = 2
+few_4 = make_gathered(QUAD_VECTORS, True, FEW_ROWS)
 gathered_1, gathered_2, gathered_3 = make_gathered(1, False), make_gathered(2, False), make_gathered(WIDEST, False)
 masked_1, masked_2, masked_3 = make_gathered(1, True), make_gathered(2, True), make_gathered(WIDEST, True)
 #: rows of a panel of weights that are used by all tiles of a block before the next are fetched
@@ -34,11 +37,14 @@ NO_FLOOR = -math.inf
 @device
 def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, ending, scale, shift,
                 other, floor, ahead, soon):
-    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
+    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS or FEW_ROWS rows if it is that wide, else of TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
     tail = wide - (vectors - 1) * width
-    if MASK_ALWAYS or tail < width:
+    if vectors == 4 and rows <= FEW_ROWS:
+        few_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+              other, floor, ahead, soon)
+    elif MASK_ALWAYS or tail < width:
         if vectors == 4:
             masked_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
                      other, floor, ahead, soon)
