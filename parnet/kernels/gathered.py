@@ -37,7 +37,7 @@ NO_FLOOR = -math.inf
 @device
 def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, ending, scale, shift,
                 other, floor, ahead, soon):
-    """One tile of up to QUAD_VECTORS vectors of columns; if it is that wide of QUAD_ROWS or FEW_ROWS rows, else of TILE_ROWS."""
+    """One tile of up to QUAD_VECTORS vectors of columns, of QUAD_ROWS or FEW_ROWS rows if that wide; else TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
     tail = wide - (vectors - 1) * width
