@@ -40,6 +40,18 @@ def dropout_mask(rows, width, rate, dtype, *, samples=None, epoch=0, layer=0, se
     return mask
 
 
+def normal_noise(rows, width, *, samples=None, epoch=0, layer=0, seed=0):
+    """(rows, width) of normal numbers after Box & Muller: two of them from words 0 and 2 of Philox, two from 1 and 3."""
+    noise = np.zeros((rows, width))
+    for i, sample in enumerate(range(rows) if samples is None else samples):
+        for j in range(width):
+            words = philox4x32((j // 4, int(sample) % WORD, epoch % WORD, layer), (seed % WORD, seed // WORD % WORD))
+            one, two = (words[0], words[2]) if j % 4 < 2 else (words[1], words[3])
+            turn = math.cos if j % 2 == 0 else math.sin
+            noise[i, j] = math.sqrt(-2 * math.log((one + 1) / WORD)) * turn(2 * math.pi * two / WORD)
+    return noise
+
+
 # -- activations: (x, alpha) -> y and (x, alpha) -> dy/dx, one number at a time ---------------------------
 
 

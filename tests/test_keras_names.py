@@ -161,10 +161,17 @@ def test_pictures_come_as_in_keras(tmp_path, rng):
         images.img_to_array(np.zeros(3))
 
 
+def keras_name(kind: str) -> str:
+    """What Keras calls a layer of a class."""
+    return {"ReLU": "re_lu", "LeakyReLU": "leaky_re_lu", "ELU": "elu", "Softmax": "softmax"}[kind]
+
+
 @pytest.mark.parametrize(
     ("short", "layer", "formula"),
     [
         ("ReLU", {}, lambda x: np.maximum(x, 0)),
+        ("ReLU", {"max_value": 6}, lambda x: np.clip(x, 0, 6)),
+        ("ReLU", {"negative_slope": 0.2}, lambda x: np.where(x > 0, x, 0.2 * x)),
         ("LeakyReLU", {}, lambda x: np.where(x > 0, x, 0.3 * x)),
         ("LeakyReLU", {"alpha": 0.1}, lambda x: np.where(x > 0, x, 0.1 * x)),
         ("ELU", {"alpha": 2.0}, lambda x: np.where(x > 0, x, 2 * np.expm1(x))),
@@ -172,8 +179,9 @@ def test_pictures_come_as_in_keras(tmp_path, rng):
     ],
 )
 def test_activations_as_layers(short, layer, formula, rng):
-    x = rng.normal(size=(5, 7)).astype(np.float32)
+    x = 5 * rng.normal(size=(5, 7)).astype(np.float32)
     model = keras.Sequential([keras.Input((7,)), getattr(keras.layers, short)(**layer)])
+    assert isinstance(model.layers[0], getattr(keras.layers, short)) and model.layers[0].name == keras_name(short)
     np.testing.assert_allclose(model.predict(x), formula(x), rtol=1e-5, atol=1e-6)
 
 

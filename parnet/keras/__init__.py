@@ -41,14 +41,16 @@ _BACKEND = {
 _CATEGORICAL = {"to_categorical": "keras.functions:to_categorical"}
 _MERGES = {name.lower(): f"keras.shortcuts:{name.lower()}" for name in ("Add", "Average", "Maximum", "Multiply", "Subtract")}
 _TOP_K = {name: f"keras.shortcuts:{name}" for name in ("SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")}
-_SHORTCUTS = {name: f"keras.shortcuts:{name}" for name in ("ELU", "LeakyReLU", "ReLU", "Softmax", "concatenate")}
+_SHORTCUTS = {"concatenate": "keras.shortcuts:concatenate"}
 _OTHER_NAMES = {
+    "Convolution2D": "layers:Conv2D",
     "AvgPool2D": "layers:AveragePooling2D",
     "GlobalAvgPool2D": "layers:GlobalAveragePooling2D",
     "GlobalMaxPool2D": "layers:GlobalMaxPooling2D",
     "Input": "graph:Input",
     "InputLayer": "layers:Input",
     "MaxPool2D": "layers:MaxPooling2D",
+    "SeparableConvolution2D": "layers:SeparableConv2D",
 }
 
 #: module of Keras -> the module of parnet whose names it has, and names from elsewhere

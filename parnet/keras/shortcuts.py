@@ -4,29 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import activations, metrics
 from .. import layers as L
+from .. import metrics
 from ..layers.tensor import Tensor
-
-
-def ReLU(**base) -> L.Activation:
-    """`Activation("relu")`."""
-    return L.Activation("relu", **base)
-
-
-def Softmax(**base) -> L.Activation:
-    """`Activation("softmax")`, along the last axis."""
-    return L.Activation("softmax", **base)
-
-
-def LeakyReLU(negative_slope: float = 0.3, *, alpha: float | None = None, **base) -> L.Activation:
-    """`Activation("leaky_relu")` of a slope below 0; `alpha` is Keras 2's name of it."""
-    return L.Activation(activations.leaky_relu.with_alpha(negative_slope if alpha is None else alpha), **base)
-
-
-def ELU(alpha: float = 1.0, **base) -> L.Activation:
-    """`Activation("elu")`, which goes down to -alpha."""
-    return L.Activation(activations.elu.with_alpha(alpha), **base)
 
 
 def add(inputs: Sequence[Tensor], **base) -> Tensor:
