@@ -80,7 +80,7 @@ class Registry(Generic[T]):
         try:
             return cls.from_config(arguments)  # type: ignore[attr-defined]
         except TypeError as error:
-            raise FileFormatError(f"{self.kind} {name}: arguments {arguments!r} do not fit: {error}") from error
+            raise FileFormatError(f"{self.kind} {name}: arguments that do not fit ({error}): {arguments!r}") from error
 
     def dump(self, thing: T) -> dict:
         """The configuration of an object: its class's name and its `get_config()`, ready for JSON."""

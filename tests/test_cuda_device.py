@@ -127,6 +127,10 @@ LOSSES = {
     "mae": ("numbers", None),
     "huber": ("numbers", None),
     "hinge": ("bits", None),
+    "squared_hinge": ("bits", None),
+    "log_cosh": ("numbers", None),
+    "poisson": ("bits", "exponential"),
+    "kl_divergence": ("classes", "softmax"),
 }
 
 

@@ -40,7 +40,10 @@ AIMS = [
     ("sparse_categorical_crossentropy", "plain", ()),
     ("categorical_crossentropy", "plain", ()),
     ("binary_crossentropy", "plain", ()),
-    *((loss, None, ()) for loss in ("mse", "mae", "huber", "hinge")),
+    *(
+        (loss, None, ())
+        for loss in ("mse", "mae", "huber", "hinge", "squared_hinge", "log_cosh", "poisson", "kl_divergence")
+    ),
 ]
 
 

@@ -22,6 +22,10 @@ FORMULAS = {
     "mean_absolute": "mean_absolute",
     "huber": "huber",
     "hinge": "hinge",
+    "squared_hinge": "squared_hinge",
+    "log_cosh": "log_cosh",
+    "poisson": "poisson",
+    "divergence": "divergence",
 }
 #: what a fused kernel leaves in place of the sums it was given
 LEAVES = {"softmax": naive.softmax, "sigmoid": lambda z: naive.activate("sigmoid", z)}
@@ -34,13 +38,17 @@ def data(name, rng, rows, width):
     if name in ("sparse", "categorical"):
         p = rng.uniform(0.2, 1.0, (rows, width))
         p = p / p.sum(axis=1, keepdims=True) * rng.uniform(0.9, 1.1, (rows, 1))
+    elif name in ("binary", "divergence", "poisson"):
+        p = rng.uniform(0.1, 0.9, (rows, width))
     else:
-        p = rng.uniform(0.1, 0.9, (rows, width)) if name == "binary" else 2 * rng.normal(size=(rows, width))
+        p = 2 * rng.normal(size=(rows, width))
     if name in LABELS:
         return p, rng.integers(0, width, rows).astype(float)[:, None]
-    if name in ("categorical", "softmax_dense"):
+    if name == "poisson":
+        return p, rng.integers(0, 5, (rows, width)).astype(float)
+    if name in ("categorical", "softmax_dense", "divergence"):
         return p, rng.dirichlet(np.ones(width), rows)
-    if name == "hinge":
+    if "hinge" in name:
         return p, rng.choice([-1.0, 1.0], (rows, width))
     return p, rng.uniform(0, 1, (rows, width)) if "binary" in name else 2 * rng.normal(size=(rows, width))
 

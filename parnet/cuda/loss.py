@@ -16,7 +16,11 @@ from .sums import block_sum, warp_fold
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
-POINTWISE = ("mean_squared", "mean_absolute", "huber", "hinge", "binary", "sigmoid_binary")
+LOG_2 = math.log(2.0)
+POINTWISE = (
+    "mean_squared", "mean_absolute", "huber", "hinge", "squared_hinge", "log_cosh", "poisson", "divergence", "binary",
+    "sigmoid_binary",
+)  # fmt: skip
 NAMES = (*POINTWISE, "softmax_sparse", "softmax_dense", "sparse", "categorical")
 
 
@@ -34,9 +38,9 @@ def limited(T):
 
 @cache
 def pointwise(T) -> dict:
-    """Losses that are means of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
+    """Losses made of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
     f, cut = functions(T), limited(T)
-    log, log1p, exp, sigmoid = f.log, f.log1p, f.exp, f.sigmoid
+    log, log1p, exp, sigmoid, tanh = f.log, f.log1p, f.exp, f.sigmoid, f.tanh
 
     @cuda.jit(device=True)
     def sign(x):
@@ -59,6 +63,28 @@ def pointwise(T) -> dict:
         margin = T(1) - t * p
         return T(0) if margin < T(0) else margin, -t if margin > T(0) else T(0), p
 
+    def squared_hinge(p, t, parameter):
+        margin = T(1) - t * p
+        margin = T(0) if margin < T(0) else margin
+        return margin * margin, T(-2) * t * margin, p
+
+    def log_cosh(p, t, parameter):
+        e = abs(p - t)  # log cosh e = |e| + log(1 + e**-2|e|) - log 2 overflows nowhere
+        return e + log1p(exp(T(-2) * e)) - T(LOG_2), tanh(p - t), p
+
+    def poisson(p, t, parameter):
+        above = p + T(EPSILON)
+        return p - t * log(above), T(1) - t / above, p
+
+    @cuda.jit(device=True)
+    def at_most_1(p):
+        p = T(EPSILON) if p < T(EPSILON) else p
+        return T(1) if p > T(1) else p
+
+    def divergence(p, t, parameter):
+        q, aim = at_most_1(p), at_most_1(t)
+        return aim * log(aim / q), -aim / q if q == p else T(0), p
+
     def binary(p, t, parameter):
         q = cut(p)
         slope = (T(1) - t) / (T(1) - q) - t / q
@@ -77,6 +103,7 @@ def pointwise(T) -> dict:
 def pointwise_kernel(T, name: str):
     """The kernel around one of them."""
     formula, fold, writes = pointwise(T)[name], warp_fold(T, False), name == "sigmoid_binary"
+    summed = name == "divergence"
 
     @cuda.jit
     def run(ctl, geo, par, p, t, row_loss, d, weight):
@@ -84,7 +111,8 @@ def pointwise_kernel(T, name: str):
         lane, rows = cuda.threadIdx.x, ctl[ROWS]
         for i in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, rows, cuda.gridsize(2)[1]):
             w = weight[i] if weighted else T(1)
-            share, loss = w / T(rows) / T(width), T(0)
+            among = T(1) if summed else T(width)
+            share, loss = w / T(rows) / among, T(0)
             for j in range(lane, width, WARP):
                 term, slope, new = formula(p[i * stride + j], t[i * t_stride + j], par[0])
                 loss += term
@@ -94,7 +122,7 @@ def pointwise_kernel(T, name: str):
                     d[i * stride + j] = slope * share
             loss = fold(loss)
             if lane == 0:
-                row_loss[i] = w * (loss / T(width))
+                row_loss[i] = w * (loss / among)
 
     return run
 

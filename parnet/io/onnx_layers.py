@@ -23,7 +23,10 @@ Writer = Callable[[Any, Any, list[Any]], Made]
 WRITERS: dict[str, Writer] = {}
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-_PLAIN = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus"}
+_PLAIN = {
+    "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus", "softsign": "Softsign",
+    "exponential": "Exp",
+}  # fmt: skip
 
 
 def _writes(*kinds: str) -> Callable[[Writer], Writer]:
@@ -53,6 +56,10 @@ def activated(graph: Any, x: str, activation: Activation, channels: int = -1) ->
         return graph.add("Elu", [x], alpha=activation.alpha)
     if name == "selu":
         return graph.add("Selu", [x], alpha=SELU_ALPHA, gamma=SELU_SCALE)
+    if name == "hard_sigmoid":
+        return graph.add("HardSigmoid", [x], alpha=1 / 6, beta=0.5)
+    if name == "mish":  # an operator of that name came with opset 18
+        return graph.add("Mul", [x, graph.add("Tanh", [graph.add("Softplus", [x])])])
     if name == "relu6":
         return graph.add("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
     if name == "silu":
@@ -82,7 +89,13 @@ def _reshape(graph: Any, layer: Any, given: list[Any]) -> Made:
 
 @_writes("Permute")
 def _permute(graph: Any, layer: Any, given: list[Any]) -> Made:
-    return graph.add("Transpose", [graph.last(given[0]).name], perm=[0, *layer.dims]), False
+    """Of three axes with one of length 1 before them: readers take a plain Transpose for a move of the channels."""
+    x = graph.last(given[0])
+    if len(x.shape) != 3:
+        return graph.add("Transpose", [x.name], perm=[0, *layer.dims]), False
+    name = graph.add("Reshape", [x.name, graph.constant([0, 1, *x.shape], np.int64)])
+    name = graph.add("Transpose", [name], perm=[0, 1, *(n + 1 for n in layer.dims)])
+    return graph.add("Reshape", [name, graph.constant([0, *layer.output_shape(x.shape)], np.int64)]), False
 
 
 @_writes("Rescaling")

@@ -124,7 +124,7 @@ class Permute(Layer):
 
     @staticmethod
     def examples() -> list[tuple[Permute, Shape]]:
-        return [(Permute((2, 1)), (3, 17)), (Permute((4, 2, 1, 3)), (2, 3, 2, 3))]
+        return [(Permute((2, 1)), (3, 17)), (Permute((3, 1, 2)), (4, 3, 5)), (Permute((4, 2, 1, 3)), (2, 3, 2, 3))]
 
     def describe(self) -> str:
         return f"Permute {self.dims}"
