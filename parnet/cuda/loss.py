@@ -12,6 +12,7 @@ from ..kernels.step import row_stride
 from .launch import Context, Fed, Launch, float_of
 from .maths import functions
 from .runtime import THREADS, WARP, cuda
+from .softmax import softmax_of
 from .sums import block_sum, warp_fold
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
@@ -128,32 +129,6 @@ def pointwise_kernel(T, name: str):
 
 
 @cache
-def softmax_of(T):
-    """(z, first, width, lane) -> log of the sum of e**z; z becomes softmax(z). Stable: the largest is taken off first."""
-    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
-    exp, log = f.exp, f.log
-
-    @cuda.jit(device=True)
-    def run(z, y, first, width, lane):
-        top = T(-math.inf)
-        for j in range(lane, width, WARP):
-            value = z[first + j]
-            top = value if value > top else top
-        top = largest(top)
-        total = T(0)
-        for j in range(lane, width, WARP):
-            e = exp(z[first + j] - top)
-            y[first + j] = e
-            total += e
-        total = fold(total)
-        for j in range(lane, width, WARP):
-            y[first + j] /= total
-        return top + log(total)
-
-    return run
-
-
-@cache
 def softmax_kernel(T, sparse: bool):
     """Cross-entropy of softmax(z), which takes the place of z; targets are class numbers or probabilities."""
     softmax, fold = softmax_of(T), warp_fold(T, False)
@@ -233,41 +208,6 @@ def probability_kernel(T, sparse: bool):
 
 
 @cache
-def softmax_rows(T):
-    """y = softmax(x), each run of `group` numbers by itself."""
-    softmax = softmax_of(T)
-
-    @cuda.jit
-    def run(ctl, geo, par, x, y):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            softmax(x, y, m // runs * stride + m % runs * group, group, lane)
-
-    return run
-
-
-@cache
-def softmax_gradient(T):
-    """dy = y (dy - sum dy y), each run of `group` numbers by itself."""
-    fold = warp_fold(T, False)
-
-    @cuda.jit
-    def run(ctl, geo, par, y, dy):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, total = m // runs * stride + m % runs * group, T(0)
-            for j in range(lane, group, WARP):
-                total += dy[first + j] * y[first + j]
-            total = fold(total)
-            for j in range(lane, group, WARP):
-                dy[first + j] = y[first + j] * (dy[first + j] - total)
-
-    return run
-
-
-@cache
 def weigh(T):
     """total = weight loss, or += it."""
 
@@ -329,56 +269,6 @@ def _row_loss(name: str, c: Context, op: tuple) -> list[Launch]:
     return [c.warps(make(c.T, what), c.batch, geo, (float_of(parameter),), *c.arrays(p, t, row_loss, d, weight))]
 
 
-@cache
-def log_softmax_rows(T):
-    """y = log softmax(x), each run of `group` numbers by itself. Stable: the largest is taken off first."""
-    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
-    exp, log = f.exp, f.log
-
-    @cuda.jit
-    def run(ctl, geo, par, x, y):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, top, total = m // runs * stride + m % runs * group, T(-math.inf), T(0)
-            for j in range(lane, group, WARP):
-                top = x[first + j] if x[first + j] > top else top
-            top = largest(top)
-            for j in range(lane, group, WARP):
-                total += exp(x[first + j] - top)
-            total = log(fold(total))
-            for j in range(lane, group, WARP):
-                y[first + j] = (x[first + j] - top) - total
-
-    return run
-
-
-@cache
-def log_softmax_gradient(T):
-    """dy = dy - e^y sum dy, each run of `group` numbers by itself."""
-    exp, fold = functions(T).exp, warp_fold(T, False)
-
-    @cuda.jit
-    def run(ctl, geo, par, y, dy):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, total = m // runs * stride + m % runs * group, T(0)
-            for j in range(lane, group, WARP):
-                total += dy[first + j]
-            total = fold(total)
-            for j in range(lane, group, WARP):
-                dy[first + j] -= exp(y[first + j]) * total
-
-    return run
-
-
-def _softmax(make, c: Context, op: tuple) -> list[Launch]:
-    x, y, width, group = op
-    runs = width // group
-    return [c.warps(make(c.T), c.batch * runs, (runs, row_stride(width), group), (), *c.arrays(x, y))]
-
-
 def _weigh(c: Context, op: tuple) -> list[Launch]:
     loss, total, weight, add = op
     return [c.flat(weigh(c.T), c.batch, (add,), (float_of(weight),), *c.arrays(loss, total))]
@@ -398,10 +288,6 @@ def _tally(c: Context, op: tuple) -> list[Launch]:
 
 LAUNCHERS = {
     **{f"loss.{name}": partial(_row_loss, name) for name in NAMES},
-    "loss.softmax": partial(_softmax, softmax_rows),
-    "loss.softmax_grad": partial(_softmax, softmax_gradient),
-    "loss.log_softmax": partial(_softmax, log_softmax_rows),
-    "loss.log_softmax_grad": partial(_softmax, log_softmax_gradient),
     "loss.weigh": _weigh,
     "loss.add_up": _add_up,
     "loss.tally": _tally,
