@@ -29,6 +29,11 @@ RULES = [
     pn.optimizers.RMSprop(),
     pn.optimizers.RMSprop(momentum=0.9),
     pn.optimizers.Adam(),
+    pn.optimizers.Adam(amsgrad=True),
+    pn.optimizers.Adamax(),
+    pn.optimizers.Nadam(),
+    pn.optimizers.Adadelta(),
+    pn.optimizers.Lion(),
     pn.optimizers.Adagrad(gradient_accumulation_steps=2),
 ]
 M = pn.metrics

@@ -72,7 +72,7 @@ def test_adam_corrects_its_averages_by_the_number_of_updates_and_schedules_follo
     rule = pn.optimizers.Adam(schedule)
     assert len(used) >= EPOCHS * BATCHES and (mode == "async") == (len(used) > EPOCHS * BATCHES)
     for k, (step, rate) in enumerate(used):
-        assert rate == pytest.approx(schedule(step) * rule.correction(np.array([k]))[0], rel=1e-12)
+        assert rate == pytest.approx(schedule(step) * rule.correction(np.array([k]))[0, 0], rel=1e-12)
 
 
 def test_a_damped_rate_falls_with_the_staleness_of_the_gradient(used):
