@@ -161,7 +161,7 @@ def test_losses_of_probabilities_that_somebody_else_reads(loss):
 
 METRICS = {
     "labels": ["accuracy", pn.metrics.TopKAccuracy(2), pn.metrics.ConfusionMatrix(), pn.metrics.F1()],
-    "classes": ["accuracy", "mse", "mae", pn.metrics.Precision()],
+    "classes": ["accuracy", "mse", "mae", pn.metrics.Precision(), "r2_score", "rmse"],
     "bits": [
         "binary_accuracy",
         "auc",

@@ -40,7 +40,7 @@ M = pn.metrics
 #: losses with the last activation and the metrics of a plan
 AIMS = [
     ("sparse_categorical_crossentropy", "softmax", ("accuracy", M.TopKAccuracy(2), M.ConfusionMatrix())),
-    ("categorical_crossentropy", "softmax", ("accuracy", "mse", "mae")),
+    ("categorical_crossentropy", "softmax", ("accuracy", "mse", "mae", "r2_score")),
     ("binary_crossentropy", "sigmoid", ("binary_accuracy", "auc", M.AUC(from_logits=True, curve="PR"))),
     ("sparse_categorical_crossentropy", "plain", ()),
     ("categorical_crossentropy", "plain", ()),

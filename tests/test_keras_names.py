@@ -202,6 +202,17 @@ def test_metrics_by_keras_names_have_keras_keys(rng):
     assert list(history) == ["loss", "acc", "sparse_top_k_categorical_accuracy", "top"] and history["top"] == [1.0]
 
 
+def test_metrics_and_optimizers_as_keras_spells_them(rng):
+    x, y = rng.normal(size=(30, 4)), rng.integers(0, 2, 30)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    chosen = [keras.metrics.Precision(thresholds=0.4), keras.metrics.F1Score(average="macro", threshold=0.5)]
+    model.compile(keras.optimizers.Adam(amsgrad=True, weight_decay=1e-4), "squared_hinge", metrics=chosen)
+    assert {"precision", "f1_score"} <= set(model.fit(x, y, verbose=0).history)
+    classes = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    classes.compile("nadam", "kl_divergence", metrics=[keras.metrics.F1Score()])
+    assert classes.evaluate(x, np.eye(3)[y], verbose=0)[1].shape == (3,)
+
+
 def test_the_input_of_the_layers_stands_for_its_tensor_in_graphs(rng):
     """As in Keras, where layers.Input and Input are one."""
     x = rng.normal(size=(3, 4)).astype(np.float32)

@@ -143,6 +143,19 @@ def confusion(rng, dtype, rows, width, labels=True):
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
 
 
+def deviations(rng, dtype, rows, width):
+    p, t, sums = (
+        rng.normal(size=(rows, width)).astype(dtype),
+        rng.normal(size=(rows, width)).astype(dtype),
+        rng.normal(size=50),
+    )
+    sums, after = np.resize(sums, 4 + 3 * width), np.resize(sums, 4 + 3 * width)
+    wide, aim = p.astype(float), t.astype(float)
+    after[2:-2] += np.stack([aim.sum(0), (aim**2).sum(0), ((wide - aim) ** 2).sum(0)], axis=1).reshape(-1)
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    return Case("metric.deviations", rows, {"p": p, "t": t}, ("p", "t", width, width, 2, 0.0), {}, words, expected, ONLY_ONE)
+
+
 def ranges(rng, dtype, rows, width, logits=False, count=7, apart=False):
     """Some outputs lie on the border of two ranges, and some are none that a probability could be."""
     squash = (lambda p: naive.activate("sigmoid", p)) if logits else (lambda p: p)
@@ -249,6 +262,7 @@ def test_metrics_match_their_definitions_however_the_rows_are_cut(labels, dtype,
             check(metric(name, rng, dtype, rows, width, labels), dtype)
         check(metric("binary_accuracy", rng, dtype, rows, width), dtype)
         check(confusion(rng, dtype, rows, width, labels), dtype)
+        check(deviations(rng, dtype, rows, width), dtype)
 
 
 def weigh(rng, dtype, rows, add=1):
@@ -282,6 +296,7 @@ CASES = {
         for n in ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
     },
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
+    "metric.deviations": lambda rng, dtype: deviations(rng, dtype, 9, 5),
     "metric.ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5),
     "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),
     "loss.softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5),

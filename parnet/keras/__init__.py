@@ -40,7 +40,9 @@ _BACKEND = {
 }
 _CATEGORICAL = {"to_categorical": "keras.functions:to_categorical"}
 _MERGES = {name.lower(): f"keras.shortcuts:{name.lower()}" for name in ("Add", "Average", "Maximum", "Multiply", "Subtract")}
-_TOP_K = {name: f"keras.shortcuts:{name}" for name in ("SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")}
+_METRICS = {
+    name: f"keras.shortcuts:{name}" for name in ("F1Score", "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")
+}
 _SHORTCUTS = {"concatenate": "keras.shortcuts:concatenate"}
 _OTHER_NAMES = {
     "Convolution2D": "layers:Conv2D",
@@ -69,7 +71,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "initializers": ("initializers", {}),
     "layers": ("layers", _OTHER_NAMES | _MERGES | _SHORTCUTS),
     "losses": ("losses", {}),
-    "metrics": ("metrics", _TOP_K),
+    "metrics": ("metrics", _METRICS),
     "models": ("", _MODELS | {"load_model": "io.model_file:load_model"}),
     "optimizers": ("optimizers", {}),
     "optimizers.schedules": ("schedules", {"LearningRateSchedule": "schedules:Schedule"}),

@@ -47,3 +47,11 @@ def TopKCategoricalAccuracy(k: int = 5, name: str = "top_k_categorical_accuracy"
 def SparseTopKCategoricalAccuracy(k: int = 5, name: str = "sparse_top_k_categorical_accuracy") -> metrics.TopKAccuracy:
     """`TopKAccuracy(k)`, of class numbers."""
     return metrics.TopKAccuracy(k, name=name)
+
+
+def F1Score(average: str | None = None, threshold: float | None = None, name: str = "f1_score") -> metrics.F1:
+    """`F1(threshold, average=average)`: an array with the value of each class unless an average is asked for.
+
+    With a threshold, for a model of one yes or no output, the number for yes.
+    """
+    return metrics.F1(threshold, average=average if threshold is None else "auto", name=name)
