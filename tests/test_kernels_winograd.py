@@ -153,8 +153,8 @@ def test_inference_goes_by_the_transforms_and_training_by_plain_sums():
     assert kernels(model, "predict").count("winograd.forward") == 2
     assert kernels(model, "predict")[:2] == ["winograd.weights"] * 2
     assert not [name for name in kernels(model, "train") if name.startswith("winograd")]
-    assert not [name for name in kernels(model, "predict", transforms=False) if name.startswith("winograd")]
-    assert not pn.strategy.CUDA.transforms  # which has no such kernels
+    assert not [name for name in kernels(model, "predict", shortcuts=False) if name.startswith("winograd")]
+    assert not pn.strategy.CUDA.shortcuts  # which has no such kernels
 
 
 @pytest.mark.parametrize(

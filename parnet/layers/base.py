@@ -96,8 +96,8 @@ class Build(Protocol):
     node: int
     #: virtual shards of a batch; each runs the layer's steps on rows of its own
     shards: int
-    #: whether convolutions may be done by transforms in inference
-    transforms: bool
+    #: whether work may be gone round as only the CPU's kernels can, see `parnet.plan.plan.Request`
+    shortcuts: bool
 
     @property
     def input_gradient_wanted(self) -> bool:
@@ -161,6 +161,8 @@ class Layer(Configurable):
     examples: ClassVar[Callable[[], list[tuple[Any, Any]]]]
     #: what it can be in the tail of another layer: "norm", "add", "relu", see `Tail`
     tail_part: str = ""
+    #: what it can be in a head, see `parnet.plan.heads`: "norm" or "product"
+    head_part: str = ""
     #: takes several inputs, see the module's docstring
     merges: ClassVar[bool] = False
     #: the steps that make its gradients can update its weights on the way (`Build.rides`)

@@ -14,12 +14,15 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels.step import (
+    ADDS,
     COLUMNS,
     EACH,
     NARROW,
     PANEL,
     PIXELS,
+    RIDES,
     ROWS_SHARED,
+    STORES,
     Access,
     Buffer,
     Step,
@@ -161,10 +164,6 @@ def place_weights(
     return placed, sizes
 
 
-#: what becomes of a weight's gradient, see `parnet.kernels.product.gradient_mode`
-STORES, RIDES, ADDS = 0, 1, 2
-
-
 @dataclass
 class Source:
     """An input of the model.
@@ -195,7 +194,7 @@ class Builder:
         readers: of each buffer, how many nodes and outputs read it, or a view of it.
         delivered: keys of weights whose gradient, or a part of it, has been declared.
         asked: keys of weights whose `gradient_mode` the layer at hand has asked for.
-        transforms: whether convolutions may be done by transforms in inference.
+        shortcuts: whether work may be gone round as only the CPU's kernels can, see `Request`.
         prepared: steps that come first, and are left out while the weights stay what they are.
     """
 
@@ -206,7 +205,7 @@ class Builder:
     shards: int = 1
     after: Builder | None = None
     exchanged: dict[str, int] = field(default_factory=dict)
-    transforms: bool = True
+    shortcuts: bool = True
     steps: list[Step] = field(default_factory=list)
     prepared: list[Step] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)

@@ -144,7 +144,7 @@ class Session:
             return found
 
     def _link(self, request: Request, strategy: Strategy) -> Program:
-        runs = {name: getattr(strategy, name) for name in ("shards", "workers", "apart", "transforms")}
+        runs = {name: getattr(strategy, name) for name in ("shards", "workers", "apart", "shortcuts")}
         request = replace(request, **runs)
         plan = make_plan(self.network, request)
         threads = strategy.threads_for(plan.estimate_us())
