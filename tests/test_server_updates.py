@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from nets import digest
 from server_cases import BATCH, EPOCHS, FAULTY, ROWS, data, fitted, server
 
 import parnet as pn
@@ -44,6 +45,21 @@ def test_an_update_is_the_mean_over_those_who_contributed_and_over_nobody_else(m
     for mine, theirs in zip(net.get_weights(), alone.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-12, atol=1e-12)
     assert history.timing.server.missed_rows == EPOCHS * (ROWS - ROWS // 2)
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        pn.optimizers.Nadam(0.01),
+        pn.optimizers.Lion(0.01, weight_decay=0.1),
+        pn.optimizers.Adam(0.01, amsgrad=True, clipnorm=0.5),
+    ],
+    ids=lambda rule: type(rule).__name__,
+)
+def test_workers_in_step_give_the_bits_of_one_process_with_any_rule(rule):
+    again = pn.optimizers.registry.load(pn.optimizers.registry.dump(rule))
+    (net, _), (alone, _) = fitted(server(2, 4), bare(rule, "float32")), fitted(pn.strategy.Serial(4), bare(again, "float32"))
+    assert digest(net) == digest(alone)
 
 
 @pytest.fixture
