@@ -225,6 +225,16 @@ def test_the_input_of_the_layers_stands_for_its_tensor_in_graphs(rng):
     assert pn.Model(inputs=one, outputs=L.Dense(2)(one)).count_params() == 10
 
 
+@pytest.mark.plot
+def test_a_model_is_drawn_as_keras_calls_it(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    keras.utils.plot_model(model, to_file=tmp_path / "m.png", show_shapes=True, show_layer_names=True, dpi=96)
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG") and model.layers[0].count_params() == 15
+    with pytest.raises(TypeError, match=r"plot_model: no argument 'show_shape'.*Did you mean 'show_shapes'"):
+        keras.utils.plot_model(model, show_shape=True)
+
+
 def test_keras_2_spellings():
     model = keras.Sequential([keras.layers.Dense(3, input_dim=5), keras.layers.Dense(1)])
     assert model.input_shape == (5,) and "input_dim" not in model.layers[0].get_config()

@@ -80,7 +80,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "regularizers": ("regularizers", {}),
     "utils": (
         "",
-        _CATEGORICAL | _IMAGES | {"plot_model": "viz:plot_model", "set_random_seed": "seeding:set_seed"},
+        _CATEGORICAL | _IMAGES | {"plot_model": "keras.shortcuts:plot_model", "set_random_seed": "seeding:set_seed"},
     ),
     "utils.np_utils": ("", _CATEGORICAL),
 }

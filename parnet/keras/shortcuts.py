@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from .. import layers as L
-from .. import metrics
+from .. import metrics, viz
+from ..errors import unknown_argument
 from ..layers.tensor import Tensor
+
+#: of Keras's plot_model
+_LOOKS = (
+    "dpi", "expand_nested", "layer_range", "rankdir", "show_dtype", "show_layer_activations", "show_layer_names",
+    "show_shapes", "show_trainable",
+)  # fmt: skip
 
 
 def add(inputs: Sequence[Tensor], **base) -> Tensor:
@@ -55,3 +63,12 @@ def F1Score(average: str | None = None, threshold: float | None = None, name: st
     With a threshold, for a model of one yes or no output, the number for yes.
     """
     return metrics.F1(threshold, average=average if threshold is None else "auto", name=name)
+
+
+def plot_model(model: Any, to_file: str = "model.png", **looks: Any) -> Any:
+    """`pn.viz.plot_model(model, to_file)`, a PNG, SVG or PDF. Shapes and names always stand in it: what Keras's further
+    arguments say about looks (`show_shapes`, `show_layer_names`, `dpi`, ...) changes nothing; others are refused."""
+    for name in looks:
+        if name not in _LOOKS:
+            raise unknown_argument("plot_model", name, {"model", "to_file", *_LOOKS})
+    return viz.plot_model(model, to_file)
