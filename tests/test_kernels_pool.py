@@ -1,5 +1,7 @@
 """Poolings, image normalisation, padding and cropping: right, cut in any way, inside their buffers."""
 
+from itertools import permutations
+
 import naive
 import naive_image
 import numpy as np
@@ -98,6 +100,16 @@ def crop(rng, dtype, shape=(3, 6, 5, 3), sides=((1, 2), (3, 0))):
     arrays = {"x": flat(x), "y": blank((shape[0], y[0].size), dtype)}
     operands = ("x", "y", pair(*shape[1:3]), pair(*y.shape[1:3]), pair(sides[0][0], sides[1][0]), shape[3])
     return Case("image.crop", shape[0], arrays, operands, {"y": (y.reshape(len(y), -1), 0, 0)})
+
+
+def permute(rng, dtype, shape=(9, 3, 4, 5), dims=(3, 1, 2)):
+    x = numbers(rng, dtype, *shape)
+    y = np.transpose(x, (0, *dims))
+    steps = [int(np.prod(shape[dim + 1 :])) for dim in dims]
+    missing = 4 - len(dims)
+    operands = ("x", "y", *[1] * missing, *y.shape[1:], *[0] * missing, *steps)
+    arrays = {"x": flat(x), "y": blank((len(x), y[0].size), dtype)}
+    return Case("image.permute", len(x), arrays, operands, {"y": (y.reshape(len(y), -1), 0, 0)})
 
 
 # -- normalisation channel by channel ---------------------------------------------------------
@@ -215,6 +227,7 @@ CASES = {
     "pool.image_largest_gradient": image_largest_gradient,
     "image.pad": pad,
     "image.crop": crop,
+    "image.permute": permute,
     "channel_norm.moments": moments,
     "channel_norm.combine_moments": combine_moments,
     "channel_norm.normalise": normalise,
@@ -253,3 +266,10 @@ def test_kernels_of_whole_images_match_their_formula_however_they_are_cut(shape,
 def test_padding_and_cropping_move_pixels(shape, sides, dtype, rng):
     check(pad(rng, dtype, shape, sides), dtype)
     check(crop(rng, dtype, shape, sides), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_axes_are_put_in_any_order(dtype, rng):
+    for shape in [(1, 5), (9, 3, 17), (4, 3, 4, 5), (3, 2, 3, 4, 5)]:
+        for dims in permutations(range(1, len(shape))):
+            check(permute(rng, dtype, shape, dims), dtype)

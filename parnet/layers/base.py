@@ -291,6 +291,12 @@ class Layer(Configurable):
         for parameter, array in zip(parameters, checked, strict=True):
             parameter.assign(array)
 
+    def count_params(self) -> int:
+        """Numbers in all of the layer's arrays. Raises StateError where its model's input shape is not known."""
+        if self._values is None:
+            raise StateError(f"{self.label()}: has no weights yet; put it into a model whose input's shape is known")
+        return sum(count(parameter.shape) for parameter in self._values.values())
+
     def label(self) -> str:
         """The layer as messages name it: dense_2 (Dense 10)."""
         return f"{self.name or snake_case(type(self).__name__)} ({self.describe()})"
