@@ -65,11 +65,9 @@ def check_device(index: int) -> None:
 
 
 def _why_none() -> str:
-    try:
-        driver.driver.ensure_initialized()  # type: ignore[attr-defined]
-    except Exception as error:
-        return str(error).strip().splitlines()[0][:200]
-    return "the driver lists no device"
+    """What the driver said when it was asked to start."""
+    said = str(cuda.cuda_error() or "").strip()
+    return said.splitlines()[0].rstrip(".")[:200] if said else "the driver lists no device"
 
 
 @contextlib.contextmanager
