@@ -34,11 +34,11 @@ def trained(strategy):
 
 @pytest.mark.cuda
 @needs_package
-def test_kernels_and_training_match_the_cpu_in_the_simulator():
+@pytest.mark.parametrize("file", ["test_cuda_device.py", "test_cuda_kernels.py"])
+def test_kernels_and_training_match_the_cpu_in_the_simulator(file):
     """In a process of its own: the simulator has to be chosen before numba.cuda is imported."""
-    files = [str(TESTS / name) for name in ("test_cuda_device.py", "test_cuda_kernels.py")]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *files, "-q", "-x", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", str(TESTS / file), "-q", "-x", "-p", "no:cacheprovider"],
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"NUMBA_ENABLE_CUDASIM": "1"},
         cwd=TESTS.parent,
         capture_output=True,

@@ -199,7 +199,7 @@ def test_ctrl_c_within_a_batch_waits_for_its_end(monkeypatch):
     model, (x, y) = small(), data("float64", "numbers")
     model.compile("sgd", "mse")
     with monkeypatch.context() as patch:
-        patch.setattr(cuda, "_ready", lambda *which: [Launch(Press(), (1,), (1,), ()), *ready(*which)])
+        patch.setattr(cuda, "_ready", lambda *which: [[Launch(Press(), (1,), (1,), ())], *ready(*which)])
         with pytest.raises(KeyboardInterrupt):
             model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, strategy="cuda")
     assert model.optimizer.iterations == 1
@@ -217,3 +217,56 @@ def test_a_device_that_is_not_there_is_named():
     model.compile("sgd", "mse")
     with pytest.raises(DeviceError, match=r"CUDA\(device=99\): expected one of the devices 0"):
         model.fit(x, y, verbose=0, strategy=pn.strategy.CUDA(device=99))
+
+
+def test_a_trace_shows_every_step_of_every_batch_on_the_gpus_row(tmp_path):
+    """Also where a graph is wanted: recorded batches are launched kernel by kernel."""
+    from parnet.io import trace_file
+    from parnet.io.trace_file import read_trace
+
+    x, y = data("float64", "numbers")
+    for graph in (False, True):
+        model = small()
+        model.compile("adam", "mse")
+        more = dict(validation_data=(x + 1, y), trace=tmp_path / "trace.json")
+        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0, strategy=pn.strategy.CUDA(graph=graph), **more)
+        timeline = read_trace(tmp_path / "trace.json")
+        assert [(p["purpose"], p["batches"], p["kept"]) for p in timeline.programs] == [("train", 6, 6), ("evaluate", 6, 6)]
+        assert set(timeline.rows.values()) == {"epochs", "GPU 0"}
+        program = next(p for p in model.session._programs.values() if p.plan.request.purpose == "train")
+        found, ends = [], [0.0]
+        for piece in timeline.slices:
+            if piece.category == trace_file.BATCH:
+                assert piece.begun >= ends[-1] - 1.0 or not piece.name.startswith("batch")  # microseconds
+                found.append((piece.name, []))
+            elif piece.category != trace_file.RUN:
+                found[-1][1].append((piece.name, piece.category))
+                ends.append(piece.begun + piece.took)
+        training = [inner for name, inner in found if name.startswith("batch")]
+        assert training == [[(step.label, step.phase) for step in program.plan.steps]] * 6
+    plain, _ = trained("cuda", small, x, y, optimizer="adam")
+    watched, _ = trained("cuda", small, x, y, optimizer="adam", trace=tmp_path / "trace.json")
+    for one, two in zip(plain.get_weights(), watched.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_trace_ends_with_the_batch_whose_loss_is_not_finite(tmp_path):
+    from parnet.io.trace_file import read_trace
+
+    x, y = data("float64", "numbers")
+    x[4], y[4] = 1e200, 1e200
+    model = small(activation="linear")
+    model.compile("sgd", "mse")
+    with pytest.raises(pn.ParnetError, match="step 2"):
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, strategy="cuda", trace=tmp_path / "trace.json")
+    assert read_trace(tmp_path / "trace.json").programs[0]["batches"] == 2
+
+
+def test_a_profile_has_every_step_and_the_peaks_of_the_gpu():
+    model, shown = small("float32"), []
+    model.compile("sgd", "mse")
+    found = pn.study.profile(model, batch_size=4, strategy="cuda", limit_s=0.01, print_fn=shown.append)
+    assert all(cost.seconds > 0 and cost.wait == 0 for cost in found.steps)
+    assert {cost.phase for cost in found.rows} >= {"input", "forward", "loss", "backward"}
+    assert found.peaks.gflops > 0 and found.peaks.bandwidths["memory"] > 0
+    assert "float32, GPU 0;" in shown[0] and "Peak on GPU 0:" in shown[0]

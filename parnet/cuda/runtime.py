@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -172,7 +173,24 @@ class Memory:
         weakref.finalize(replay, calls.cuGraphExecDestroy, ready)
         return replay
 
+    def event(self) -> Any:
+        """What takes the time in the stream, with `record(stream)`; `elapsed_time(later)` is in milliseconds."""
+        return _HostEvent() if SIMULATED else cuda.event()
+
     def wait(self, where: str) -> None:
         """Until all work is done. Raises DeviceError if a kernel has failed."""
         with said(where):
             self.stream.synchronize()
+
+
+class _HostEvent:
+    """An event of the simulator, whose own do not take the time."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def record(self, stream: Any) -> None:
+        self.at_s = time.perf_counter()
+
+    def elapsed_time(self, later: _HostEvent) -> float:
+        return 1e3 * (later.at_s - self.at_s)
