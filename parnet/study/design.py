@@ -47,9 +47,11 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For people: "mlp, 2 threads, batch 256"."""
+        """For people: "mlp, threads with 2 threads, batch 256"."""
         noun = way_of(self.kind).noun
-        count = "serial" if self.kind == "Serial" else f"{self.strategy} {self.workers} {noun}{'s' * (self.workers > 1)}"
+        count = (
+            "serial" if self.kind == "Serial" else f"{self.strategy} with {self.workers} {noun}{'s' * (self.workers > 1)}"
+        )
         return f"{self.network}, {count}, batch {self.batch}"
 
     def config(self) -> dict:
