@@ -21,7 +21,7 @@ import numpy as np
 from ..checks import check_argument
 from ..errors import ParnetError, RankError, ResourceError, require_extra
 from .process import Address
-from .watch import ALL, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
+from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
@@ -190,6 +190,9 @@ class Ranks:
 
         Source: F. Cristian, "Probabilistic clock synchronization" (1989). far: those who ask; 0 for the others.
         """
+        return self._meet(CLOCKS, self._asked_clock, far)
+
+    def _asked_clock(self, far: list[int]) -> float:
         looks = [(0.0, 0.0)]
         for rank in far:
             if self.leads:
