@@ -11,7 +11,7 @@ from rank_cases import SMALL, small, weights
 from ranks import LAUNCHER, needs_mpi, open_mpi, run_ranks
 
 import parnet
-from parnet.cli import launch, main
+from parnet.cli import main, unseen
 from parnet.comm.process import Limits
 
 pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
@@ -126,7 +126,7 @@ def test_a_rank_that_is_stopped_while_it_starts_ends_the_job(tmp_path, monkeypat
     (tmp_path / "script.py").write_text("print('ran')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(parnet.__file__).parents[1])]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(launch, "LIMITS", Limits(1.0, 2.0))
+    monkeypatch.setattr(unseen, "LIMITS", Limits(1.0, 2.0))
     options = ["-n", "2", "--oversubscribe", "--threads", "1", "--launcher", LAUNCHER]
     code = main(["launch", *options, str(tmp_path / "script.py")])
     out, err = capfd.readouterr()

@@ -21,7 +21,7 @@ import numpy as np
 from ..checks import check_argument
 from ..errors import ParnetError, RankError, ResourceError, require_extra
 from .process import Address
-from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
+from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, PLACES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
@@ -64,6 +64,10 @@ def ranks_of(comm: Any = None) -> Ranks:
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C, after which all ranks have stopped behind the same step."""
+
+
+class Died(RankError):
+    """Some rank has died; only an MPI that goes on after deaths tells of it."""
 
 
 class Ranks:
@@ -111,7 +115,7 @@ class Ranks:
         self.sent_bytes = 0
 
     def _meet(self, place: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """A call of MPI that waits for other ranks, as `place` names it."""
+        """A call of MPI that waits for other ranks, as `place` names it. Raises Died where one never comes."""
         if self.alone:
             raise RankError(
                 "MPI: expected nothing that all ranks must take part in, inside a callback, which rank 0 runs alone; call "
@@ -122,6 +126,11 @@ class Ranks:
         self.watch.enter(place)
         try:
             return call(*arguments)
+        except self._MPI.Exception as error:
+            if not self._is_death(error):
+                raise
+            words = f"MPI: a rank has died, and others wait for it in {PLACES[place]}"
+            raise Died(f"{words}; start again from the last checkpoint") from error
         finally:
             self.watch.leave()
 
@@ -259,10 +268,11 @@ class Ranks:
         """Whether the MPI library tells the survivors of a rank's death. Not collective."""
         return os.environ.get(ULFM) == "1" and hasattr(self._comm, "Shrink")
 
-    def is_death(self, error: BaseException) -> bool:
-        """Whether the error says that some rank has died. Not collective."""
-        kinds = (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
-        return isinstance(error, self._MPI.Exception) and error.Get_error_class() in kinds
+    def _is_death(self, error: Any) -> bool:
+        """Whether an error of MPI says that some rank has died: Open MPI has others too where several ranks wait."""
+        if error.Get_error_class() in (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED):
+            return True
+        return self.can_shrink and (self._comm.Is_revoked() or self._comm.Get_failed().size > 0)
 
     def shrink(self) -> str:
         """Go on as fewer ranks, on all that are left; every call of the others that still waits ends with an error.
@@ -290,16 +300,26 @@ class Ranks:
 
     def leave(self) -> None:
         """End MPI, when all ranks do."""
-        self.meet_at_the_end()
+        with contextlib.suppress(RankError):  # rank 0 is gone: the others have stopped all the same
+            self.meet_at_the_end()
         if self.watch is not None:
             self.watch.close()
         self._MPI.Finalize()
 
-    def meet_at_the_end(self) -> None:
-        """Wait until all ranks have done what their scripts do: the end of MPI would wait unwatched, or for nobody."""
-        if self.size > 1 and not self._MPI.Is_finalized():
-            with contextlib.suppress(self._MPI.Exception):  # a rank has died, and the job goes on without it
-                self._meet(LAST, self._wait, self._comm.Ibarrier())
+    def meet_at_the_end(self) -> bool:
+        """Wait until all ranks have done what their scripts do: the end of MPI would wait unwatched, or for nobody.
+
+        Returns:
+            whether rank 0 has, as far as is known.
+        Raises:
+            RankError: rank 0 has died, where MPI goes on after deaths: what it had yet to do is not done.
+        """
+        while self.size > 1 and not self._MPI.Is_finalized():
+            with contextlib.suppress(Died):
+                self._meet(LAST, lambda: self._wait(self._comm.Ibarrier()))
+                return True
+            self.shrink()
+        return self.leads
 
     @staticmethod
     def _wait(request: Any) -> None:
