@@ -15,7 +15,7 @@ from parnet.kernels.step import COLUMNS, NOTHING_ASKED, ROWS_SHARED
 SIZES = [
     *[(1, 1, 1), (1, 5, 17), (7, 3, 8), (9, 17, 16), (5, 33, 47), (33, 7, 49), (16, 10, 100)],
     *[(3, 401, 50), (2, 193, 7), (150, 9, 20), (70, 5, 53), (9, 6, 292), (11, 270, 241)],
-    *[(70, 530, 436), (66, 5, 1030)],
+    *[(70, 530, 436), (66, 5, 1030), (34, 133, 152), (6, 20, 55)],
 ]
 
 
@@ -111,7 +111,7 @@ def test_bias_gradient_is_the_sum_over_rows(size, update, dtype, rng):
     check(bias_gradient(rng, dtype, *size, update), dtype)
 
 
-STRANDS, PANEL, NARROW = 16, 48, 4  # of sums for a last panel of few columns
+STRANDS, PANEL, NARROW = 16, 48, 8  # of sums for a last panel of few columns
 
 
 def chain(a, b):
@@ -143,7 +143,9 @@ def test_every_element_of_a_product_is_one_chain_of_fused_multiply_adds(rng):
     cases = [
         (forward(rng, "float64", 3, 200, 9), "y", lambda a: product(a["x"], a["w"])),
         (forward(rng, "float64", 2, 37, 51), "y", lambda a: product(a["x"], a["w"], narrow=True)),
+        (forward(rng, "float64", 1, 37, 56), "y", lambda a: product(a["x"], a["w"], narrow=True)),
         (weight_gradient(rng, "float64", 70, 2, 51), "dw", lambda a: product(a["x"].T, a["dy"])),
+        (weight_gradient(rng, "float64", 3, 37, 55), "dw", lambda a: product(a["x"].T, a["dy"])),
         (input_gradient(rng, "float64", 5, 4, 51, 5), "dx", lambda a: product(a["dyt"].T, a["w"].T)),
     ]
     for case, name, formula in cases:

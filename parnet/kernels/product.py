@@ -24,8 +24,10 @@ from .target import simd
 from .tile import ADD, CONTINUE, STORE, make_tile, transpose_block
 
 MASK_ALWAYS = simd() == "avx512"  # there a masked load costs what a plain one does, and half of the tiles do not exist
-dots, DOT_ROWS = make_dots(NARROW), dot_rows()
-narrow_tile = make_tile(TILE_VECTORS, True, rows=NARROW)
+#: columns of a narrow panel that are made at a time
+FEWEST = 4
+dots, DOT_ROWS = make_dots(FEWEST), dot_rows()
+fewest_tile = make_tile(TILE_VECTORS, True, rows=FEWEST)
 #: weights of more numbers do not stay in a core's own cache: their next block is asked for while this one is used. 2048 x
 #: 2048 forward: 103 GFLOP/s for 91
 FAR = 200_000
@@ -161,7 +163,9 @@ def forward(op, ctl, mem, part, parts):
             if is_narrow(width, c):
                 for i in range(row, rows, DOT_ROWS):
                     a, out = at(x, i * x_row), at(y, i * y_row + c)
-                    dots(k, a, x_row, panel, stride_of(k), out, y_row, min(rows - i, DOT_ROWS), wide)
+                    for j in range(0, wide, FEWEST):
+                        b, some = at(panel, j * stride_of(k)), min(wide - j, FEWEST)
+                        dots(k, a, x_row, b, stride_of(k), at(out, j), y_row, min(rows - i, DOT_ROWS), some)
             elif parts == 1 or k <= DEPTH:
                 done = panel_forward(row, rows, wide, k, x, x_row, panel, at(y, c), y_row, far, asked, done)
             else:  # see `own_lines`
@@ -228,14 +232,13 @@ def weight_gradient(op, ctl, mem, part, parts):
 @device
 def narrow_gradient(i, high, k, x, x_row, dy, dy_row, panel, wide, mode, scale):
     """The same for a last panel of few columns, which lies transposed."""
-    span = TILE_VECTORS * lanes(x)
-    for j in range(i, high, span):
-        tail = min(high - j, span) - (TILE_VECTORS - 1) * lanes(x)
-        b, c = at(x, j), at(panel, j)
-        if tail > 0:
-            narrow_tile(k, dy, 1, dy_row, b, x_row, c, x_row, wide, tail, mode, scale, address_of(b), 0)
-        else:
-            tiles(0, wide, j, high, k, dy, 1, dy_row, x, x_row, panel, x_row, mode, scale, 0, NOTHING, 0)
+    span, left = TILE_VECTORS * lanes(x), i
+    while wide <= FEWEST and high - left > span - lanes(x):
+        tail = min(high - left, span) - (span - lanes(x))
+        b, c = at(x, left), at(panel, left)
+        fewest_tile(k, dy, 1, dy_row, b, x_row, c, x_row, wide, tail, mode, scale, address_of(b), 0)
+        left += span
+    tiles(0, wide, min(left, high), high, k, dy, 1, dy_row, x, x_row, panel, x_row, mode, scale, 0, NOTHING, 0)
 
 
 @device
