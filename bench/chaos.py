@@ -11,6 +11,7 @@ Writes a file of bench/results/chaos, which `parnet report FILE` shows.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
@@ -36,7 +37,7 @@ from parnet.strategy import ParameterServer, Serial, Strategy
 
 from . import timing
 from .fingerprint import fingerprint, slug
-from .hand import JOB_STRIKES, RANK_STRIKES, STRIKES, Hand, alive, everybody, ranks
+from .hand import JOB_STRIKES, RANK_STRIKES, STRIKES, Hand, everybody, ranks
 from .results import FOLDER, Record, Results
 
 EPOCHS, ROWS, BATCH = 60, 3001, 100
@@ -220,7 +221,8 @@ def _job(ranks: int, how: str, path: Path, kept: Path) -> tuple[int, str]:
             said, _ = job.communicate(timeout=JOB_LIMIT_S)
         except subprocess.TimeoutExpired:
             for pid in (job.pid, *everybody(job.pid)):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(pid, signal.SIGKILL)
             return HUNG, job.communicate()[0]
     return job.returncode, said
 
@@ -283,13 +285,12 @@ def shared_memory() -> set[str]:
 
 def left(hand: Hand, before: set[str]) -> list[str]:
     """Processes and shared memory that a training has left behind."""
-    hand.known.update(everybody())
     until = time.monotonic() + END_S
-    while (hand.known or shared_memory() - before) and time.monotonic() < until:
+    while (hand.look() or shared_memory() - before) and time.monotonic() < until:
         time.sleep(0.02)
-        hand.known = {pid for pid in hand.known if alive(pid)}
-    there = sorted(hand.known)
-    return [f"process {pid} was left" for pid in there] + [f"{name} was left" for name in shared_memory() - before]
+    return [f"process {pid} was left" for pid in sorted(hand.look())] + [
+        f"{name} was left" for name in shared_memory() - before
+    ]
 
 
 def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path) -> Results:
