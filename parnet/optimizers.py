@@ -127,7 +127,8 @@ class Optimizer(Configurable):
             known = arguments(type(self))
             if name not in known:
                 raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
-            if name in ("decay", "parameters") and type(self).__module__ == __name__:
+            made = name == "initial_accumulator_value" and name in self.__dict__  # what it fills may be filled already
+            if (made or name in ("decay", "parameters")) and type(self).__module__ == __name__:
                 advice = "assign a schedule to learning_rate" if name == "decay" else "make a new optimizer"
                 raise HyperparameterError(
                     f"{type(self).__name__}: expected {name} when the optimizer is made, received an assignment; {advice}"
@@ -377,7 +378,7 @@ class Adagrad(Optimizer):
     """s += g^2, w -= lr g / sqrt(s + epsilon). Source: Duchi et al. 2011, figure 1.
 
     Args:
-        initial_accumulator_value: where s starts, 0 or more.
+        initial_accumulator_value: where s starts, 0 or more; cannot be assigned later.
         epsilon: above 0.
     """
 
