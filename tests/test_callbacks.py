@@ -310,7 +310,7 @@ def test_checkpoint_keeps_only_the_best_and_only_the_weights(tmp_path):
 
 def test_checkpoint_compares_anew_where_the_model_now_wants_the_opposite(tmp_path):
     rng = np.random.default_rng(0)
-    x, y = rng.random((8, 3), dtype=np.float32), rng.random((8, 1), dtype=np.float32)
+    x, y = rng.random((8, 3), dtype=np.float32), np.full((8, 1), 100, np.float32)
     model = pn.Sequential([pn.layers.Dense(1, input_shape=(3,))], seed=1)
     checkpoint = ModelCheckpoint(tmp_path / "best.parnet", "score", save_best_only=True)
     for metric in (pn.metrics.MeanSquaredError(name="score"), pn.metrics.BinaryAccuracy(name="score")):
