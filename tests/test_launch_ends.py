@@ -23,17 +23,17 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and sockets
 
 
 @on_linux
-def test_what_ranks_have_said_tells_whether_the_job_broke_off(monkeypatch):
+def test_what_ranks_say_is_heard(monkeypatch):
     job = uuid.uuid4().hex
     word.tell(word.OVER)  # nobody listens
     monkeypatch.setenv(sweep.JOB, job)
     word.tell(word.OVER)
     ear = word.Ear(job)
-    for said, broke_off in ((None, False), (word.BEGUN, True), (word.BEGUN, True), (word.OVER, False)):
+    for said, over in ((None, False), (word.BEGUN, False), (word.BEGUN, False), (word.OVER, True)):
         if said:
             word.tell(said)
         ear.listen()
-        assert (ear.begun, ear.broke_off) == (said is not None, broke_off)
+        assert (ear.begun, ear.over) == (said is not None, over)
     ear.close()
 
 
@@ -92,6 +92,35 @@ def test_the_guard_does_not_take_a_users_file_for_one_of_pythons(tmp_path, monke
     guard = sweep.Guard(uuid.uuid4().hex, set())
     guard._process.communicate(timeout=60)  # as when we are gone
     assert guard._process.returncode == 0
+
+
+#: a launcher that does not end when its rank has; the path of Python comes before the rank's command
+STUCK = """#!/bin/sh
+[ "$1" = --version ] && exec echo "mpirun (Open MPI) 5.0.0"
+while [ "$1" != "{python}" ]; do shift; done
+"$@"
+exec sleep 1000
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("said, code", [("BEGUN, OVER", 0), ("BEGUN,", 1)])
+def test_a_launcher_that_does_not_end_after_its_ranks_is_ended(said, code, tmp_path, monkeypatch, capfd):
+    (tmp_path / "mpi4py").mkdir()
+    text = f"from parnet.cli.word import BEGUN, OVER, tell\nfor one in {said}:\n    tell(one)\n"
+    (tmp_path / "mpi4py" / "__init__.py").touch()
+    (tmp_path / "mpi4py" / "__main__.py").write_text(text)
+    (tmp_path / "mpirun").write_text(STUCK.format(python=sys.executable))
+    (tmp_path / "mpirun").chmod(0o755)
+    (tmp_path / "script.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(parnet.__file__).parents[1])]))
+    monkeypatch.setattr(parnet.cli.unseen, "LIMITS", Limits(1.0, 60.0))
+    options = ["-n", "1", "--threads", "1", "--launcher", str(tmp_path / "mpirun")]
+    assert parnet.cli.main(["launch", *options, str(tmp_path / "script.py")]) == code
+    err = capfd.readouterr().err
+    assert "MPI: the launcher has not ended for 1 s after its last rank; the job ends" in err
+    assert ("rank 0 has not come to the end of its script" in err) == bool(code)
 
 
 class TestJobs:

@@ -48,6 +48,21 @@ def test_another_rank_that_dies_while_weights_are_handed_on_changes_no_bit(call,
     assert weights(tmp_path / "left.parnet") == [w.tobytes() for w in small().get_weights()]
 
 
+def test_a_rank_that_dies_between_two_epochs_is_an_error_of_ours_on_the_others(tmp_path):
+    text = """
+    import os, signal
+    class Note(pn.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            os.kill(int(open("pid").read()), signal.SIGKILL)
+    if ranks.rank == 1:
+        open("pid", "w").write(str(os.getpid()))
+    ranks.all_objects(None)
+    model.fit(x, y, 32, 4, callbacks=[Note()], strategy=pn.strategy.MPI(shards=4, on_failure="shrink"), verbose=0)
+"""
+    out = run_ranks(tmp_path, SMALL + text, 3, "--ulfm", code=1, limit_s=60)
+    assert "MPI: a rank has died, and others wait for it in" in out and "TypeError" not in out
+
+
 def test_a_rank_that_dies_between_two_runs_is_an_error_of_ours_on_the_others(tmp_path):
     text = """
     import os, signal

@@ -138,7 +138,8 @@ def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
         words: of the command; environ: of it; ranks: that run on this machine, None where others may take part.
     """
     name, before, ear, hung, looks = environ[JOB], shared_memory(), Ear(environ[JOB]), False, 0
-    asked, watch = _Asked(name, ear, ranks is not None and sys.platform == "linux"), Unseen(name, ranks)
+    here = ranks if sys.platform == "linux" else None  # elsewhere the system does not say who is there
+    asked, watch = _Asked(name, ear, here is not None), Unseen(name, here)
     with contextlib.ExitStack() as at_the_end:
         at_the_end.callback(ear.close)
         for kind in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -159,10 +160,13 @@ def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
         ear.listen()
     if asked.times:
         return INTERRUPTED
-    if code == 0 and ear.broke_off:
-        print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
+    if watch.alone:  # we have ended the launcher ourselves
+        code = 0
     # a launcher that is ended, or goes on after deaths, may say that all was well
-    return (code if code >= 0 else 128 - code) or int(hung or ear.broke_off)
+    broke_off = code == 0 and not ear.over and (ear.begun or watch.alone)
+    if broke_off:
+        print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
+    return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not watch.alone))
 
 
 def _ended(job: subprocess.Popen) -> int | None:

@@ -56,9 +56,9 @@ class Ear:
         return BEGUN in self._heard
 
     @property
-    def broke_off(self) -> bool:
-        """Whether ranks of this machine have begun, and none has told that rank 0 came to its end."""
-        return self.begun and OVER not in self._heard
+    def over(self) -> bool:
+        """Whether rank 0 has come to the end of its script, as far as ranks of this machine have told."""
+        return OVER in self._heard
 
     def close(self) -> None:
         """Hear no more."""

@@ -66,7 +66,11 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C, after which all ranks have stopped behind the same step."""
 
 
-class Died(RankError):
+class Apart(RankError):
+    """Ranks that stand at different places and cannot go on together: nothing that all must take part in may follow."""
+
+
+class Died(Apart):
     """Some rank has died; only an MPI that goes on after deaths tells of it."""
 
 
@@ -280,7 +284,7 @@ class Ranks:
         Returns:
             who is gone, in words.
         Raises:
-            RankError: rank 0 is, which led.
+            Apart: rank 0 is, which led.
         """
         before = self.size
         self._comm.Revoke()
@@ -289,7 +293,7 @@ class Ranks:
         gone = sorted(set(range(before)) - set(here))
         words = f"rank {', '.join(map(str, gone))} of {before} {'is' if len(gone) == 1 else 'are'} gone"
         if 0 in gone:
-            raise RankError(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
+            raise Apart(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self._addresses = [self._addresses[rank] for rank in here]
         if self.watch is not None:

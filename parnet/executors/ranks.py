@@ -6,9 +6,9 @@ what the next one reads. Must not know: models, training.
 
 from __future__ import annotations
 
-from ..comm.mpi import Died, Ranks, Stopped
+from ..comm.mpi import Apart, Died, Ranks, Stopped
 from ..comm.tree import share_of
-from ..errors import RankError, warn
+from ..errors import warn
 from ..kernels import control
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
@@ -110,18 +110,18 @@ class RanksExecutor(Executor):
         between two batches, and they stand at most one apart. Should another one die meanwhile, this is done again; ranks
         that are as far as the farthest have whole weights all the time.
         Raises:
-            RankError: rank 0 died, or some were already done with this run: there is nobody to go on with them; or all
+            Apart: rank 0 died, or some were already done with this run: there is nobody to go on with them; or all
             that were farthest died before the others had their weights.
         """
         ranks, store, feed = self.ranks, program.store, self._feed
         words = ranks.shrink()
         places = ranks.all_objects((self._starts, self._done))
         if feed is None or len({starts for starts, _ in places}) > 1:
-            raise RankError(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
+            raise Apart(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
         farthest = max(range(ranks.size), key=lambda rank: places[rank][1])
         done = places[farthest][1]
         if done < 0:
-            raise RankError(f"MPI: {words}, and nobody has whole weights; start again from the last checkpoint")
+            raise Apart(f"MPI: {words}, and nobody has whole weights; start again from the last checkpoint")
         self._done = self._done if self._done == done else TORN
         for vector in (store.parameters, store.state, store.slots, feed.sums, feed.losses):
             ranks.broadcast(vector, farthest)
