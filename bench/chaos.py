@@ -293,20 +293,20 @@ def left(hand: Hand, before: set[str]) -> list[str]:
     ]
 
 
-def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path) -> Results:
-    """The records of a run."""
-    results, group = Results(fingerprint(), path), "chaos"
+def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path, word: str = "") -> Results:
+    """The records of a run. word: of the scenes that were played, which have records of their own."""
+    results, group, of = Results(fingerprint(), path), "chaos", f", {word}" if word else ""
     trainings = sum(n for words, n in outcomes.ended.items() if not words.endswith(COUNTS))
     struck = f"{sum(hand.kinds.values())} strikes in {minutes:g} minutes, seed {hand.seed}: "
     struck += ", ".join(f"{kind} {count}" for kind, count in sorted(hand.kinds.items()))
     ended = "; ".join(f"{words} {count}" for words, count in sorted(outcomes.ended.items()) if count)
     share = 1 - len(outcomes.wrong) / max(1, trainings)
-    results.add(Record.of("trainings that end as they must", group, share, "", "chaos", samples=trainings, note=ended))
-    results.add(Record.of("strikes", group, sum(hand.kinds.values()), "", note=struck))
+    results.add(Record.of(f"trainings that end as they must{of}", group, share, "", "chaos", samples=trainings, note=ended))
+    results.add(Record.of(f"strikes{of}", group, sum(hand.kinds.values()), "", note=struck))
     if outcomes.error_s:
         summary = timing.summarize(outcomes.error_s)
         slowest = f"the slowest of {summary.samples} took {max(outcomes.error_s):.2f} s"
-        results.add(Record.of("from a kill to the error", group, summary, "s", "kill to error", note=slowest))
+        results.add(Record.of(f"from a kill to the error{of}", group, summary, "s", "kill to error", note=slowest))
     return results
 
 
@@ -325,7 +325,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     name = f"{date.today().isoformat()}-{slug(fingerprint()['cpu'])}.json"
     hand, outcomes, still = chaos(given.minutes, given.seed, given.scenes)
-    results = report(hand, outcomes, given.minutes, given.output or FOLDER / "chaos" / name)
+    results = report(hand, outcomes, given.minutes, given.output or FOLDER / "chaos" / name, given.scenes)
     for record in results.records.values():
         print(f"{record.name}: {record.value:g} {record.unit}; {record.note}")
     for words in outcomes.wrong + still:
