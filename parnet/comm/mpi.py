@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_argument
-from ..errors import ParnetError, RankError, ResourceError, require_extra
+from ..errors import RankError, ResourceError, require_extra, said
 from .process import Address
 from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, PLACES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
@@ -82,12 +82,15 @@ class Ranks:
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
         sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
+        can_shrink: the MPI library tells the survivors of a rank's death.
         alone: this rank does something that the others do not, until it tells them of it.
         watch: on the other ranks, while this one waits for them; where there are others.
     """
 
     def __init__(self, MPI: Any, comm: Any):
         self._MPI, self.alone = MPI, False
+        self.can_shrink = os.environ.get(ULFM) == "1" and hasattr(comm, "Shrink")
+        self._comm = comm
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.watch = Watch(MPI, self.rank) if self.size > 1 else None
         self._comm = self._meet(START, comm.Dup)  # so that our messages never meet the user's
@@ -129,14 +132,33 @@ class Ranks:
             return call(*arguments)
         self.watch.enter(place)
         try:
-            return call(*arguments)
+            result = call(*arguments)
+            if self.can_shrink and place != SHRINKING and self._knows_of_deaths():
+                raise self._died(place)
+            return result
         except self._MPI.Exception as error:
-            if not self._is_death(error):
+            known = error.Get_error_class() in (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
+            if not known and not (self.can_shrink and self._knows_of_deaths()):  # Open MPI has other classes for it too
                 raise
-            words = f"MPI: a rank has died, and others wait for it in {PLACES[place]}"
-            raise Died(f"{words}; start again from the last checkpoint") from error
+            raise self._died(place) from error
         finally:
             self.watch.leave()
+
+    @staticmethod
+    def _died(place: int) -> Died:
+        words = f"MPI: a rank has died, and others wait for it in {PLACES[place]}"
+        return Died(f"{words}; start again from the last checkpoint")
+
+    def _knows_of_deaths(self) -> bool:
+        """Whether this rank has heard of a death. Not collective.
+
+        Asked after each exchange: Open MPI has been seen to report no error to one in which a rank died, and to leave in its
+        place whatever was in memory.
+        """
+        failed = self._comm.Get_failed()
+        some = failed.size > 0
+        failed.Free()
+        return some or bool(self._comm.Is_revoked())
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -267,17 +289,6 @@ class Ranks:
 
     # -- going on without a rank ----------------------------------------------------------------
 
-    @property
-    def can_shrink(self) -> bool:
-        """Whether the MPI library tells the survivors of a rank's death. Not collective."""
-        return os.environ.get(ULFM) == "1" and hasattr(self._comm, "Shrink")
-
-    def _is_death(self, error: Any) -> bool:
-        """Whether an error of MPI says that some rank has died: Open MPI has others too where several ranks wait."""
-        if error.Get_error_class() in (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED):
-            return True
-        return self.can_shrink and (self._comm.Is_revoked() or self._comm.Get_failed().size > 0)
-
     def shrink(self) -> str:
         """Go on as fewer ranks, on all that are left; every call of the others that still waits ends with an error.
 
@@ -363,11 +374,6 @@ class Ranks:
         self.stop_listening()
         if time.monotonic() > self._late_until:
             signal.raise_signal(number)
-
-
-def said(error: BaseException) -> str:
-    """An error as text, with its kind unless it is one of ours."""
-    return str(error) if isinstance(error, ParnetError) else f"{type(error).__name__}: {error}"
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..comm.mpi import Apart, Ranks, said
-from ..errors import DataError, NonFiniteLossError, RankError
+from ..comm.mpi import Apart, Ranks
+from ..errors import DataError, NonFiniteLossError, RankError, said
 from .callbacks import CallbackList, Logs
 from .stream import Rows, Whole
 
