@@ -139,6 +139,15 @@ class TestJobs:
         assert said in run_ranks(tmp_path, SMALL + text, 2, "--ulfm", code=1, limit_s=60)
 
     @pytest.mark.skipif(not open_mpi(), reason="only Open MPI goes on after deaths")
+    def test_a_job_whose_ranks_were_killed_before_they_began_has_failed(self, tmp_path):
+        site = tmp_path / "site"
+        site.mkdir()
+        kill = "import os, signal\nif 'OMPI_COMM_WORLD_RANK' in os.environ: os.kill(os.getpid(), signal.SIGKILL)"
+        (site / "sitecustomize.py").write_text(kill)
+        code, out, _ = Job(tmp_path, "print('ran')", 2, "--ulfm", more_path=site).end(60)
+        assert code not in (0, 130) and "ran" not in out
+
+    @pytest.mark.skipif(not open_mpi(), reason="only Open MPI goes on after deaths")
     def test_a_job_that_lost_another_rank_behind_its_training_has_succeeded(self, tmp_path):
         text = """
     import os, signal, time

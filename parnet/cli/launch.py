@@ -162,8 +162,8 @@ def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
         return INTERRUPTED
     if watch.alone:  # we have ended the launcher ourselves
         code = 0
-    # a launcher that is ended, or goes on after deaths, may say that all was well
-    broke_off = code == 0 and not ear.over and (ear.begun or watch.alone)
+    # a launcher that is ended, or goes on after deaths, may say that all was well; of other machines we hear nothing
+    broke_off = code == 0 and not ear.over and (ear.begun or here is not None)
     if broke_off:
         print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
     return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not watch.alone))
