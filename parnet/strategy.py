@@ -41,7 +41,7 @@ class Strategy:
         shards: virtual shards of each batch, see `Serial`.
         workers: processes that share them.
         apart: plans run in other processes alone.
-        transforms: plans may do convolutions by Winograd's transforms in inference.
+        shortcuts: plans may go round work as only the CPU's kernels can, see `parnet.plan.plan.Request`.
         streams: whether it takes data piece by piece, as `DataLoader` brings those that are larger than memory.
         alone: batch normalisation always takes the statistics of a shard alone.
     """
@@ -49,7 +49,7 @@ class Strategy:
     shards: int = 1
     workers: int = 1
     apart: bool = False
-    transforms: ClassVar[bool] = True
+    shortcuts: ClassVar[bool] = True
     streams: ClassVar[bool] = False
     alone: bool = False
     #: seconds of the stretches that `fit` runs between two looks at progress, callbacks and Ctrl-C
@@ -359,7 +359,7 @@ class CUDA(Strategy):
         MissingExtraError, DeviceError: when it is first used: the extra, the driver or the device is missing.
     """
 
-    transforms = False
+    shortcuts = False
     device: int = 0
     graph: bool = False
 

@@ -108,6 +108,12 @@ RULES = {
     "rmsprop_momentum": lambda: pn.optimizers.RMSprop(momentum=0.9),
     "adam": pn.optimizers.Adam,
     "adamw": lambda: pn.optimizers.AdamW(weight_decay=0.1),
+    "amsgrad": lambda: pn.optimizers.Adam(amsgrad=True),
+    "adamax": pn.optimizers.Adamax,
+    "nadam": pn.optimizers.Nadam,
+    "adadelta": lambda: pn.optimizers.Adadelta(1.0),
+    "lion": lambda: pn.optimizers.Lion(weight_decay=0.1),
+    "sgd-decay": lambda: pn.optimizers.SGD(0.1, weight_decay=0.1),
     "adagrad": pn.optimizers.Adagrad,
     "clipvalue": lambda: pn.optimizers.SGD(0.1, clipvalue=0.01),
     "clipnorm": lambda: pn.optimizers.Adam(clipnorm=0.01),
@@ -127,6 +133,10 @@ LOSSES = {
     "mae": ("numbers", None),
     "huber": ("numbers", None),
     "hinge": ("bits", None),
+    "squared_hinge": ("bits", None),
+    "log_cosh": ("numbers", None),
+    "poisson": ("bits", "exponential"),
+    "kl_divergence": ("classes", "softmax"),
 }
 
 
@@ -151,7 +161,7 @@ def test_losses_of_probabilities_that_somebody_else_reads(loss):
 
 METRICS = {
     "labels": ["accuracy", pn.metrics.TopKAccuracy(2), pn.metrics.ConfusionMatrix(), pn.metrics.F1()],
-    "classes": ["accuracy", "mse", "mae", pn.metrics.Precision()],
+    "classes": ["accuracy", "mse", "mae", pn.metrics.Precision(), "r2_score", "rmse"],
     "bits": [
         "binary_accuracy",
         "auc",
