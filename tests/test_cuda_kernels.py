@@ -110,7 +110,15 @@ def test_losses_of_sums_and_of_probabilities_that_somebody_else_reads(loss, dtyp
 M = pn.metrics
 METRICS = {
     "labels": ["Accuracy", "SparseCategoricalAccuracy", M.TopKAccuracy(2), "ConfusionMatrix", "F1", "Precision", "Recall"],
-    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision", "R2Score"],
+    "classes": [
+        "Accuracy",
+        "CategoricalAccuracy",
+        "MeanSquaredError",
+        "MeanAbsoluteError",
+        "Precision",
+        "R2Score",
+        "RootMeanSquaredError",
+    ],
     "bits": [
         "BinaryAccuracy",
         "AUC",

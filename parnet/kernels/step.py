@@ -187,6 +187,10 @@ class Step:
     phase: str = ""
     scratch: int = 0
 
+    def touches(self, buffer: Buffer) -> bool:
+        """Whether it reads or writes the buffer."""
+        return any(access.buffer.name == buffer.name for access in self.accesses)
+
 
 def reads(*buffers: Buffer) -> tuple[Access, ...]:
     """Accesses that read anywhere in the buffers."""

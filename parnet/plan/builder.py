@@ -15,24 +15,17 @@ import numpy as np
 from ..errors import StateError
 from ..kernels.step import (
     ADDS,
-    COLUMNS,
-    EACH,
     NARROW,
     PANEL,
-    PIXELS,
     RIDES,
-    ROWS_SHARED,
     STORES,
     Access,
     Buffer,
     Step,
     high,
     low,
-    number,
     row_stride,
-    writes_own,
 )
-from ..layers.activate import cut_of, usual_share
 from ..layers.base import Layer, Shape, Weight, count
 from .schedule import product_share
 
@@ -300,7 +293,7 @@ class Builder:
     def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool:
         """Let the gather step compute scale x + offset, if x is an input that nobody else reads."""
         source = next((s for s in self.inputs if s.buffer.name == x.name), None)
-        if source is None or not self.sole_reader(x) or any(_touches(s, x) for s in self.steps):
+        if source is None or not self.sole_reader(x) or any(s.touches(x) for s in self.steps):
             return False
         source.scale *= scale
         source.offset = source.offset * scale + offset
@@ -376,37 +369,3 @@ class Builder:
 
     def _add(self, buffer: Buffer) -> Buffer:
         return self.buffers.setdefault(buffer.name, buffer)
-
-
-def _touches(step: Step, buffer: Buffer) -> bool:
-    return any(a.buffer.name == buffer.name for a in step.accesses)
-
-
-def gather_steps(build: Builder, kinds: tuple[str, ...], own_copy: bool) -> list[Step]:
-    """The steps that bring the batch into the input buffers, each cut as its first reader needs it.
-
-    Args:
-        kinds: dtype of the data of each input, "uint8", "float32" or "float64".
-        own_copy: every part may gather the whole batch for itself.
-    """
-    pairs = enumerate(zip(build.inputs, kinds, strict=True))
-    return [_gather_step(build, source, kind, place, own_copy) for place, (source, kind) in pairs]
-
-
-def _gather_step(build: Builder, source: Source, kind: str, place: int, own_copy: bool) -> Step:
-    x = source.buffer
-    reader = next((s for s in build.steps if _touches(s, x)), None)
-    share = ROWS_SHARED
-    if reader is not None and reader.share == COLUMNS:
-        share = COLUMNS
-        if reader.kernel.startswith("product.") and own_copy:
-            share = EACH
-    if share == EACH:
-        build.buffers[x.name] = replace(x, copies=True)
-    cut = ROWS_SHARED if share == EACH else share
-    extent: tuple[int, ...] = (-1, x.width) if share == COLUMNS else (-1,)
-    if reader is not None and reader.share == PIXELS and len(x.shape) == 3:
-        cut, (share, extent) = usual_share(x.shape), cut_of(usual_share(x.shape), x.shape)
-    operands = (x, x.width, number(source.scale), number(source.offset), cut, place, 1)
-    cost = {"uint8": 5.0, "float32": 10.0, "float64": 16.0}[kind] * x.width
-    return Step(f"gather.{kind}", operands, writes_own(x), share, extent, 0.0, cost, True, "input", "input")

@@ -16,7 +16,8 @@ from ..losses import Loss
 from ..metrics import Metric
 from ..optimizers import Optimizer
 from .ahead import ask_ahead
-from .builder import Builder, gather_steps
+from .builder import Builder
+from .gather import gather_steps
 from .layout import lifetimes, place, stages
 from .network import Network
 from .objective import Aim, Targets, add_losses, metric_slots

@@ -138,10 +138,8 @@ class Session:
             if request.optimizer is not None:
                 self.adopt(request.optimizer)
             key = strategy, self._key(request)
-            found = self._programs.pop(key, None)
-            if found is None:
-                found = self._link(request, strategy)
-                key = strategy, self._key(request)  # room for gradients or slots may have been made
+            if (found := self._programs.pop(key, None)) is None:
+                found, key = self._link(request, strategy), (strategy, self._key(request))  # which may make room
             self._programs[key] = found
             while len(self._programs) > KEPT_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
