@@ -82,10 +82,17 @@ selu = Activation("selu")
 gelu = Activation("gelu", needs_input=True)
 silu = Activation("silu", needs_input=True)
 softplus = Activation("softplus")
+softsign = Activation("softsign")
+exponential = Activation("exponential")
+hard_sigmoid = Activation("hard_sigmoid")
+mish = Activation("mish", needs_input=True)
 softmax = Activation("softmax", place="loss")
 log_softmax = Activation("log_softmax", place="loss")
 
-_BUILTIN = (linear, sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, silu, softplus, softmax, log_softmax)
+_BUILTIN = (
+    linear, sigmoid, tanh, relu, relu6, leaky_relu, elu, selu, gelu, silu, softplus, softsign, exponential, hard_sigmoid,
+    mish, softmax, log_softmax,
+)  # fmt: skip
 _OWN: dict[str, Activation] = {a.name: a for a in _BUILTIN} | {"swish": silu}
 _known = dict(_OWN)
 

@@ -118,10 +118,21 @@ def unknown_attribute(module: str, name: str, valid: Iterable[str]) -> Attribute
     return AttributeError(f"module {module!r} has no attribute {name!r}; it has {', '.join(names)}.{_nearest(name, names)}")
 
 
+def unknown_argument(where: str, name: str, valid: Iterable[str]) -> TypeError:
+    """The error for an argument that a class of parnet does not take."""
+    names = sorted(valid)
+    return TypeError(f"{where}: no argument {name!r}; it takes {', '.join(names) or 'none'}.{_nearest(name, names)}")
+
+
 def _nearest(name: object, names: list[str]) -> str:
     """The hint at the most similar name, or an empty text."""
     near = difflib.get_close_matches(str(name).lower(), [n.lower() for n in names], n=1, cutoff=0.5)
     return f" Did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else ""
+
+
+def said(error: BaseException) -> str:
+    """An error as text, with its kind unless it is one of ours."""
+    return str(error) if isinstance(error, ParnetError) else f"{type(error).__name__}: {error}"
 
 
 def warn(message: str) -> None:

@@ -6,6 +6,7 @@ A loss names its kernel and says what its targets look like; the plan makes the 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .checks import check_flag, check_number
@@ -28,6 +29,8 @@ class Loss(Configurable):
     parameter = 0.0
     #: lowest and highest target that makes sense, or None
     target_range: tuple[float, float] | None = None
+    #: targets are -1 and 1; 0 and 1 are turned into them
+    signs = False
     #: the kernel turns sums into probabilities where they lie
     from_logits = False
 
@@ -127,7 +130,35 @@ class Huber(Loss):
 class Hinge(Loss):
     """Mean over the outputs of max(0, 1 - t p), targets -1 or 1 (0 or 1 are turned into them)."""
 
-    kernel = "loss.hinge"
+    kernel, signs = "loss.hinge", True
+
+
+@registry.add()
+class SquaredHinge(Loss):
+    """Mean over the outputs of max(0, 1 - t p)^2, targets -1 or 1 (0 or 1 are turned into them)."""
+
+    kernel, signs = "loss.squared_hinge", True
+
+
+@registry.add("logcosh")
+class LogCosh(Loss):
+    """Mean over the outputs of log cosh(p - t): as e^2 / 2 near 0 and |e| - log 2 far out."""
+
+    kernel = "loss.log_cosh"
+
+
+@registry.add()
+class Poisson(Loss):
+    """Mean over the outputs of p - t log p: for counts t, with rates p above 0, as of an exponential or softplus output."""
+
+    kernel, target_range = "loss.poisson", (0.0, math.inf)
+
+
+@registry.add("kld", "kullback_leibler_divergence")
+class KLDivergence(Loss):
+    """sum t log(t / p), targets being probabilities (batch, classes); both are cut to [1e-7, 1] first, as Keras does."""
+
+    kernel, target_range = "loss.divergence", (0.0, 1.0)
 
 
 def get(identifier) -> Loss:

@@ -11,9 +11,10 @@ import inspect
 import re
 from typing import Any, Generic, TypeVar
 
-from .errors import FileFormatError, unknown_name
+from .errors import FileFormatError, unknown_argument, unknown_name
 
 T = TypeVar("T")
+_PACKAGE = __name__.partition(".")[0] + "."
 
 
 def snake_case(name: str) -> str:
@@ -79,7 +80,7 @@ class Registry(Generic[T]):
         try:
             return cls.from_config(arguments)  # type: ignore[attr-defined]
         except TypeError as error:
-            raise FileFormatError(f"{self.kind} {name}: arguments {arguments!r} do not fit: {error}") from error
+            raise FileFormatError(f"{self.kind} {name}: arguments that do not fit ({error}): {arguments!r}") from error
 
     def dump(self, thing: T) -> dict:
         """The configuration of an object: its class's name and its `get_config()`, ready for JSON."""
@@ -89,8 +90,16 @@ class Registry(Generic[T]):
 class Configurable:
     """Gives `get_config` and `from_config` to a class whose `__init__` stores each argument under its own name.
 
-    Arguments that an `__init__` passes on with `**base` are found in the classes above it.
+    Arguments that an `__init__` passes on with `**base` are found in the classes above it; one that none of them has is
+    refused in the name of the class that was called.
     """
+
+    def __new__(cls, *args, **given):
+        known = arguments(cls) if given and cls.__module__.startswith(_PACKAGE) else given
+        for name in given:
+            if name not in known:
+                raise unknown_argument(cls.__name__, name, known)
+        return super().__new__(cls)
 
     def get_config(self) -> dict:
         """The arguments of `__init__`, ready for JSON."""

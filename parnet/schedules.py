@@ -130,30 +130,81 @@ class InverseTimeDecay(Schedule):
 
 
 @registry.add()
-class CosineDecay(Schedule):
-    """Half a cosine down to a lowest rate: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
+class PolynomialDecay(Schedule):
+    """(initial_learning_rate - end_learning_rate) * (1 - t) ** power + end_learning_rate, as in Keras.
 
-    initial_learning_rate * ((1 - alpha) * (1 + cos(pi * t)) / 2 + alpha), t = min(step / decay_steps, 1),
-    as in Keras.
+    t = min(step / decay_steps, 1). With a power of 1 a straight line.
 
     Args:
         initial_learning_rate: the rate at step 0, above 0.
-        decay_steps: steps until the lowest rate, above 0.
-        alpha: lowest rate as a fraction of the first, in [0, 1].
+        decay_steps: steps until the last rate, above 0.
+        end_learning_rate: the last rate, 0 or more.
+        power: above 0.
     Raises:
         HyperparameterError: an argument outside its range.
     """
 
-    def __init__(self, initial_learning_rate: float, decay_steps: float, alpha: float = 0.0):
+    def __init__(
+        self, initial_learning_rate: float, decay_steps: float, end_learning_rate: float = 0.0001, power: float = 1.0
+    ):
+        where = "PolynomialDecay"
         self.initial_learning_rate = check_number(
-            initial_learning_rate, "CosineDecay(initial_learning_rate)", low=0, above=True
+            initial_learning_rate, f"{where}(initial_learning_rate)", low=0, above=True
+        )
+        self.decay_steps = check_number(decay_steps, f"{where}(decay_steps)", low=0, above=True)
+        self.end_learning_rate = check_number(end_learning_rate, f"{where}(end_learning_rate)", low=0)
+        self.power = check_number(power, f"{where}(power)", low=0, above=True)
+
+    def rate(self, step):
+        rest = 1 - np.minimum(step / self.decay_steps, 1)
+        return (self.initial_learning_rate - self.end_learning_rate) * rest**self.power + self.end_learning_rate
+
+
+@registry.add()
+class CosineDecay(Schedule):
+    """Half a cosine down to a lowest rate: Loshchilov and Hutter 2017, arXiv 1608.03983, eq. 5.
+
+    top * ((1 - alpha) * (1 + cos(pi * t)) / 2 + alpha), t = min(step / decay_steps, 1), as in Keras; with
+    `warmup_target` after a straight line up to it, whose steps do not count.
+
+    Args:
+        initial_learning_rate: the rate at step 0; above 0, or 0 with a `warmup_target`.
+        decay_steps: steps until the lowest rate, above 0.
+        alpha: lowest rate as a fraction of the top, in [0, 1].
+        warmup_target: where a warm-up ends, which is the top then; None for no warm-up: the top is the first rate.
+        warmup_steps: its length, 0 or more.
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: float,
+        alpha: float = 0.0,
+        *,
+        warmup_target: float | None = None,
+        warmup_steps: float = 0,
+    ):
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, "CosineDecay(initial_learning_rate)", low=0, above=warmup_target is None
         )
         self.decay_steps = check_number(decay_steps, "CosineDecay(decay_steps)", low=0, above=True)
         self.alpha = check_number(alpha, "CosineDecay(alpha)", low=0, high=1)
+        where = "CosineDecay(warmup_target)"
+        self.warmup_target = None if warmup_target is None else check_number(warmup_target, where, low=0, above=True)
+        self.warmup_steps = check_number(warmup_steps, "CosineDecay(warmup_steps)", low=0)
 
     def rate(self, step):
+        if self.warmup_target is None:
+            return self._cosine(self.initial_learning_rate, step)
+        done = step / max(self.warmup_steps, 1e-300)
+        line = self.initial_learning_rate + (self.warmup_target - self.initial_learning_rate) * np.minimum(done, 1)
+        return np.where(step < self.warmup_steps, line, self._cosine(self.warmup_target, step - self.warmup_steps))
+
+    def _cosine(self, top, step):
         cosine = (1 + np.cos(np.pi * np.minimum(step / self.decay_steps, 1))) / 2
-        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+        return top * ((1 - self.alpha) * cosine + self.alpha)
 
 
 @registry.add()

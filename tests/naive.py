@@ -40,6 +40,18 @@ def dropout_mask(rows, width, rate, dtype, *, samples=None, epoch=0, layer=0, se
     return mask
 
 
+def normal_noise(rows, width, *, samples=None, epoch=0, layer=0, seed=0):
+    """(rows, width) of normal numbers after Box & Muller: two of them from words 0 and 2 of Philox, two from 1 and 3."""
+    noise = np.zeros((rows, width))
+    for i, sample in enumerate(range(rows) if samples is None else samples):
+        for j in range(width):
+            words = philox4x32((j // 4, int(sample) % WORD, epoch % WORD, layer), (seed % WORD, seed // WORD % WORD))
+            one, two = (words[0], words[2]) if j % 4 < 2 else (words[1], words[3])
+            turn = math.cos if j % 2 == 0 else math.sin
+            noise[i, j] = math.sqrt(-2 * math.log((one + 1) / WORD)) * turn(2 * math.pi * two / WORD)
+    return noise
+
+
 # -- activations: (x, alpha) -> y and (x, alpha) -> dy/dx, one number at a time ---------------------------
 
 
@@ -60,6 +72,15 @@ def normal_density(x):
     return exp(-x * x / 2) / math.sqrt(2 * math.pi)
 
 
+def softplus(x):
+    return max(x, 0.0) + math.log1p(exp(-abs(x)))
+
+
+def mish_slope(x):
+    """Misra 2019, "Mish", equation 3, by the chain rule."""
+    return math.tanh(softplus(x)) + x * sigmoid(x) / math.cosh(min(softplus(x), 300.0)) ** 2
+
+
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, equation 2
 
 ACTIVATIONS = {
@@ -74,7 +95,11 @@ ACTIVATIONS = {
         lambda x, a: SELU_SCALE * (x if x >= 0 else SELU_ALPHA * math.expm1(x)),
         lambda x, a: SELU_SCALE * (1.0 if x > 0 else SELU_ALPHA * exp(x)),
     ),
-    "softplus": (lambda x, a: max(x, 0.0) + math.log1p(exp(-abs(x))), lambda x, a: sigmoid(x)),
+    "softsign": (lambda x, a: x / (1 + abs(x)), lambda x, a: 1 / (1 + abs(x)) ** 2),
+    "exponential": (lambda x, a: exp(x), lambda x, a: exp(x)),
+    "hard_sigmoid": (lambda x, a: min(max(x + 3, 0.0), 6.0) / 6, lambda x, a: 1 / 6 if -3 < x < 3 else 0.0),
+    "mish": (lambda x, a: x * math.tanh(softplus(x)), lambda x, a: mish_slope(x)),
+    "softplus": (lambda x, a: softplus(x), lambda x, a: sigmoid(x)),
     "gelu": (lambda x, a: x * normal_cdf(x), lambda x, a: normal_cdf(x) + x * normal_density(x)),
     "silu": (lambda x, a: x * sigmoid(x), lambda x, a: sigmoid(x) * (1 + x * sigmoid(-x))),
 }
@@ -179,6 +204,10 @@ def _cut(p):
     return min(max(p, EPSILON), 1 - EPSILON)
 
 
+def _cut_1(p):
+    return min(max(p, EPSILON), 1.0)
+
+
 def _log_sum_exp(z):
     return max(z) + math.log(sum(exp(v - max(z)) for v in z))
 
@@ -231,6 +260,22 @@ LOSSES = {
     "huber": (
         _mean(lambda p, t, d: (p - t) ** 2 / 2 if abs(p - t) <= d else d * (abs(p - t) - d / 2)),
         _slopes(lambda p, t, d: p - t if abs(p - t) <= d else d * _sign(p - t)),
+    ),
+    "squared_hinge": (
+        _mean(lambda p, t, _: max(0.0, 1 - t * p) ** 2),
+        _slopes(lambda p, t, _: -2 * t * max(0.0, 1 - t * p)),
+    ),
+    "log_cosh": (
+        _mean(lambda p, t, _: abs(p - t) + math.log1p(exp(-2 * abs(p - t))) - math.log(2)),
+        _slopes(lambda p, t, _: math.tanh(p - t)),
+    ),
+    "poisson": (
+        _mean(lambda p, t, _: p - t * math.log(p + EPSILON)),
+        _slopes(lambda p, t, _: 1 - t / (p + EPSILON)),
+    ),
+    "divergence": (
+        lambda p, t, _: sum(_cut_1(ti) * math.log(_cut_1(ti) / _cut_1(pi)) for pi, ti in zip(p, t, strict=True)),
+        lambda p, t, _: [-_cut_1(ti) / pi if _cut_1(pi) == pi else 0.0 for pi, ti in zip(p, t, strict=True)],
     ),
     "hinge": (
         _mean(lambda p, t, _: max(0.0, 1 - t * p)),

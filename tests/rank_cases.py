@@ -47,6 +47,21 @@ def images():
     )
 
 
+def separable():
+    return pn.Sequential(
+        [
+            L.Input((7, 6, 2)),
+            L.SeparableConv2D(5, 3, depth_multiplier=2, activation="mish"),
+            L.GaussianNoise(0.1),
+            L.Cropping2D(1),
+            L.Permute((3, 1, 2)),
+            L.Flatten(),
+            L.Dense(5, activation="softmax"),
+        ],
+        seed=3,
+    )
+
+
 def frozen():
     model = dense()
     model.layers[0].trainable = False
@@ -61,6 +76,7 @@ CASES = {
     "clipped norm": (dense, lambda: pn.optimizers.Adam(0.01, global_clipnorm=0.1), 40, 16, 7, False),
     "clipped values": (frozen, lambda: pn.optimizers.RMSprop(0.01, clipvalue=0.01), 40, 16, 4, False),
     "images": (images, lambda: pn.optimizers.SGD(0.1), 21, 8, 4, False),
+    "three slots": (separable, lambda: pn.optimizers.AdamW(0.01, amsgrad=True), 21, 8, 4, False),
     "float64": (lambda: dense("float64"), lambda: pn.optimizers.Adam(0.01), 40, 16, 6, False),
 }
 

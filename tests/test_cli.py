@@ -162,7 +162,7 @@ def test_own_builder_from_a_file(capsys, data, own, function, options, expected)
             ("train", "mlp", "--data", "{data}", "--threads", "1", "--strategy", "serial"),
             "received 1 with serial",
         ),
-        (("train", "mlp", "--data", "{data}", "--optimizer", "adm"), "--optimizer: expected one of adagrad, adam"),
+        (("train", "mlp", "--data", "{data}", "--optimizer", "adm"), "--optimizer: expected one of adadelta, adagrad, adam"),
         (("train", "mlp", "--data", "{data}", "--optimizer", "adm"), "Did you mean 'adam'?"),
         (("train", "mlp", "--data", "{data}", "--loss", "msee"), "--loss: expected one of bce"),
         (("train", "mlp", "--data", "{data}", "--loss", "msee"), "Did you mean 'mse'?"),

@@ -37,7 +37,7 @@ def test_every_kernel_of_the_cpu_has_a_twin():
             several = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
             found |= {one.name for one in several if isinstance(one, Kernel)}
     families = {name.partition(".")[0] for name in found - set(table.LAUNCHERS)}
-    assert families == {"loop", "peak", "shards", "shard_norm", "winograd"}
+    assert families == {"input_norm", "loop", "peak", "shards", "shard_norm", "winograd"}
     assert len(found & set(table.LAUNCHERS)) > 100 and not set(table.LAUNCHERS) - found
 
 
@@ -56,6 +56,10 @@ RULES = {
     "Adam": pn.optimizers.Adam,
     "AdamW": lambda: pn.optimizers.AdamW(weight_decay=0.1),
     "Adagrad": pn.optimizers.Adagrad,
+    "Adam, amsgrad": lambda: pn.optimizers.Adam(amsgrad=True),
+    "Adadelta": lambda: pn.optimizers.Adadelta(1.0),
+    "Lion": lambda: pn.optimizers.Lion(weight_decay=0.1),
+    "SGD, weight_decay": lambda: pn.optimizers.SGD(0.1, weight_decay=0.1),
     "SGD, clipvalue": lambda: pn.optimizers.SGD(0.1, clipvalue=0.01),
     "Adam, clipnorm": lambda: pn.optimizers.Adam(clipnorm=0.01),
     "SGD, global_clipnorm": lambda: pn.optimizers.SGD(0.1, momentum=0.5, global_clipnorm=0.01),
@@ -66,7 +70,7 @@ RULES = {
 @every_dtype
 @pytest.mark.parametrize("rule", sorted({*built_in(pn.optimizers.registry), *RULES}))
 def test_optimizers(rule, dtype):
-    same(lambda: small(dtype), *data(dtype, "numbers"), dtype, optimizer=RULES[rule])
+    same(lambda: small(dtype), *data(dtype, "numbers"), dtype, optimizer=RULES.get(rule) or getattr(pn.optimizers, rule))
 
 
 #: loss -> its targets, and an activation before it; the others take numbers and none
@@ -75,6 +79,9 @@ AIMS = {
     "CategoricalCrossentropy": ("classes", "softmax"),
     "BinaryCrossentropy": ("bits", "sigmoid"),
     "Hinge": ("bits", None),
+    "SquaredHinge": ("bits", None),
+    "Poisson": ("bits", "exponential"),
+    "KLDivergence": ("classes", "softmax"),
 }
 
 
@@ -87,7 +94,7 @@ def test_losses_with_weights(loss, dtype):
 
 
 @every_dtype
-@pytest.mark.parametrize("loss", [name for name, (_, last) in AIMS.items() if last])
+@pytest.mark.parametrize("loss", [name for name in AIMS if name.endswith("Crossentropy")])
 def test_losses_of_sums_and_of_probabilities_that_somebody_else_reads(loss, dtype):
     """A layer between the activation and the loss keeps them apart."""
     targets, last = AIMS[loss]
@@ -103,7 +110,7 @@ def test_losses_of_sums_and_of_probabilities_that_somebody_else_reads(loss, dtyp
 M = pn.metrics
 METRICS = {
     "labels": ["Accuracy", "SparseCategoricalAccuracy", M.TopKAccuracy(2), "ConfusionMatrix", "F1", "Precision", "Recall"],
-    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision"],
+    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision", "R2Score"],
     "bits": [
         "BinaryAccuracy",
         "AUC",

@@ -29,18 +29,26 @@ RULES = [
     pn.optimizers.RMSprop(),
     pn.optimizers.RMSprop(momentum=0.9),
     pn.optimizers.Adam(),
+    pn.optimizers.Adam(amsgrad=True),
+    pn.optimizers.Adamax(),
+    pn.optimizers.Nadam(),
+    pn.optimizers.Adadelta(),
+    pn.optimizers.Lion(),
     pn.optimizers.Adagrad(gradient_accumulation_steps=2),
 ]
 M = pn.metrics
 #: losses with the last activation and the metrics of a plan
 AIMS = [
     ("sparse_categorical_crossentropy", "softmax", ("accuracy", M.TopKAccuracy(2), M.ConfusionMatrix())),
-    ("categorical_crossentropy", "softmax", ("accuracy", "mse", "mae")),
+    ("categorical_crossentropy", "softmax", ("accuracy", "mse", "mae", "r2_score")),
     ("binary_crossentropy", "sigmoid", ("binary_accuracy", "auc", M.AUC(from_logits=True, curve="PR"))),
     ("sparse_categorical_crossentropy", "plain", ()),
     ("categorical_crossentropy", "plain", ()),
     ("binary_crossentropy", "plain", ()),
-    *((loss, None, ()) for loss in ("mse", "mae", "huber", "hinge")),
+    *(
+        (loss, None, ())
+        for loss in ("mse", "mae", "huber", "hinge", "squared_hinge", "log_cosh", "poisson", "kl_divergence")
+    ),
 ]
 
 

@@ -161,10 +161,17 @@ def test_pictures_come_as_in_keras(tmp_path, rng):
         images.img_to_array(np.zeros(3))
 
 
+def keras_name(kind: str) -> str:
+    """What Keras calls a layer of a class."""
+    return {"ReLU": "re_lu", "LeakyReLU": "leaky_re_lu", "ELU": "elu", "Softmax": "softmax"}[kind]
+
+
 @pytest.mark.parametrize(
     ("short", "layer", "formula"),
     [
         ("ReLU", {}, lambda x: np.maximum(x, 0)),
+        ("ReLU", {"max_value": 6}, lambda x: np.clip(x, 0, 6)),
+        ("ReLU", {"negative_slope": 0.2}, lambda x: np.where(x > 0, x, 0.2 * x)),
         ("LeakyReLU", {}, lambda x: np.where(x > 0, x, 0.3 * x)),
         ("LeakyReLU", {"alpha": 0.1}, lambda x: np.where(x > 0, x, 0.1 * x)),
         ("ELU", {"alpha": 2.0}, lambda x: np.where(x > 0, x, 2 * np.expm1(x))),
@@ -172,8 +179,9 @@ def test_pictures_come_as_in_keras(tmp_path, rng):
     ],
 )
 def test_activations_as_layers(short, layer, formula, rng):
-    x = rng.normal(size=(5, 7)).astype(np.float32)
+    x = 5 * rng.normal(size=(5, 7)).astype(np.float32)
     model = keras.Sequential([keras.Input((7,)), getattr(keras.layers, short)(**layer)])
+    assert isinstance(model.layers[0], getattr(keras.layers, short)) and model.layers[0].name == keras_name(short)
     np.testing.assert_allclose(model.predict(x), formula(x), rtol=1e-5, atol=1e-6)
 
 
@@ -194,6 +202,17 @@ def test_metrics_by_keras_names_have_keras_keys(rng):
     assert list(history) == ["loss", "acc", "sparse_top_k_categorical_accuracy", "top"] and history["top"] == [1.0]
 
 
+def test_metrics_and_optimizers_as_keras_spells_them(rng):
+    x, y = rng.normal(size=(30, 4)), rng.integers(0, 2, 30)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    chosen = [keras.metrics.Precision(thresholds=0.4), keras.metrics.F1Score(average="macro", threshold=0.5)]
+    model.compile(keras.optimizers.Adam(amsgrad=True, weight_decay=1e-4), "squared_hinge", metrics=chosen)
+    assert {"precision", "f1_score"} <= set(model.fit(x, y, verbose=0).history)
+    classes = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, "softmax")])
+    classes.compile("nadam", "kl_divergence", metrics=[keras.metrics.F1Score()])
+    assert classes.evaluate(x, np.eye(3)[y], verbose=0)[1].shape == (3,)
+
+
 def test_the_input_of_the_layers_stands_for_its_tensor_in_graphs(rng):
     """As in Keras, where layers.Input and Input are one."""
     x = rng.normal(size=(3, 4)).astype(np.float32)
@@ -204,6 +223,16 @@ def test_the_input_of_the_layers_stands_for_its_tensor_in_graphs(rng):
     np.testing.assert_array_equal(model.predict([x, x]), same.predict([x, x]))
     one = L.Input((4,))
     assert pn.Model(inputs=one, outputs=L.Dense(2)(one)).count_params() == 10
+
+
+@pytest.mark.plot
+def test_a_model_is_drawn_as_keras_calls_it(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs matplotlib")
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    keras.utils.plot_model(model, to_file=tmp_path / "m.png", show_shapes=True, show_layer_names=True, dpi=96)
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG") and model.layers[0].count_params() == 15
+    with pytest.raises(TypeError, match=r"plot_model: no argument 'show_shape'.*Did you mean 'show_shapes'"):
+        keras.utils.plot_model(model, show_shape=True)
 
 
 def test_keras_2_spellings():

@@ -7,6 +7,7 @@ import kernelbench
 import numpy as np
 import pytest
 import test_constraints
+import test_input_norm
 import test_kernels_conv
 import test_kernels_elementwise
 import test_kernels_image
@@ -25,6 +26,7 @@ from parnet.kernels.library import add_user_kernel, find
 
 FILES = (
     test_constraints,
+    test_input_norm,
     test_kernels_conv,
     test_kernels_pool,
     test_kernels_product,

@@ -21,8 +21,13 @@ def inputs(rng, dtype, rows, width):
     return x.astype(dtype)
 
 
+def within(name, x):
+    """Numbers whose exponential the type can hold."""
+    return x / 4 if name == "exponential" else x
+
+
 def forward(name, rng, dtype, rows, width, share=COLUMNS, bias=True, in_place=False):
-    x, b = inputs(rng, dtype, rows, width), inputs(rng, dtype, 1, width)[0]
+    x, b = within(name, inputs(rng, dtype, rows, width)), within(name, inputs(rng, dtype, 1, width)[0])
     total = x + b if bias else x
     y = naive.activate(name, total, float(np.dtype(dtype).type(ALPHA)))
     # x (1 + erf(..)) keeps no relative accuracy where 1 + erf cancels; the others do
@@ -34,10 +39,11 @@ def forward(name, rng, dtype, rows, width, share=COLUMNS, bias=True, in_place=Fa
 
 
 def backward(name, rng, dtype, rows, width, share=COLUMNS):
-    x, dy = inputs(rng, dtype, rows, width), rng.normal(size=(rows, width)).astype(dtype)
+    x, dy = within(name, inputs(rng, dtype, rows, width)), rng.normal(size=(rows, width)).astype(dtype)
     alpha = float(np.dtype(dtype).type(ALPHA))
     y = naive.activate(name, x, alpha).astype(dtype)
-    steep = np.abs(np.asarray(x, np.float64)) if name in ("gelu", "silu") else 0  # x times what cancels
+    steep = np.abs(np.asarray(x, np.float64)) if name in ("gelu", "silu", "mish") else 0  # x times what cancels
+    steep = y.astype(np.float64) if name == "exponential" else steep
     expected = naive.activate_backward(name, x, dy, alpha), 1, np.abs(dy) * (1 + steep)
     operands = ("x", "y", "dy", width, ALPHA, share)
     return Case(f"activation.{name}_grad", rows, {"x": x, "y": y, "dy": dy}, operands, {"dy": expected})
@@ -71,6 +77,18 @@ def dropout_grad(rng, dtype, rows, width, share=COLUMNS):
     mask, dy = rng.normal(size=(rows, width)).astype(dtype), rng.normal(size=(rows, width)).astype(dtype)
     operands = ("mask", "dy", width, share)
     return Case("noise.dropout_grad", rows, {"mask": mask, "dy": dy}, operands, {"dy": (dy * mask, 0, 0)})
+
+
+def gaussian(rng, dtype, rows, width, share=COLUMNS, order=None):
+    x, first = rng.normal(size=(rows, width)).astype(dtype), 2
+    words = {control.EPOCH: 7, control.SEED: 0x1234567890, control.FIRST: first}
+    samples = range(first, first + rows) if order is None else order
+    if order is not None:
+        words[control.ORDER] = np.concatenate([[-1] * first, order]).astype(np.int64)
+    noise = naive.normal_noise(rows, width, samples=samples, epoch=7, layer=4, seed=0x1234567890)
+    y = x + float(np.dtype(dtype).type(0.3)) * noise
+    arrays, operands = {"x": x, "y": blank(x.shape, dtype)}, ("x", "y", width, 0.3, 4, share)
+    return Case("noise.gaussian", rows, arrays, operands, {"y": (y, 1, abs(x) + abs(noise))}, words)
 
 
 def gather(kind, rng, dtype, rows, width, share=ROWS_SHARED, number=0, asks=1):
@@ -145,6 +163,22 @@ def test_dropout_is_philox_of_seed_epoch_layer_sample_and_place_however_it_is_cu
         check(dropout_grad(rng, dtype, rows, width, share), dtype)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("share", [COLUMNS, ROWS_SHARED])
+def test_noise_is_made_of_philox_however_it_is_cut(share, dtype, rng):
+    for rows, width in SIZES:
+        check(gaussian(rng, dtype, rows, width, share), dtype)
+        check(gaussian(rng, dtype, rows, width, share, order=rng.permutation(1000)[:rows]), dtype)
+
+
+def test_noise_is_normally_distributed(rng):
+    case = gaussian(rng, "float64", 64, 256)
+    y = run_in(case, "float64", 1).view("y")
+    noise = np.sort(((y - case.arrays["x"]) / 0.3).ravel())
+    expected = [naive.normal_cdf(v) for v in noise]
+    assert np.abs(expected - np.arange(noise.size) / noise.size).max() < 1.63 / np.sqrt(noise.size)  # Kolmogorov, 1 %
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_drops_the_share_it_is_asked_for(rate, rng):
     rows, width = 64, 256
@@ -198,6 +232,7 @@ CASES = {
     **{f"gather.{k}": lambda rng, dtype, k=k: gather(k, rng, dtype, 9, 33) for k in ("uint8", "float32", "float64")},
     "elementwise.scale": lambda rng, dtype: scale(rng, dtype, 9, 33),
     "noise.dropout": lambda rng, dtype: dropout(rng, dtype, 9, 33),
+    "noise.gaussian": lambda rng, dtype: gaussian(rng, dtype, 9, 33),
     "noise.dropout_grad": lambda rng, dtype: dropout_grad(rng, dtype, 9, 33),
     "gather.targets": lambda rng, dtype: gather_rows("gather.targets", control.Y, rng, dtype, 9, 3),
     "gather.weights": lambda rng, dtype: gather_rows("gather.weights", control.WEIGHT, rng, dtype, 9, 1),

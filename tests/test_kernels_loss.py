@@ -22,6 +22,10 @@ FORMULAS = {
     "mean_absolute": "mean_absolute",
     "huber": "huber",
     "hinge": "hinge",
+    "squared_hinge": "squared_hinge",
+    "log_cosh": "log_cosh",
+    "poisson": "poisson",
+    "divergence": "divergence",
 }
 #: what a fused kernel leaves in place of the sums it was given
 LEAVES = {"softmax": naive.softmax, "sigmoid": lambda z: naive.activate("sigmoid", z)}
@@ -34,13 +38,17 @@ def data(name, rng, rows, width):
     if name in ("sparse", "categorical"):
         p = rng.uniform(0.2, 1.0, (rows, width))
         p = p / p.sum(axis=1, keepdims=True) * rng.uniform(0.9, 1.1, (rows, 1))
+    elif name in ("binary", "divergence", "poisson"):
+        p = rng.uniform(0.1, 0.9, (rows, width))
     else:
-        p = rng.uniform(0.1, 0.9, (rows, width)) if name == "binary" else 2 * rng.normal(size=(rows, width))
+        p = 2 * rng.normal(size=(rows, width))
     if name in LABELS:
         return p, rng.integers(0, width, rows).astype(float)[:, None]
-    if name in ("categorical", "softmax_dense"):
+    if name == "poisson":
+        return p, rng.integers(0, 5, (rows, width)).astype(float)
+    if name in ("categorical", "softmax_dense", "divergence"):
         return p, rng.dirichlet(np.ones(width), rows)
-    if name == "hinge":
+    if "hinge" in name:
         return p, rng.choice([-1.0, 1.0], (rows, width))
     return p, rng.uniform(0, 1, (rows, width)) if "binary" in name else 2 * rng.normal(size=(rows, width))
 
@@ -133,6 +141,19 @@ def confusion(rng, dtype, rows, width, labels=True):
     operands = ("p", "t", width, t.shape[1], 2, 0.3)
     words, expected = {control.SUMS: sums}, {control.SUMS: after}
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
+
+
+def deviations(rng, dtype, rows, width):
+    p, t, sums = (
+        rng.normal(size=(rows, width)).astype(dtype),
+        rng.normal(size=(rows, width)).astype(dtype),
+        rng.normal(size=50),
+    )
+    sums, after = np.resize(sums, 4 + 3 * width), np.resize(sums, 4 + 3 * width)
+    wide, aim = p.astype(float), t.astype(float)
+    after[2:-2] += np.stack([aim.sum(0), (aim**2).sum(0), ((wide - aim) ** 2).sum(0)], axis=1).reshape(-1)
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    return Case("metric.deviations", rows, {"p": p, "t": t}, ("p", "t", width, width, 2, 0.0), {}, words, expected, ONLY_ONE)
 
 
 def ranges(rng, dtype, rows, width, logits=False, count=7, apart=False):
@@ -241,6 +262,7 @@ def test_metrics_match_their_definitions_however_the_rows_are_cut(labels, dtype,
             check(metric(name, rng, dtype, rows, width, labels), dtype)
         check(metric("binary_accuracy", rng, dtype, rows, width), dtype)
         check(confusion(rng, dtype, rows, width, labels), dtype)
+        check(deviations(rng, dtype, rows, width), dtype)
 
 
 def weigh(rng, dtype, rows, add=1):
@@ -274,6 +296,7 @@ CASES = {
         for n in ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
     },
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
+    "metric.deviations": lambda rng, dtype: deviations(rng, dtype, 9, 5),
     "metric.ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5),
     "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),
     "loss.softmax": lambda rng, dtype: softmax(rng, dtype, 9, 5),

@@ -1,5 +1,7 @@
 """Poolings, image normalisation, padding and cropping: right, cut in any way, inside their buffers."""
 
+from itertools import permutations
+
 import naive
 import naive_image
 import numpy as np
@@ -26,7 +28,18 @@ def largest(rng, dtype, window=WINDOWS[1], where=True, nan=False):
     words = geometry((height, width), y.shape[1:3], taps, steps, (1, 1), padding, pooling=True)
     arrays = {"x": flat(x), "y": blank(flat(y).shape, dtype), "where": blank(flat(y).shape, dtype)}
     expected = {"y": (flat(y), 0, 0)} | ({"where": (flat(taken), 0, 0)} if where else {})
-    return Case("pool.largest", rows, arrays, ("x", "y", "where" if where else 0, *words, channels), expected)
+    return Case("pool.largest", rows, arrays, ("x", "y", "where" if where else 0, *words, channels, 0), expected)
+
+
+def largest_among_zeros(rng, dtype, size, before, behind, taps, steps, channels=5):
+    """Images laid into zeros, which the kernel is told of and does not see."""
+    x = np.round(numbers(rng, dtype, 3, *size, channels)) - 1  # most are below 0
+    x[rng.random(x.shape) < 0.1] = np.nan
+    padded = np.pad(x, ((0, 0), *zip(before, behind, strict=True), (0, 0)))
+    y, _ = naive_image.largest_pool(padded, taps, steps, "valid")
+    words = pair(*size), pair(*y.shape[1:3]), pair(*taps), pair(*steps), pair(*before), channels
+    arrays = {"x": flat(x), "y": blank(flat(y).shape, dtype)}
+    return Case("pool.largest", 3, arrays, ("x", "y", 0, *words, 1), {"y": (flat(y), 0, 0)})
 
 
 def largest_gradient(rng, dtype, window=WINDOWS[1]):
@@ -87,6 +100,16 @@ def crop(rng, dtype, shape=(3, 6, 5, 3), sides=((1, 2), (3, 0))):
     arrays = {"x": flat(x), "y": blank((shape[0], y[0].size), dtype)}
     operands = ("x", "y", pair(*shape[1:3]), pair(*y.shape[1:3]), pair(sides[0][0], sides[1][0]), shape[3])
     return Case("image.crop", shape[0], arrays, operands, {"y": (y.reshape(len(y), -1), 0, 0)})
+
+
+def permute(rng, dtype, shape=(9, 3, 4, 5), dims=(3, 1, 2)):
+    x = numbers(rng, dtype, *shape)
+    y = np.transpose(x, (0, *dims))
+    steps = [int(np.prod(shape[dim + 1 :])) for dim in dims]
+    missing = 4 - len(dims)
+    operands = ("x", "y", *[1] * missing, *y.shape[1:], *[0] * missing, *steps)
+    arrays = {"x": flat(x), "y": blank((len(x), y[0].size), dtype)}
+    return Case("image.permute", len(x), arrays, operands, {"y": (y.reshape(len(y), -1), 0, 0)})
 
 
 # -- normalisation channel by channel ---------------------------------------------------------
@@ -181,6 +204,20 @@ def frozen_gradient(rng, dtype, shape=IMAGES[1]):
     return Case("channel_norm.frozen_gradient", shape[0], arrays, operands, expected)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "size, before, behind, taps, steps",
+    [
+        ((8, 6), (1, 1), (1, 1), (3, 3), (2, 2)),
+        ((5, 4), (0, 2), (1, 0), (2, 3), (1, 2)),
+        ((1, 1), (1, 1), (1, 1), (2, 2), (1, 1)),
+        ((4, 7), (2, 0), (0, 1), (3, 2), (3, 2)),
+    ],
+)
+def test_the_largest_of_windows_that_reach_into_zeros(size, before, behind, taps, steps, dtype, rng):
+    check(largest_among_zeros(rng, dtype, size, before, behind, taps, steps), dtype)
+
+
 CASES = {
     "pool.largest": largest,
     "pool.largest_gradient": largest_gradient,
@@ -190,6 +227,7 @@ CASES = {
     "pool.image_largest_gradient": image_largest_gradient,
     "image.pad": pad,
     "image.crop": crop,
+    "image.permute": permute,
     "channel_norm.moments": moments,
     "channel_norm.combine_moments": combine_moments,
     "channel_norm.normalise": normalise,
@@ -228,3 +266,10 @@ def test_kernels_of_whole_images_match_their_formula_however_they_are_cut(shape,
 def test_padding_and_cropping_move_pixels(shape, sides, dtype, rng):
     check(pad(rng, dtype, shape, sides), dtype)
     check(crop(rng, dtype, shape, sides), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_axes_are_put_in_any_order(dtype, rng):
+    for shape in [(1, 5), (9, 3, 17), (4, 3, 4, 5), (3, 2, 3, 4, 5)]:
+        for dims in permutations(range(1, len(shape))):
+            check(permute(rng, dtype, shape, dims), dtype)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kernelbench import DTYPES, Case, blank, check, run_in
 
+import parnet as pn
 from parnet.kernels import control
 
 LENGTHS = [1, 5, 64, 65, 1000]
@@ -24,8 +25,18 @@ RULES = {
     "rmsprop": (rules.RMSprop, 1, (0.9, 1e-4, 0.0), ("rho", "epsilon")),
     "rmsprop_momentum": (rules.RMSprop, 2, (0.9, 1e-4, 0.5), ("rho", "epsilon", "momentum")),
     "adam": (rules.Adam, 2, (0.9, 0.99, 1e-4), ("beta_1", "beta_2", "epsilon")),
+    "amsgrad": (rules.AMSGrad, 3, (0.9, 0.99, 1e-4), ("beta_1", "beta_2", "epsilon")),
+    "adamax": (rules.Adamax, 2, (0.9, 0.99, 1e-4), ("beta_1", "beta_2", "epsilon")),
+    "nadam": (rules.Nadam, 2, (0.9, 0.99, 1e-4), ("beta_1", "beta_2", "epsilon")),
+    "adadelta": (rules.Adadelta, 2, (0.9, 1e-4, 0.0), ("rho", "epsilon")),
+    "lion": (rules.Lion, 1, (0.9, 0.99, 0.0), ("beta_1", "beta_2")),
     "adagrad": (rules.Adagrad, 1, (1e-4, 0.0, 0.0), ("epsilon",)),
 }
+#: slots of a rule that are never below 0
+POSITIVE = {
+    "rmsprop": "s", "rmsprop_momentum": "s", "adagrad": "s", "adam": "r", "nadam": "r", "adamax": "r", "amsgrad": "rq",
+    "adadelta": "sr",
+}  # fmt: skip
 
 
 def exact(dtype, value):
@@ -36,27 +47,28 @@ def exact(dtype, value):
 def update(name, rng, dtype, n):
     """The step is number 4 of its run, and update 5 of the model."""
     rule, slots, numbers, names = RULES[name]
-    w, g, s, r = (rng.normal(size=n).astype(dtype) for _ in range(4))
-    s, r = (abs(s) if name in ("rmsprop", "rmsprop_momentum", "adagrad") else s), (abs(r) if name == "adam" else r)
-    rate, decay = 0.05, 0.02 if name == "adam" else 0.0
+    w, g, *kept = (rng.normal(size=n).astype(dtype) for _ in range(5))
+    kept = {slot: abs(a) if slot in POSITIVE.get(name, "") else a for slot, a in zip("srq", kept, strict=True)}
+    rate, decay = 0.05, 0.02
     rates = np.full((6, 4), np.nan)
     rates[4] = rate, decay, 0, 0
     once = rule(lr=exact(dtype, rate), **{k: exact(dtype, v) for k, v in zip(names, numbers, strict=False)})
-    once.t, once.slot, once.other = 4, np.asarray(s, np.float64), np.asarray(r, np.float64)
-    if name == "adam":  # RATES holds the rate times the correction for the slots' start at zero
-        rates[4, 0] *= math.sqrt(1 - once.beta_2**5) / (1 - once.beta_1**5)
-        once.weight_decay = decay / once.lr
+    once.t, (once.slot, once.other, once.third) = 4, (np.asarray(a, np.float64) for a in kept.values())
+    once.weight_decay = exact(dtype, decay) / once.lr
+    corrected = {"adam": pn.optimizers.Adam, "amsgrad": pn.optimizers.Adam, "adamax": pn.optimizers.Adamax}
+    if name in corrected:  # RATES holds the rate times the correction for the slots' start at zero
+        rates[4, 0] = corrected[name](None, rate, *numbers).rates(np.array([4]))[0, 0]
+    if name == "nadam":
+        rates[4], once.weight_decay = pn.optimizers.Nadam(None, rate, *numbers).rates(np.array([4]))[0], 0.0
     after = once.step(w, g)
-    size = abs(w) + abs(s) + abs(r) + abs(g) + 1 / np.sqrt(1e-4)
+    size = abs(w) + sum(map(abs, kept.values())) + abs(g) + 1 / np.sqrt(1e-4)
+    results = {"s": once.slot, "r": once.other, "q": once.third}
     expected = {"w": (after, 1, size)}
-    if slots:
-        expected["s"] = (once.slot, 1, size + g.astype(float) ** 2)
-    if slots == 2:
-        expected["r"] = (once.other, 1, size + g.astype(float) ** 2)
+    expected |= {slot: (results[slot], 1, size + g.astype(float) ** 2) for slot in "srq"[:slots]}
     words = {control.RATES: rates, control.STEP: 4}
-    arrays = {"w": w, "g": g, "s": s, "r": r}
-    places = ("s" if slots else 0, "r" if slots == 2 else 0)
-    operands, weights = ("w", "g", *places, n, *numbers), ("w", "g", "s", "r")
+    arrays = {"w": w, "g": g, **kept}  # q lies as far behind r as r behind s
+    places = ("s" if slots else 0, "r" if slots >= 2 else 0)
+    operands, weights = ("w", "g", *places, n, *numbers), ("w", "g", "s", "r", "q")
     return Case(f"update.{name}", 1, arrays, operands, expected, words, weights=weights)
 
 

@@ -4,12 +4,14 @@ import naive_image as naive
 import numpy as np
 import pytest
 from kernelbench import DTYPES, bits
-from nets import Parts, digest
+from nets import Parts, digest, fresh
 from tolerance import close
 
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import HyperparameterError, ShapeError, UnknownNameError
+from parnet.plan.plan import Request, make_plan
+from parnet.strategy import Strategy
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 RANDOM = {
@@ -75,6 +77,51 @@ def test_layer_normalisation_is_that_of_each_position_in_training_and_inference(
     wanted = naive.layer_norm(x, *model.get_weights(), 0.01)[0]
     for found in (model.predict(x, verbose=0), np.array(model(x, training=True)), model.predict(x, batch_size=4, verbose=0)):
         close(found, wanted, dtype, 4 * shape[-1], 200)
+
+
+@every_dtype
+def test_a_separable_convolution_is_one_of_each_channel_and_one_of_a_pixel(dtype, rng):
+    x, y = rng.normal(size=(11, 6, 7, 3)).astype(dtype), rng.normal(size=(11, 4)).astype(dtype)
+    for strides, times, activation in [(1, 1, None), (2, 3, "relu"), ((1, 2), 2, "gelu")]:
+        whole = L.SeparableConv2D(5, 3, strides, "same", depth_multiplier=times, activation=activation)
+        halves = [
+            L.DepthwiseConv2D(3, strides, "same", depth_multiplier=times, use_bias=False),
+            L.Conv2D(5, 1, activation=activation),
+        ]
+        end = [L.BatchNormalization(), L.Flatten(), L.Dense(4)]
+        first = pn.Sequential([L.Input(x.shape[1:]), whole, *end], dtype=dtype, seed=3)
+        end = [L.BatchNormalization(), L.Flatten(), L.Dense(4)]
+        second = pn.Sequential([L.Input(x.shape[1:]), *halves, *end], dtype=dtype, seed=3)
+        second.set_weights(first.get_weights())
+        assert [w.shape for w in whole.get_weights()] == [(3, 3, 3, times), (1, 1, 3 * times, 5), (5,)]
+        assert np.array_equal(bits(first.predict(x, verbose=0)), bits(second.predict(x, verbose=0)))
+        for model in (first, second):
+            model.compile("adam", "mse")
+            model.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        assert digest(first) == digest(second)
+
+
+def test_a_frozen_separable_convolution_hands_the_gradient_on_and_keeps_its_weights(rng):
+    x, y = rng.normal(size=(8, 5, 5, 2)), rng.normal(size=(8, 3))
+    separable = L.SeparableConv2D(4, 3, activation="relu", trainable=False)
+    layers = [L.Conv2D(2, 1, input_shape=(5, 5, 2)), separable, L.Flatten(), L.Dense(3)]
+    model = pn.Sequential(layers, dtype="float64", seed=2)
+    before = [a.copy() for a in separable.get_weights()]
+    pn.check_gradients(model, "mse", x, y)
+    model.compile("sgd", "mse")
+    model.fit(x, y, verbose=0)
+    assert all(np.array_equal(a, b) for a, b in zip(before, separable.get_weights(), strict=True))
+
+
+@every_dtype
+def test_cropping_and_permuting_are_what_numpy_does(dtype, rng):
+    x = rng.normal(size=(9, 5, 6, 3)).astype(dtype)
+    crop = one_layer(L.Cropping2D(((1, 0), (2, 1))), (5, 6, 3), dtype).predict(x, verbose=0)
+    np.testing.assert_array_equal(crop, x[:, 1:, 2:-1])
+    turned = one_layer(L.Permute((3, 1, 2)), (5, 6, 3), dtype).predict(x, verbose=0)
+    np.testing.assert_array_equal(turned, x.transpose(0, 3, 1, 2))
+    padded = pn.Sequential([L.Input((5, 6, 3)), L.ZeroPadding2D(2), L.Cropping2D(2)], dtype=dtype)
+    np.testing.assert_array_equal(padded.predict(x, verbose=0), x)
 
 
 # -- augmentation -----------------------------------------------------------------------------
@@ -193,6 +240,21 @@ def test_factors_outside_of_their_range_are_refused(bad):
 @pytest.mark.parametrize(
     "make, error, words",
     [
+        (lambda: L.Cropping2D("a"), HyperparameterError, "Cropping2D: cropping: expected one number"),
+        (
+            lambda: one_layer(L.Cropping2D(2), (4, 9, 1)),
+            ShapeError,
+            "expected an image of more than 4 x 4 pixels, received 4 x 9",
+        ),
+        (lambda: L.Permute((0, 1)), HyperparameterError, r"each axis of a sample once.*received \(0, 1\)"),
+        (lambda: L.Permute((1, 1)), HyperparameterError, "each axis of a sample once"),
+        (lambda: one_layer(L.Permute((2, 1)), (4, 9, 1)), ShapeError, "expected input of 2 axes beside the batch"),
+        (lambda: L.GaussianNoise(-1), HyperparameterError, "GaussianNoise"),
+        (lambda: L.SeparableConv2D(4, 3, padding="full"), UnknownNameError, "padding"),
+        (lambda: L.ReLU(max_value=3), HyperparameterError, "expected max_value None, or 6"),
+        (lambda: L.ReLU(threshold=1), HyperparameterError, "expected 0, received 1"),
+        (lambda: L.Softmax(axis=1), HyperparameterError, "expected -1, the last axis, received 1"),
+        (lambda: L.LeakyReLU(0.1, alpha=0.2), HyperparameterError, "one argument"),
         (lambda: L.RandomFlip("sideways"), UnknownNameError, "RandomFlip mode: expected one of horizontal"),
         (lambda: L.RandomFlip(3), UnknownNameError, "received 3"),
         (lambda: L.RandomRotation(0.1, "mirror"), UnknownNameError, "RandomRotation fill_mode: expected one of constant"),
@@ -234,3 +296,44 @@ def test_steps_longer_than_the_image_and_batches_of_one_pixel_train(layer, strat
     losses = net.fit(x, y, 1, 3, verbose=0, strategy=strategy).history["loss"]
     assert losses[2] < losses[1] < losses[0]
     assert pn.check_gradients(net, "mse", x, y).worst < 1e-6
+
+
+# -- zeros that are never written ------------------------------------------------------------------------------------
+
+
+def predicting(model):
+    """Names of the kernels that a prediction runs."""
+    steps = make_plan(model.session.network, Request("predict", 2)).steps
+    return [step.kernel for step in steps]
+
+
+def test_in_inference_pooling_sees_padding_without_its_being_written(monkeypatch):
+    x = np.random.default_rng(3).normal(-1, 1, size=(5, 9, 8, 3)).astype("float32")
+    layers = [
+        L.ZeroPadding2D(((1, 0), (2, 1))),
+        L.MaxPooling2D(3, 2),
+        L.Conv2D(4, 2),
+        L.ZeroPadding2D(1),
+        L.MaxPooling2D(2, 1),
+    ]
+    model = pn.Sequential([L.Input((9, 8, 3)), *layers], seed=1)
+    assert "image.pad" not in predicting(model)
+    short = [model.predict(x, strategy=strategy) for strategy in ("serial", Parts(3))]
+    monkeypatch.setattr(Strategy, "shortcuts", False)
+    plain = pn.Sequential([fresh(layer) for layer in (L.Input((9, 8, 3)), *layers)], seed=1)
+    plain.set_weights(model.get_weights())
+    for seen in short:
+        np.testing.assert_array_equal(seen, plain.predict(x, strategy="serial"))
+
+
+def test_padding_is_written_where_somebody_else_reads_it_or_windows_lie_in_it_entirely():
+    x = pn.Input((9, 8, 3))
+    padded = L.ZeroPadding2D(1)(x)
+    assert "image.pad" in predicting(pn.Model(x, [L.MaxPooling2D(3)(padded), L.MaxPooling2D(2)(padded)]))
+    assert "image.pad" in predicting(pn.Model(x, [L.MaxPooling2D(3)(padded), padded]))
+    for behind in (
+        [L.ZeroPadding2D(2), L.MaxPooling2D(2)],
+        [L.ZeroPadding2D(1), L.MaxPooling2D(2, padding="same")],
+        [L.ZeroPadding2D(1), L.AveragePooling2D(3)],
+    ):
+        assert "image.pad" in predicting(pn.Sequential([L.Input((9, 8, 3)), *behind])), behind

@@ -30,6 +30,10 @@ FORMS = {
     "mae": (losses.MeanAbsoluteError(), "gelu", [], "mean_absolute", "numbers"),
     "huber": (losses.Huber(0.5), None, [], "huber", "numbers"),
     "hinge": (losses.Hinge(), None, [], "hinge", "signs"),
+    "squared-hinge": (losses.SquaredHinge(), None, [], "squared_hinge", "signs"),
+    "log-cosh": (losses.LogCosh(), None, [], "log_cosh", "numbers"),
+    "poisson": (losses.Poisson(), "exponential", [], "poisson", "counts"),
+    "divergence": (losses.KLDivergence(), "softmax", [], "divergence", "probabilities"),
 }
 every_form = pytest.mark.parametrize("form", FORMS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
@@ -41,6 +45,7 @@ def targets(kind, rng, rows=ROWS):
         "probabilities": lambda: rng.dirichlet(np.ones(CLASSES), rows),
         "shares": lambda: rng.uniform(0, 1, (rows, CLASSES)),
         "numbers": lambda: rng.normal(size=(rows, CLASSES)),
+        "counts": lambda: rng.integers(0, 5, (rows, CLASSES)).astype(float),
         "signs": lambda: rng.choice([-1.0, 1.0], (rows, CLASSES)),
     }[kind]()
 
@@ -240,9 +245,26 @@ def test_another_loss_of_the_same_output_starts_from_the_same_output(rng):
     assert values[0] == values[2] and values[1] == values[4] and len(set(values)) == 3
 
 
-def test_hinge_takes_0_and_1_for_minus_1_and_1(rng):
-    model, (x, y) = model_of("hinge", "float64"), data("hinge", rng, "float64")
-    assert losses.Hinge()(model(x), (y + 1) / 2).item() == losses.Hinge()(model(x), y).item()
+@pytest.mark.parametrize("form", ["hinge", "squared-hinge"])
+def test_hinge_takes_0_and_1_for_minus_1_and_1(form, rng):
+    model, (x, y), loss = model_of(form, "float64"), data(form, rng, "float64"), FORMS[form][0]
+    assert loss(model(x), (y + 1) / 2).item() == loss(model(x), y).item()
+    with pytest.raises(ParnetError, match=rf"{type(loss).__name__} expected targets of -1 and 1"):
+        loss(model(x), y * 2)
+
+
+def test_counts_below_0_and_probabilities_above_1_are_refused(rng):
+    for form, wrong in (("poisson", -1.0), ("divergence", 1.5)):
+        model, (x, y) = model_of(form, "float64"), data(form, rng, "float64")
+        y[2, 1] = wrong
+        with pytest.raises(ParnetError, match=f"expected targets from 0 to .*received {wrong:g}"):
+            model.evaluate(x, y)
+
+
+def test_log_cosh_and_divergence_are_finite_where_their_formulas_overflow():
+    assert losses.LogCosh()(np.array([[1e4, -1e4]]), np.zeros((1, 2))).item() == pytest.approx(1e4 - np.log(2))
+    far = losses.KLDivergence()(np.array([[0.0, 1.0]]), np.array([[1.0, 0.0]])).item()
+    assert far == pytest.approx(np.log(1e7), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", ["mse", "mae", "huber", "binary-fused", "dense-fused"])

@@ -58,7 +58,7 @@ def yes_or_no():
 
 
 def numbers():
-    return [metrics.MeanSquaredError(), metrics.MeanAbsoluteError()]
+    return [metrics.MeanSquaredError(), metrics.MeanAbsoluteError(), metrics.RootMeanSquaredError(), metrics.R2Score()]
 
 
 def split(chosen):
@@ -176,6 +176,8 @@ def test_metrics_of_numbers_match_their_definitions(x, rng):
     model = model_of(3, "tanh", "huber", numbers())
     p = model.predict(x)
     wanted = {"mse": naive.loss("mean_squared", p, y)[1], "mae": naive.loss("mean_absolute", p, y)[1]}
+    score = np.mean([1 - sum((a - b) ** 2) / sum((b - b.mean()) ** 2) for a, b in zip(p.T, y.T, strict=True)])
+    wanted |= {"root_mean_squared_error": wanted["mse"] ** 0.5, "r2_score": score}
     agree(measured(model, x, y), wanted)
 
 
@@ -420,3 +422,52 @@ def test_crossentropy_is_scikit_learns_log_loss(x, rng):
     model = model_of(CLASSES, "softmax", SPARSE, [])
     wanted = sklearn_metrics.log_loss(y, model.predict(x), labels=range(CLASSES))
     close(model.evaluate(x, y), wanted, "float64", ROWS + CLASSES)
+
+
+def truth(rng, model, labels=False):
+    """Data, targets, and what the model says of them."""
+    x = rng.normal(size=(23, *model.input_shape))
+    width = model.output_shape[0]
+    y = rng.integers(0, width, 23) if labels else 2 * rng.normal(size=(23, width)) + 5
+    return x, y, model.predict(x, verbose=0)
+
+
+def test_the_root_of_the_mean_square_and_r2_are_those_of_the_whole_data_however_it_is_cut(rng):
+    model = model_of(3, None, "mse", ["rmse", "r2_score", metrics.RootMeanSquaredError(name="root")])
+    x, y, p = truth(rng, model)
+    root = np.sqrt(((p - y) ** 2).mean())
+    score = np.mean(1 - ((p - y) ** 2).sum(0) / ((y - y.mean(0)) ** 2).sum(0))
+    for batch in (1, 5, 32):
+        _, *found = model.evaluate(x, y, batch_size=batch, verbose=0)
+        np.testing.assert_allclose(found, [root, score, root], rtol=1e-9)
+    history = model.fit(x, y, validation_split=0.3, verbose=0, batch_size=7).history
+    assert {"rmse", "r2_score", "root", "val_r2_score"} <= set(history)
+
+
+def test_r2_of_targets_that_are_all_alike_is_1_where_they_are_met_and_0_elsewhere():
+    score = metrics.R2Score()
+    assert score.result(np.array([12.0, 48.0, 0.0]), 3) == 1.0 and score.result(np.array([12.0, 48.0, 2.0]), 3) == 0.0
+    assert score.result(np.array([12.0, 48.0, 0.0, 6.0, 14.0, 2.0]), 3) == pytest.approx((1 + 0) / 2)
+    assert not metrics.RootMeanSquaredError().rising and score.rising
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted", None])
+def test_averages_over_the_classes(average, rng):
+    made = [kind(average=average) for kind in (metrics.Precision, metrics.Recall, metrics.F1)]
+    model = model_of(3, "softmax", "sparse_categorical_crossentropy", made)
+    x, y, p = truth(rng, model, labels=True)
+    counts = naive.confusion(y, p.argmax(1), 3)
+    right, true, called = np.diag(counts), counts.sum(1), counts.sum(0)
+    each = np.array([right / np.maximum(called, 1), right / true, 2 * right / (called + true)])
+    wanted = {
+        "macro": each.mean(1), "weighted": (each * true).sum(1) / true.sum(), "micro": [right.sum() / 23] * 3, None: each,
+    }[average]  # fmt: skip
+    for found, value in zip(model.evaluate(x, y, verbose=0)[1:], wanted, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-9)
+
+
+def test_thresholds_is_another_name_of_threshold():
+    assert metrics.Precision(thresholds=0.3).threshold == metrics.Precision(0.3).threshold == 0.3
+    for wrong in ({"threshold": 0.3, "thresholds": 0.4}, {"thresholds": [0.3, 0.4]}, {"average": "samples"}):
+        with pytest.raises(ParnetError):
+            metrics.Recall(**wrong)

@@ -154,7 +154,7 @@ REFUSED = {
     "a kernel that does not fit": ([node("MatMul", "x", "w", out="y")], {"w": np.ones((3, 2), "f4")}, "arrays? .*|fit"),
     "no output": ([node("Relu", "x", out="z")], {}, "the graph's output"),
     "a convolution of rows": ([node("Conv", "x", "w", out="y")], {"w": np.ones((1, 4, 1, 1), "f4")}, "an image"),
-    "a turned row": ([node("Transpose", "x", perm=[1, 0], out="y")], {}, "Transpose between"),
+    "a turned batch": ([node("Transpose", "x", perm=[1, 0], out="y")], {}, "Transpose of each sample by itself"),
 }
 
 

@@ -40,6 +40,34 @@ FORMS = {
         lambda **k: optimizers.AdamW(0.05, weight_decay=0.1, epsilon=1e-3, **k),
         lambda: rules.Adam(lr=0.05, beta_1=0.9, beta_2=0.999, epsilon=1e-3, weight_decay=0.1),
     ),
+    "adamw-amsgrad": (
+        lambda **k: optimizers.AdamW(0.05, weight_decay=0.1, beta_2=0.9, epsilon=1e-3, amsgrad=True, **k),
+        lambda: rules.AMSGrad(lr=0.05, beta_1=0.9, beta_2=0.9, epsilon=1e-3, weight_decay=0.1),
+    ),
+    "adamax": (
+        lambda **k: optimizers.Adamax(0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3, **k),
+        lambda: rules.Adamax(lr=0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3),
+    ),
+    "nadam": (
+        lambda **k: optimizers.Nadam(0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3, **k),
+        lambda: rules.Nadam(lr=0.05, beta_1=0.8, beta_2=0.95, epsilon=1e-3),
+    ),
+    "adadelta": (
+        lambda **k: optimizers.Adadelta(1.0, rho=0.9, epsilon=1e-3, **k),
+        lambda: rules.Adadelta(lr=1.0, rho=0.9, epsilon=1e-3),
+    ),
+    "lion-decay": (
+        lambda **k: optimizers.Lion(0.02, weight_decay=0.3, **k),
+        lambda: rules.Lion(lr=0.02, beta_1=0.9, beta_2=0.99, weight_decay=0.3),
+    ),
+    "sgd-decay": (
+        lambda **k: optimizers.SGD(0.1, weight_decay=0.2, **k),
+        lambda: rules.SGD(lr=0.1, weight_decay=0.2),
+    ),
+    "nesterov-decay": (
+        lambda **k: optimizers.SGD(0.1, momentum=0.8, nesterov=True, weight_decay=0.2, **k),
+        lambda: rules.Nesterov(lr=0.1, momentum=0.8, weight_decay=0.2),
+    ),
     "adagrad": (
         lambda **k: optimizers.Adagrad(0.1, initial_accumulator_value=0.3, epsilon=1e-3, **k),
         lambda: rules.Adagrad(lr=0.1, start=0.3, epsilon=1e-3),
@@ -246,6 +274,32 @@ def test_a_new_optimizer_starts_with_fresh_slots(batches):
             assert np.array_equal(bits(a), bits(b)), form
 
 
+def test_a_weight_decay_assigned_later_takes_effect(batches):
+    x, y = batches
+    model, other = model_of("float32"), model_of("float32")
+    model.compile(optimizers.SGD(0.1), "mse")
+    other.compile(optimizers.SGD(0.1), "mse")
+    for one in (model, other):
+        one.fit(x, y, batch_size=ROWS, shuffle=False, verbose=0)
+    model.optimizer.weight_decay = 0.5
+    other.compile(optimizers.SGD(0.1, weight_decay=0.5), "mse")
+    for one in (model, other):
+        one.fit(x, y, batch_size=ROWS, shuffle=False, verbose=0)
+    assert all(np.array_equal(bits(a), bits(b)) for a, b in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("updates", [1, 5, 999, 1000, 1001, 20_000])
+def test_the_momenta_of_nadam_multiply_up_at_any_age(updates):
+    rule = optimizers.Nadam(beta_1=0.9999)
+    wanted = np.prod([0.9999 * (1 - 0.5 * 0.96**t) for t in range(1, updates + 1)])
+    np.testing.assert_allclose(rule._product(np.array([float(updates)])), wanted, rtol=1e-9)
+
+
+def test_nadam_takes_no_weight_decay():
+    with pytest.raises(HyperparameterError, match=r"Nadam\(weight_decay\): expected None, received 0.1; take AdamW"):
+        optimizers.Nadam(weight_decay=0.1)
+
+
 def test_iterations_go_on_from_fit_to_fit(batches):
     x, y = batches
     once, twice = model_of(), model_of()
@@ -344,6 +398,10 @@ def test_what_only_the_call_takes_is_refused_when_assigned():
     with pytest.raises(HyperparameterError, match=r"expected decay when the optimizer is made, .* assign a schedule"):
         rule.decay = 0.5
     assert "decay" not in rule.get_config()
+    rule = optimizers.Adagrad(0.1, initial_accumulator_value=0.3)
+    with pytest.raises(HyperparameterError, match=r"expected initial_accumulator_value when the optimizer is made"):
+        rule.initial_accumulator_value = 0.5
+    assert rule.initial_accumulator_value == 0.3
 
 
 def test_arguments_are_assigned_beside_a_schedule_of_ones_own():

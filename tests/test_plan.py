@@ -215,6 +215,7 @@ def test_each_weight_has_its_gradient_stored_once_and_added_to_by_further_calls_
         return
     backward = [s for s in plan.steps if s.phase == "backward"]
     modes = {"product.weight_gradient": 5, "reduce.bias_gradient": 3, "norm.batch_backward": 9}
+    modes |= {"input_norm.spread": 9, "input_norm.collect": 5}
     for key, p in network.placed.items():
         writers = [s for s in backward if any(a.writes and a.buffer.name in (key, f"d {key}") for a in s.accesses)]
         makers = [s for s in writers if s.kernel in modes]

@@ -14,7 +14,7 @@ from parnet import layers as L
 from parnet.strategy import Serial
 
 ROWS, BATCH, CLASSES = 19, 8, 3  # the last batch has 3 rows
-SMOOTH = ("linear", "sigmoid", "tanh", "softplus", "silu", "gelu")
+SMOOTH = ("linear", "sigmoid", "tanh", "softplus", "silu", "gelu", "mish", "softsign")
 KINKED = ("relu", "relu6", "leaky_relu", "elu", "selu")
 RANDOM = settings(max_examples=30, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
 

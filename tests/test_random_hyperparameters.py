@@ -34,7 +34,7 @@ LOSSES = {
     "categorical_crossentropy": "softmax", "sparse_categorical_crossentropy": "softmax",
 }  # fmt: skip
 ACTIVATIONS = st.sampled_from(
-    ["linear", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus"]
+    "linear sigmoid tanh relu relu6 leaky_relu elu selu gelu silu softplus mish softsign hard_sigmoid".split()
 )
 PADDING = st.sampled_from(["same", "valid"])
 WEIGHTS = st.sampled_from(["glorot_uniform", "he_normal", "lecun_normal", "zeros", "ones"])

@@ -13,6 +13,7 @@ from parnet.schedules import (
     ExponentialDecay,
     InverseTimeDecay,
     PiecewiseConstantDecay,
+    PolynomialDecay,
     StepDecay,
     WarmUp,
     scale_lr,
@@ -36,6 +37,12 @@ BY_HAND = {
         {0: 0.4, 30: 0.3, 45: 0.2, 60: 0.1, 90: 0.0, 1000: 0.0},
     ),
     "cosine with floor": (CosineDecay(0.4, 90, alpha=0.5), {0: 0.4, 45: 0.3, 90: 0.2, 1000: 0.2}),
+    "cosine after a warm-up": (
+        CosineDecay(0.1, 90, warmup_target=0.4, warmup_steps=10),
+        {0: 0.1, 5: 0.25, 10: 0.4, 40: 0.3, 55: 0.2, 100: 0.0, 1000: 0.0},
+    ),
+    "line": (PolynomialDecay(0.5, 10, 0.1), {0: 0.5, 5: 0.3, 10: 0.1, 99: 0.1}),
+    "square": (PolynomialDecay(0.5, 10, 0.1, power=2), {0: 0.5, 5: 0.2, 10: 0.1, 99: 0.1}),
     "piecewise": (
         PiecewiseConstantDecay([100, 200], [1.0, 0.5, 0.1]),
         {0: 1.0, 100: 1.0, 101: 0.5, 200: 0.5, 201: 0.1, 9999: 0.1},

@@ -18,7 +18,7 @@ from parnet import layers as L
 from parnet.kernels.target import simd
 
 def products():
-    return [L.Input((37,)), L.Dense(51), L.Dense(130), L.Dense(3)]
+    return [L.Input((37,)), L.BatchNormalization(), L.Dense(51), L.Dense(130), L.Dense(3)]
 
 def everything():
     first = L.Dense(51, "selu", kernel_regularizer="l2")

@@ -176,6 +176,39 @@ def test_a_text_is_no_yes_and_no_no():
     assert L.Dense(2, use_bias=np.False_).use_bias is False and L.Dense(2, use_bias=0).use_bias is False
 
 
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (
+            lambda: pn.optimizers.SGD(momentun=0.9),
+            r"SGD: no argument 'momentun'; it takes .*nesterov.* Did you mean 'momentum'\?",
+        ),
+        (lambda: L.Dense(3, activaton="relu"), r"Dense: no argument 'activaton'.*Did you mean 'activation'\?"),
+        (lambda: pn.metrics.F1(treshold=0.4), r"F1: no argument 'treshold'; it takes .*name, threshold"),
+        (lambda: pn.losses.MeanSquaredError(x=1), r"MeanSquaredError: no argument 'x'; it takes none"),
+        (lambda: pn.optimizers.Adam(0.1, 1, 2, 3, 4, 5, 6, 7), r"Adam\.__init__\(\) takes from 1 to"),
+        (lambda: L.Dense(), r"Dense\.__init__\(\) missing 1 required positional argument: 'units'"),
+    ],
+)
+def test_an_argument_that_is_none_is_refused_in_the_name_of_the_class_the_user_wrote(make, words):
+    with pytest.raises(TypeError, match=words):
+        make()
+
+
+def test_a_class_of_ones_own_takes_what_arguments_it_likes():
+    class Loose(Layer):
+        def __init__(self, **given):
+            self.sides = given.pop("sides")
+            super().__init__(**given)
+
+    try:
+        assert Loose(sides=3, name="a").sides == 3
+        with pytest.raises(TypeError, match="colour"):
+            Loose(sides=3, colour="red")
+    finally:
+        del L.base.registry.classes["Loose"], L.base.registry._aliases["loose"]
+
+
 def test_a_layer_whose_init_failed_can_be_shown():
     class Broken(Layer):
         def __init__(self, units):

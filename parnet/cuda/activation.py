@@ -11,7 +11,10 @@ from .launch import Context, Launch, float_of
 from .maths import functions
 from .runtime import cuda
 
-NAMES = ("linear", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu")
+NAMES = (
+    "linear", "sigmoid", "tanh", "relu", "relu6", "leaky_relu", "elu", "selu", "softplus", "softsign", "exponential",
+    "hard_sigmoid", "gelu", "silu", "mish",
+)  # fmt: skip
 
 
 @cache
@@ -88,6 +91,39 @@ def formulas(T) -> dict:
     def silu_grad(x, y, alpha):
         s = logistic(x)
         return s + y * (T(1) - s)
+
+    def softsign(x, alpha):
+        return x / (T(1) + abs(x))
+
+    def softsign_grad(x, y, alpha):
+        return (T(1) - abs(y)) * (T(1) - abs(y))
+
+    def exponential(x, alpha):
+        return exp(x)
+
+    def exponential_grad(x, y, alpha):
+        return y
+
+    def hard_sigmoid(x, alpha):
+        y = x + T(3)
+        high = T(6) if y > T(6) else y
+        return (T(0) if y < T(0) else high) / T(6)
+
+    def hard_sigmoid_grad(x, y, alpha):
+        return T(1 / 6) if y > T(0) and y < T(1) else T(0)
+
+    @cuda.jit(device=True)
+    def tanh_of_softplus(x):
+        e = exp(-abs(x))
+        above = e * (e + T(2)) if x < T(0) else T(1) + T(2) * e
+        return above / (above + (T(2) if x < T(0) else T(2) * e * e))
+
+    def mish(x, alpha):
+        return x * tanh_of_softplus(x)
+
+    def mish_grad(x, y, alpha):
+        t = tanh_of_softplus(x)
+        return t + x * (T(1) - t * t) * logistic(x)
 
     found = dict(locals())
     names = [*NAMES, *(f"{name}_grad" for name in NAMES)]

@@ -1,4 +1,4 @@
-"""Images moved as they are: padded, cropped, enlarged; as `parnet/kernels/image.py` and `upsample.py`. Stage: cuda.
+"""Images moved as they are: padded, cropped, turned, enlarged; as `parnet/kernels/image.py` and `upsample.py`. Stage: cuda.
 
 A thread makes a number of the output, or of the input's gradient.
 """
@@ -28,6 +28,23 @@ def shifted(T):
                 h, w = pixel // out_width + down_by, pixel % out_width + right_by
                 inside = h >= 0 and h < height and w >= 0 and w < width
                 y[image * y_row + j] = x[image * x_row + (h * width + w) * channels + c] if inside else T(0)
+
+    return run
+
+
+@cache
+def permuted(T):
+    """y = x with its axes in another order."""
+
+    @cuda.jit
+    def run(ctl, geo, par, x, y):
+        width, stride, nb, nc, nd, step_a, step_b, step_c, step_d = geo
+        j0, image0 = cuda.grid(2)
+        across, down = cuda.gridsize(2)
+        for image in range(image0, ctl[ROWS], down):
+            for j in range(j0, width, across):
+                place = j // (nb * nc * nd) * step_a + j // (nc * nd) % nb * step_b + j // nd % nc * step_c + j % nd * step_d
+                y[image * stride + j] = x[image * stride + place]
 
     return run
 
@@ -150,6 +167,12 @@ def _moved(sign: int, c: Context, op: tuple) -> list[Launch]:
     return [c.plane(shifted(c.T), after, (*geo, row_stride(before), row_stride(after)), (), *c.arrays(x, y))]
 
 
+def _permuted(c: Context, op: tuple) -> list[Launch]:
+    x, y, *sizes = op
+    width = sizes[0] * sizes[1] * sizes[2] * sizes[3]
+    return [c.plane(permuted(c.T), width, (width, row_stride(width), *sizes[1:]), (), *c.arrays(x, y))]
+
+
 def _enlarged(make, back: bool, c: Context, op: tuple) -> list[Launch]:
     x, y, size, times, channels = op
     before = upper(size) * lower(size) * channels
@@ -161,6 +184,7 @@ def _enlarged(make, back: bool, c: Context, op: tuple) -> list[Launch]:
 LAUNCHERS = {
     "image.pad": partial(_moved, -1),
     "image.crop": partial(_moved, 1),
+    "image.permute": _permuted,
     "upsample.nearest": partial(_enlarged, nearest, False),
     "upsample.nearest_gradient": partial(_enlarged, nearest_gradient, True),
     "upsample.bilinear": partial(_enlarged, bilinear, False),

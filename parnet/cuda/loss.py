@@ -12,11 +12,16 @@ from ..kernels.step import row_stride
 from .launch import Context, Fed, Launch, float_of
 from .maths import functions
 from .runtime import THREADS, WARP, cuda
+from .softmax import softmax_of
 from .sums import block_sum, warp_fold
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
-POINTWISE = ("mean_squared", "mean_absolute", "huber", "hinge", "binary", "sigmoid_binary")
+LOG_2 = math.log(2.0)
+POINTWISE = (
+    "mean_squared", "mean_absolute", "huber", "hinge", "squared_hinge", "log_cosh", "poisson", "divergence", "binary",
+    "sigmoid_binary",
+)  # fmt: skip
 NAMES = (*POINTWISE, "softmax_sparse", "softmax_dense", "sparse", "categorical")
 
 
@@ -34,9 +39,9 @@ def limited(T):
 
 @cache
 def pointwise(T) -> dict:
-    """Losses that are means of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
+    """Losses made of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
     f, cut = functions(T), limited(T)
-    log, log1p, exp, sigmoid = f.log, f.log1p, f.exp, f.sigmoid
+    log, log1p, exp, sigmoid, tanh = f.log, f.log1p, f.exp, f.sigmoid, f.tanh
 
     @cuda.jit(device=True)
     def sign(x):
@@ -59,6 +64,28 @@ def pointwise(T) -> dict:
         margin = T(1) - t * p
         return T(0) if margin < T(0) else margin, -t if margin > T(0) else T(0), p
 
+    def squared_hinge(p, t, parameter):
+        margin = T(1) - t * p
+        margin = T(0) if margin < T(0) else margin
+        return margin * margin, T(-2) * t * margin, p
+
+    def log_cosh(p, t, parameter):
+        e = abs(p - t)  # log cosh e = |e| + log(1 + e**-2|e|) - log 2 overflows nowhere
+        return e + log1p(exp(T(-2) * e)) - T(LOG_2), tanh(p - t), p
+
+    def poisson(p, t, parameter):
+        above = p + T(EPSILON)
+        return p - t * log(above), T(1) - t / above, p
+
+    @cuda.jit(device=True)
+    def at_most_1(p):
+        p = T(EPSILON) if p < T(EPSILON) else p
+        return T(1) if p > T(1) else p
+
+    def divergence(p, t, parameter):
+        q, aim = at_most_1(p), at_most_1(t)
+        return aim * log(aim / q), -aim / q if q == p else T(0), p
+
     def binary(p, t, parameter):
         q = cut(p)
         slope = (T(1) - t) / (T(1) - q) - t / q
@@ -77,6 +104,7 @@ def pointwise(T) -> dict:
 def pointwise_kernel(T, name: str):
     """The kernel around one of them."""
     formula, fold, writes = pointwise(T)[name], warp_fold(T, False), name == "sigmoid_binary"
+    summed = name == "divergence"
 
     @cuda.jit
     def run(ctl, geo, par, p, t, row_loss, d, weight):
@@ -84,7 +112,8 @@ def pointwise_kernel(T, name: str):
         lane, rows = cuda.threadIdx.x, ctl[ROWS]
         for i in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, rows, cuda.gridsize(2)[1]):
             w = weight[i] if weighted else T(1)
-            share, loss = w / T(rows) / T(width), T(0)
+            among = T(1) if summed else T(width)
+            share, loss = w / T(rows) / among, T(0)
             for j in range(lane, width, WARP):
                 term, slope, new = formula(p[i * stride + j], t[i * t_stride + j], par[0])
                 loss += term
@@ -94,33 +123,7 @@ def pointwise_kernel(T, name: str):
                     d[i * stride + j] = slope * share
             loss = fold(loss)
             if lane == 0:
-                row_loss[i] = w * (loss / T(width))
-
-    return run
-
-
-@cache
-def softmax_of(T):
-    """(z, first, width, lane) -> log of the sum of e**z; z becomes softmax(z). Stable: the largest is taken off first."""
-    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
-    exp, log = f.exp, f.log
-
-    @cuda.jit(device=True)
-    def run(z, y, first, width, lane):
-        top = T(-math.inf)
-        for j in range(lane, width, WARP):
-            value = z[first + j]
-            top = value if value > top else top
-        top = largest(top)
-        total = T(0)
-        for j in range(lane, width, WARP):
-            e = exp(z[first + j] - top)
-            y[first + j] = e
-            total += e
-        total = fold(total)
-        for j in range(lane, width, WARP):
-            y[first + j] /= total
-        return top + log(total)
+                row_loss[i] = w * (loss / among)
 
     return run
 
@@ -205,41 +208,6 @@ def probability_kernel(T, sparse: bool):
 
 
 @cache
-def softmax_rows(T):
-    """y = softmax(x), each run of `group` numbers by itself."""
-    softmax = softmax_of(T)
-
-    @cuda.jit
-    def run(ctl, geo, par, x, y):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            softmax(x, y, m // runs * stride + m % runs * group, group, lane)
-
-    return run
-
-
-@cache
-def softmax_gradient(T):
-    """dy = y (dy - sum dy y), each run of `group` numbers by itself."""
-    fold = warp_fold(T, False)
-
-    @cuda.jit
-    def run(ctl, geo, par, y, dy):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, total = m // runs * stride + m % runs * group, T(0)
-            for j in range(lane, group, WARP):
-                total += dy[first + j] * y[first + j]
-            total = fold(total)
-            for j in range(lane, group, WARP):
-                dy[first + j] = y[first + j] * (dy[first + j] - total)
-
-    return run
-
-
-@cache
 def weigh(T):
     """total = weight loss, or += it."""
 
@@ -301,56 +269,6 @@ def _row_loss(name: str, c: Context, op: tuple) -> list[Launch]:
     return [c.warps(make(c.T, what), c.batch, geo, (float_of(parameter),), *c.arrays(p, t, row_loss, d, weight))]
 
 
-@cache
-def log_softmax_rows(T):
-    """y = log softmax(x), each run of `group` numbers by itself. Stable: the largest is taken off first."""
-    f, fold, largest = functions(T), warp_fold(T, False), warp_fold(T, True)
-    exp, log = f.exp, f.log
-
-    @cuda.jit
-    def run(ctl, geo, par, x, y):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, top, total = m // runs * stride + m % runs * group, T(-math.inf), T(0)
-            for j in range(lane, group, WARP):
-                top = x[first + j] if x[first + j] > top else top
-            top = largest(top)
-            for j in range(lane, group, WARP):
-                total += exp(x[first + j] - top)
-            total = log(fold(total))
-            for j in range(lane, group, WARP):
-                y[first + j] = (x[first + j] - top) - total
-
-    return run
-
-
-@cache
-def log_softmax_gradient(T):
-    """dy = dy - e^y sum dy, each run of `group` numbers by itself."""
-    exp, fold = functions(T).exp, warp_fold(T, False)
-
-    @cuda.jit
-    def run(ctl, geo, par, y, dy):
-        runs, stride, group = geo
-        lane = cuda.threadIdx.x
-        for m in range(cuda.blockIdx.y * cuda.blockDim.y + cuda.threadIdx.y, ctl[ROWS] * runs, cuda.gridsize(2)[1]):
-            first, total = m // runs * stride + m % runs * group, T(0)
-            for j in range(lane, group, WARP):
-                total += dy[first + j]
-            total = fold(total)
-            for j in range(lane, group, WARP):
-                dy[first + j] -= exp(y[first + j]) * total
-
-    return run
-
-
-def _softmax(make, c: Context, op: tuple) -> list[Launch]:
-    x, y, width, group = op
-    runs = width // group
-    return [c.warps(make(c.T), c.batch * runs, (runs, row_stride(width), group), (), *c.arrays(x, y))]
-
-
 def _weigh(c: Context, op: tuple) -> list[Launch]:
     loss, total, weight, add = op
     return [c.flat(weigh(c.T), c.batch, (add,), (float_of(weight),), *c.arrays(loss, total))]
@@ -370,10 +288,6 @@ def _tally(c: Context, op: tuple) -> list[Launch]:
 
 LAUNCHERS = {
     **{f"loss.{name}": partial(_row_loss, name) for name in NAMES},
-    "loss.softmax": partial(_softmax, softmax_rows),
-    "loss.softmax_grad": partial(_softmax, softmax_gradient),
-    "loss.log_softmax": partial(_softmax, log_softmax_rows),
-    "loss.log_softmax_grad": partial(_softmax, log_softmax_gradient),
     "loss.weigh": _weigh,
     "loss.add_up": _add_up,
     "loss.tally": _tally,

@@ -153,6 +153,34 @@ def count_ranges(T):
     return run
 
 
+@cache
+def deviations(T):
+    """Of each output the sums of t, t^2 and (p - t)^2, a thread an output."""
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, sums):
+        width, stride, t_stride, slot = geo
+        for j in range(cuda.grid(1), width, cuda.gridsize(1)):
+            total, squares, rest = 0.0, 0.0, 0.0
+            for i in range(ctl[ROWS]):
+                aim = float(t[i * t_stride + j])
+                off = float(p[i * stride + j]) - aim
+                total += aim
+                squares += aim * aim
+                rest += off * off
+            sums[slot + 3 * j] += total
+            sums[slot + 3 * j + 1] += squares
+            sums[slot + 3 * j + 2] += rest
+
+    return run
+
+
+def _deviations(c: Context, op: tuple) -> list[Launch]:
+    p, t, width, targets, slot, *_ = op
+    geo = (width, row_stride(width), row_stride(targets), slot)
+    return [c.flat(deviations(c.T), width, geo, (), *c.arrays(p, t), Fed("sums"))]
+
+
 def _ranges(logits: bool, c: Context, op: tuple) -> list[Launch]:
     p, t, width, targets, slot, number, apart = op
     ranges, cells = int(float_of(number)), c.scratch(c.batch * width)
@@ -175,4 +203,8 @@ def _confusion(c: Context, op: tuple) -> list[Launch]:
 
 
 LAUNCHERS = {**{f"metric.{name}": partial(_row_metric, name) for name in NAMES}, "metric.confusion": _confusion}
-LAUNCHERS |= {"metric.ranges": partial(_ranges, False), "metric.logit_ranges": partial(_ranges, True)}
+LAUNCHERS |= {
+    "metric.deviations": _deviations,
+    "metric.ranges": partial(_ranges, False),
+    "metric.logit_ranges": partial(_ranges, True),
+}

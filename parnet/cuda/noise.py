@@ -1,10 +1,11 @@
-"""Dropout with the CPU's random numbers; as `parnet/kernels/noise.py`, a thread four numbers. Stage: cuda.
+"""Dropout and normal noise with the CPU's random numbers; as `parnet/kernels/noise.py`, a thread four numbers. Stage: cuda.
 
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3.
 """
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 from ..kernels.control import EPOCH, ROWS, SEED
@@ -74,6 +75,29 @@ def dropout_grad(T):
     return run
 
 
+@cache
+def gaussian(T):
+    """y = x + deviation n, n normally distributed. Source: Box & Muller 1958."""
+
+    @cuda.jit
+    def run(ctl, geo, par, x, y, order):
+        width, stride, layer = geo
+        q0, i0 = cuda.grid(2)
+        across, down = cuda.gridsize(2)
+        for i in range(i0, ctl[ROWS], down):
+            for q in range(q0, (width + 3) // 4, across):
+                words = draw(ctl, order, i, q, layer)
+                for k in range(4):
+                    j = 4 * q + k
+                    if j < width:
+                        radius = math.sqrt(-2.0 * math.log((words[k // 2] + 1) / 4294967296.0))
+                        angle = 2.0 * math.pi * words[2 + k // 2] / 4294967296.0
+                        n = radius * (math.cos(angle) if k % 2 == 0 else math.sin(angle))
+                        y[i * stride + j] = x[i * stride + j] + par[0] * T(n)
+
+    return run
+
+
 def _dropout(c: Context, op: tuple) -> list[Launch]:
     x, y, mask, width, rate, layer, _ = op
     rate = c.T(float_of(rate))
@@ -86,4 +110,10 @@ def _dropout_grad(c: Context, op: tuple) -> list[Launch]:
     return [c.plane(dropout_grad(c.T), width, (width, row_stride(width)), (), *c.arrays(mask, dy))]
 
 
-LAUNCHERS = {"noise.dropout": _dropout, "noise.dropout_grad": _dropout_grad}
+def _gaussian(c: Context, op: tuple) -> list[Launch]:
+    x, y, width, deviation, layer, _ = op
+    geo = (width, row_stride(width), layer)
+    return [c.plane(gaussian(c.T), -(-width // 4), geo, (float_of(deviation),), *c.arrays(x, y), Fed("order"))]
+
+
+LAUNCHERS = {"noise.dropout": _dropout, "noise.dropout_grad": _dropout_grad, "noise.gaussian": _gaussian}

@@ -23,13 +23,14 @@ from . import (
     pool,
     product,
     reduce,
+    softmax,
     update,
 )
 from .launch import Launcher
 
 FAMILIES = (
     *(activation, augment, channel_norm, constrain, conv, depthwise, gather, image, layer_norm, loss, merge, metric, noise),
-    *(norm, pool, product, reduce, update),
+    *(norm, pool, product, reduce, softmax, update),
 )
 LAUNCHERS: dict[str, Launcher] = {name: launcher for family in FAMILIES for name, launcher in family.LAUNCHERS.items()}
 

@@ -126,7 +126,7 @@ class Desk:
         row, rule = batch - self._first, self.plan.request.optimizer
         self._rates[row] = self._given[row] * factor
         now, meant = rule.correction(np.array([self._updates, self._before + row]))  # type: ignore[union-attr]
-        self._rates[row, 0] *= now / meant  # exactly 1 where each batch is one update
+        self._rates[row, :2] *= now / meant  # exactly 1 where each batch is one update
         self._updates += 1
 
     def _take(self, place: int, worker: int, task: Task, batch_rows: int, own: int, rows: int) -> None:

@@ -14,7 +14,10 @@ from .found import Shape
 Pieces = tuple[Shape, ...]
 
 #: classes of layers that leave the order of features as it is
-_KEEPING = ("Activation", "BatchNormalization", "Dropout", "Flatten", "LayerNormalization", "Rescaling")
+_KEEPING = (
+    "Activation", "BatchNormalization", "Dropout", "ELU", "Flatten", "GaussianNoise", "LayerNormalization", "LeakyReLU",
+    "ReLU", "Rescaling", "Softmax",
+)  # fmt: skip
 
 
 def flattened(network: Network) -> dict[str, Pieces]:

@@ -23,7 +23,10 @@ Writer = Callable[[Any, Any, list[Any]], Made]
 WRITERS: dict[str, Writer] = {}
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
-_PLAIN = {"sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus"}
+_PLAIN = {
+    "sigmoid": "Sigmoid", "tanh": "Tanh", "relu": "Relu", "softplus": "Softplus", "softsign": "Softsign",
+    "exponential": "Exp",
+}  # fmt: skip
 
 
 def _writes(*kinds: str) -> Callable[[Writer], Writer]:
@@ -53,6 +56,10 @@ def activated(graph: Any, x: str, activation: Activation, channels: int = -1) ->
         return graph.add("Elu", [x], alpha=activation.alpha)
     if name == "selu":
         return graph.add("Selu", [x], alpha=SELU_ALPHA, gamma=SELU_SCALE)
+    if name == "hard_sigmoid":
+        return graph.add("HardSigmoid", [x], alpha=1 / 6, beta=0.5)
+    if name == "mish":  # an operator of that name came with opset 18
+        return graph.add("Mul", [x, graph.add("Tanh", [graph.add("Softplus", [x])])])
     if name == "relu6":
         return graph.add("Clip", [x, graph.constant(0.0), graph.constant(6.0)])
     if name == "silu":
@@ -67,7 +74,7 @@ def activated(graph: Any, x: str, activation: Activation, channels: int = -1) ->
 # -- shapes -------------------------------------------------------------------------------------
 
 
-@_writes("Input", "Dropout", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation")
+@_writes("Input", "Dropout", "GaussianNoise", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation")
 def _same(graph: Any, layer: Any, given: list[Any]) -> Made:
     """In inference nothing happens."""
     return given[0].name, given[0].first
@@ -80,6 +87,17 @@ def _reshape(graph: Any, layer: Any, given: list[Any]) -> Made:
     return graph.add("Reshape", [x.name, graph.constant([0, *shape], np.int64)]), False
 
 
+@_writes("Permute")
+def _permute(graph: Any, layer: Any, given: list[Any]) -> Made:
+    """Of three axes with one of length 1 before them: readers take a plain Transpose for a move of the channels."""
+    x = graph.last(given[0])
+    if len(x.shape) != 3:
+        return graph.add("Transpose", [x.name], perm=[0, *layer.dims]), False
+    name = graph.add("Reshape", [x.name, graph.constant([0, 1, *x.shape], np.int64)])
+    name = graph.add("Transpose", [name], perm=[0, 1, *(n + 1 for n in layer.dims)])
+    return graph.add("Reshape", [name, graph.constant([0, *layer.output_shape(x.shape)], np.int64)]), False
+
+
 @_writes("Rescaling")
 def _rescaling(graph: Any, layer: Any, given: list[Any]) -> Made:
     (x,) = given
@@ -87,7 +105,7 @@ def _rescaling(graph: Any, layer: Any, given: list[Any]) -> Made:
     return graph.add("Add", [name, graph.constant(layer.offset)]) if layer.offset else name, x.first
 
 
-@_writes("Activation")
+@_writes("Activation", "ELU", "LeakyReLU", "ReLU", "Softmax")
 def _activation(graph: Any, layer: Any, given: list[Any]) -> Made:
     (x,) = given
     return activated(graph, x.name, layer.activation, 1 if x.first else -1), x.first
@@ -114,6 +132,18 @@ def _convolution(graph: Any, layer: Any, given: list[Any]) -> Made:
     bias = [graph.weight(layer, "bias")] if layer.use_bias else []
     window = {"kernel_shape": layer.kernel_size, "dilations": layer.dilation_rate, "group": groups}
     name = graph.add("Conv", [x.name, kernel, *bias], **window, **_steps(layer.window.placed(x.shape)))
+    return activated(graph, name, layer.activation, 1), True
+
+
+@_writes("SeparableConv2D")
+def _separable(graph: Any, layer: Any, given: list[Any]) -> Made:
+    x, (first, second) = graph.first(given[0]), layer._halves()
+    depthwise = graph.weight(layer, "depthwise_kernel", lambda a: a.reshape(*a.shape[:2], 1, -1).transpose(3, 2, 0, 1))
+    pointwise = graph.weight(layer, "pointwise_kernel", lambda a: a.transpose(3, 2, 0, 1))
+    bias = [graph.weight(layer, "bias")] if layer.use_bias else []
+    window = {"kernel_shape": layer.kernel_size, "dilations": layer.dilation_rate, "group": x.shape[-1]}
+    name = graph.add("Conv", [x.name, depthwise], **window, **_steps(first.window.placed(x.shape)))
+    name = graph.add("Conv", [name, pointwise, *bias], kernel_shape=second.kernel_size)
     return activated(graph, name, layer.activation, 1), True
 
 
@@ -165,6 +195,13 @@ def _global_pooling(graph: Any, layer: Any, given: list[Any]) -> Made:
 def _padding(graph: Any, layer: Any, given: list[Any]) -> Made:
     x, ((above, below), (left, right)) = graph.first(given[0]), layer.padding
     return graph.add("Pad", [x.name, graph.constant([0, 0, above, left, 0, 0, below, right], np.int64)]), True
+
+
+@_writes("Cropping2D")
+def _cropping(graph: Any, layer: Any, given: list[Any]) -> Made:
+    x, ((above, below), (left, right)) = graph.first(given[0]), layer.cropping
+    numbers = (above, left), (x.shape[0] - below, x.shape[1] - right), (2, 3)
+    return graph.add("Slice", [x.name, *(graph.constant(n, np.int64) for n in numbers)]), True
 
 
 @_writes("RandomCrop")

@@ -46,9 +46,17 @@ def _same(op: Operator) -> Any:
     return op.x
 
 
-@_reads("Relu", "Sigmoid", "Softplus", "Tanh")
+@_reads("Exp", "Mish", "Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
 def _activation(op: Operator) -> Any:
-    return op.file.call(L.Activation(op.kind.lower()), op.x)
+    return op.file.call(L.Activation({"Exp": "exponential"}.get(op.kind, op.kind.lower())), op.x)
+
+
+@_reads("HardSigmoid")
+def _hard_sigmoid(op: Operator) -> Any:
+    numbers = op.get("alpha", 0.2), op.get("beta", 0.5)
+    if not np.allclose(numbers, (1 / 6, 0.5), rtol=1e-5):
+        raise op.file.refuse("HardSigmoid of alpha 1/6 and beta 1/2", numbers)
+    return op.file.call(L.Activation("hard_sigmoid"), op.x)
 
 
 @_reads("Elu", "LeakyRelu")
@@ -260,6 +268,22 @@ def _pad(op: Operator) -> Any:
     return op.file.call(L.ZeroPadding2D(((pads[2], pads[6]), (pads[3], pads[7]))), image)
 
 
+@_reads("Slice")
+def _slice(op: Operator) -> Any:
+    """The part of an image that is left when its sides are cut off."""
+    image = op.image()
+    starts, ends = op.array(1).reshape(-1).tolist(), op.array(2).reshape(-1).tolist()
+    axes, steps = op.array(3, range(len(starts))).reshape(-1).tolist(), op.array(4, [1]).reshape(-1).tolist()
+    sides = {2: (0, 0), 3: (0, 0)}
+    for axis, start, end in zip(axes, starts, ends, strict=True):
+        if axis % 4 not in sides or set(steps) != {1}:
+            raise op.file.refuse("Slice of height and width of an image, in steps of 1", f"axes {axes}, steps {steps}")
+        size = image.tensor.shape[axis % 4 - 2]
+        first, last, _ = slice(start, end).indices(size)
+        sides[axis % 4] = (first, size - last)
+    return op.file.call(L.Cropping2D((sides[2], sides[3])), image)
+
+
 @_reads("Resize")
 def _resize(op: Operator) -> Any:
     image, scales = op.image(), op.array(2)
@@ -303,7 +327,9 @@ def _transpose(op: Operator) -> Any:
     order, x = tuple(op.get("perm", ())), op.x
     if len(x.tensor.shape) == 3 and order == ((0, 2, 3, 1) if x.first else (0, 3, 1, 2)):
         return type(x)(x.tensor, not x.first)
-    raise op.file.refuse("Transpose between (batch, channels, height, width) and (batch, height, width, channels)", order)
+    if sorted(order) != [*range(len(x.tensor.shape) + 1)] or order[0] != 0 or len(order) > 5:
+        raise op.file.refuse("Transpose of each sample by itself, of at most four axes", order)
+    return op.file.call(L.Permute(order[1:]), op.plain())
 
 
 @_reads("Flatten")

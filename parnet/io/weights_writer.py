@@ -41,7 +41,7 @@ ENDINGS = {".safetensors": "safetensors", ".h5": "keras-h5", ".hdf5": "keras-h5"
 #: bytes of an attribute in HDF5; Keras cuts longer lists into pieces
 ATTRIBUTE_LIMIT = 64_000
 #: layers of Keras that keep the state of a random generator
-_RANDOM = ("Dropout", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomCrop")
+_RANDOM = ("Dropout", "GaussianNoise", "RandomErasing", "RandomFlip", "RandomRotation", "RandomTranslation", "RandomCrop")
 #: parnet's name of an array -> PyTorch's
 _TORCH = {own: name for name, mine in torch_layout.NAMES.items() for own in mine}
 

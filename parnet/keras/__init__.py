@@ -40,15 +40,19 @@ _BACKEND = {
 }
 _CATEGORICAL = {"to_categorical": "keras.functions:to_categorical"}
 _MERGES = {name.lower(): f"keras.shortcuts:{name.lower()}" for name in ("Add", "Average", "Maximum", "Multiply", "Subtract")}
-_TOP_K = {name: f"keras.shortcuts:{name}" for name in ("SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")}
-_SHORTCUTS = {name: f"keras.shortcuts:{name}" for name in ("ELU", "LeakyReLU", "ReLU", "Softmax", "concatenate")}
+_METRICS = {
+    name: f"keras.shortcuts:{name}" for name in ("F1Score", "SparseTopKCategoricalAccuracy", "TopKCategoricalAccuracy")
+}
+_SHORTCUTS = {"concatenate": "keras.shortcuts:concatenate"}
 _OTHER_NAMES = {
+    "Convolution2D": "layers:Conv2D",
     "AvgPool2D": "layers:AveragePooling2D",
     "GlobalAvgPool2D": "layers:GlobalAveragePooling2D",
     "GlobalMaxPool2D": "layers:GlobalMaxPooling2D",
     "Input": "graph:Input",
     "InputLayer": "layers:Input",
     "MaxPool2D": "layers:MaxPooling2D",
+    "SeparableConvolution2D": "layers:SeparableConv2D",
 }
 
 #: module of Keras -> the module of parnet whose names it has, and names from elsewhere
@@ -67,7 +71,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "initializers": ("initializers", {}),
     "layers": ("layers", _OTHER_NAMES | _MERGES | _SHORTCUTS),
     "losses": ("losses", {}),
-    "metrics": ("metrics", _TOP_K),
+    "metrics": ("metrics", _METRICS),
     "models": ("", _MODELS | {"load_model": "io.model_file:load_model"}),
     "optimizers": ("optimizers", {}),
     "optimizers.schedules": ("schedules", {"LearningRateSchedule": "schedules:Schedule"}),
@@ -76,7 +80,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "regularizers": ("regularizers", {}),
     "utils": (
         "",
-        _CATEGORICAL | _IMAGES | {"plot_model": "viz:plot_model", "set_random_seed": "seeding:set_seed"},
+        _CATEGORICAL | _IMAGES | {"plot_model": "keras.shortcuts:plot_model", "set_random_seed": "seeding:set_seed"},
     ),
     "utils.np_utils": ("", _CATEGORICAL),
 }

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from .. import activations, metrics
 from .. import layers as L
+from .. import metrics, viz
+from ..errors import unknown_argument
 from ..layers.tensor import Tensor
 
-
-def ReLU(**base) -> L.Activation:
-    """`Activation("relu")`."""
-    return L.Activation("relu", **base)
-
-
-def Softmax(**base) -> L.Activation:
-    """`Activation("softmax")`, along the last axis."""
-    return L.Activation("softmax", **base)
-
-
-def LeakyReLU(negative_slope: float = 0.3, *, alpha: float | None = None, **base) -> L.Activation:
-    """`Activation("leaky_relu")` of a slope below 0; `alpha` is Keras 2's name of it."""
-    return L.Activation(activations.leaky_relu.with_alpha(negative_slope if alpha is None else alpha), **base)
-
-
-def ELU(alpha: float = 1.0, **base) -> L.Activation:
-    """`Activation("elu")`, which goes down to -alpha."""
-    return L.Activation(activations.elu.with_alpha(alpha), **base)
+#: of Keras's plot_model
+_LOOKS = (
+    "dpi", "expand_nested", "layer_range", "rankdir", "show_dtype", "show_layer_activations", "show_layer_names",
+    "show_shapes", "show_trainable",
+)  # fmt: skip
 
 
 def add(inputs: Sequence[Tensor], **base) -> Tensor:
@@ -67,3 +55,20 @@ def TopKCategoricalAccuracy(k: int = 5, name: str = "top_k_categorical_accuracy"
 def SparseTopKCategoricalAccuracy(k: int = 5, name: str = "sparse_top_k_categorical_accuracy") -> metrics.TopKAccuracy:
     """`TopKAccuracy(k)`, of class numbers."""
     return metrics.TopKAccuracy(k, name=name)
+
+
+def F1Score(average: str | None = None, threshold: float | None = None, name: str = "f1_score") -> metrics.F1:
+    """`F1(threshold, average=average)`: an array with the value of each class unless an average is asked for.
+
+    With a threshold, for a model of one yes or no output, the number for yes.
+    """
+    return metrics.F1(threshold, average=average if threshold is None else "auto", name=name)
+
+
+def plot_model(model: Any, to_file: str = "model.png", **looks: Any) -> Any:
+    """`pn.viz.plot_model(model, to_file)`, a PNG, SVG or PDF. Shapes and names always stand in it: what Keras's further
+    arguments say about looks (`show_shapes`, `show_layer_names`, `dpi`, ...) changes nothing; others are refused."""
+    for name in looks:
+        if name not in _LOOKS:
+            raise unknown_argument("plot_model", name, {"model", "to_file", *_LOOKS})
+    return viz.plot_model(model, to_file)

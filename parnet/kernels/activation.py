@@ -11,7 +11,7 @@ import math
 from . import maths
 from .control import ROWS
 from .declare import Kernel, device
-from .intrinsics import at, float_word, lanes, larger, like
+from .intrinsics import at, float_word, lanes, larger, like, magnitude
 from .share import rectangle, span, stride_of, whole
 
 
@@ -134,6 +134,25 @@ def _softplus(x, alpha):
 softplus, softplus_grad = _pair("softplus", _softplus, lambda x, y, alpha: -maths.expm1(-y))
 
 
+softsign, softsign_grad = _pair(
+    "softsign",
+    lambda x, alpha: x / (like(x, 1) + magnitude(x)),
+    lambda x, y, alpha: (like(y, 1) - magnitude(y)) * (like(y, 1) - magnitude(y)),
+)
+exponential, exponential_grad = _pair("exponential", lambda x, alpha: maths.exp(x), lambda x, y, alpha: y)
+
+
+def _hard_sigmoid(x, alpha):
+    y = x + like(x, 3)
+    high = like(x, 6) if y > like(x, 6) else y
+    return (like(x, 0) if _negative(y) else high) / like(x, 6)
+
+
+hard_sigmoid, hard_sigmoid_grad = _pair(
+    "hard_sigmoid", _hard_sigmoid, lambda x, y, alpha: like(y, 1 / 6) if y > like(y, 0) and y < like(y, 1) else like(y, 0)
+)
+
+
 def _gelu(x, alpha):
     return like(x, 0.5) * x * (like(x, 1) + math.erf(x * like(x, SQRT_HALF)))
 
@@ -152,3 +171,21 @@ def _silu_grad(x, y, alpha):
 
 
 silu, silu_grad = _pair("silu", lambda x, alpha: x * maths.sigmoid(x), _silu_grad)
+
+
+def _tanh_of_softplus(x):
+    """(s - 1) / (s + 1) of s = (1 + e^x)^2, by e^-|x|, which does not overflow."""
+    e = maths.exp(-magnitude(x))
+    above = e * (e + like(x, 2)) if _negative(x) else like(x, 1) + like(x, 2) * e
+    return above / (above + (like(x, 2) if _negative(x) else like(x, 2) * e * e))
+
+
+_tanh_of_softplus = device(_tanh_of_softplus)
+
+
+def _mish_grad(x, y, alpha):
+    t = _tanh_of_softplus(x)
+    return t + x * (like(x, 1) - t * t) * maths.sigmoid(x)
+
+
+mish, mish_grad = _pair("mish", lambda x, alpha: x * _tanh_of_softplus(x), _mish_grad)

@@ -1,11 +1,11 @@
-"""Images moved as they are: padded, cropped. Stage: kernels. Must not know: layers."""
+"""Images moved as they are: padded, cropped, their axes in another order. Stage: kernels. Must not know: layers."""
 
 from __future__ import annotations
 
 from .control import ROWS
 from .declare import device, kernel
 from .intrinsics import at, like
-from .share import pixels_of, stride_of
+from .share import TILE_ROWS, cut, pixels_of, stride_of
 from .step import high, low
 
 upper, lower = device(high), device(low)
@@ -67,3 +67,22 @@ def crop(op, ctl, mem, part, parts):
         for j in range(q * channels, end * channels):
             y[j] = x[j]
         m += end - q
+
+
+@kernel
+def permute(op, ctl, mem, part, parts):
+    """x (rows, ...) -> y (rows, A, B, C, D) written, the axes of x in another order.
+
+    op: x, y, A, B, C, D, numbers from one to the next along each of these axes in x.   Owner: rows.
+    """
+    row = stride_of(op[2] * op[3] * op[4] * op[5])
+    first, last = cut(ctl[ROWS], TILE_ROWS, part, parts)
+    for i in range(first, last):
+        x, place = at(mem, op[0] + i * row), op[1] + i * row
+        for a in range(op[2]):
+            for b in range(op[3]):
+                for c in range(op[4]):
+                    line, y = at(x, a * op[6] + b * op[7] + c * op[8]), at(mem, place)
+                    for d in range(op[5]):
+                        y[d] = line[d * op[9]]
+                    place += op[5]

@@ -15,11 +15,12 @@ import math
 from .control import LOSSES, ROWS, STEP, STOP, SUMS, WHOLE
 from .declare import Kernel, device, kernel
 from .intrinsics import at, atomic_store, float64_at, float_word, int64_at, lanes, larger, like
-from .maths import exp, sigmoid
+from .maths import exp, sigmoid, tanh
 from .share import TILE_ROWS, cut, stride_of, whole
 
 #: probabilities are cut to [EPSILON, 1 - EPSILON] before a logarithm, as Keras does
 EPSILON = 1e-7
+LOG_2 = math.log(2.0)
 
 
 def _row_loss(name, formula) -> Kernel:
@@ -194,6 +195,57 @@ def _hinge(p, t, d, width, scale, wanted, parameter):
     return loss / like(p, width)
 
 
+def _squared_hinge(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        margin = like(p, 1) - t[j] * p[j]
+        margin = like(p, 0) if margin < like(p, 0) else margin
+        loss += margin * margin
+        if wanted:
+            d[j] = like(p, -2) * t[j] * margin * share
+    return loss / like(p, width)
+
+
+def _log_cosh(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        e = p[j] - t[j]
+        # log cosh e = |e| + log(1 + e**-2|e|) - log 2 overflows nowhere
+        loss += abs(e) + math.log1p(exp(like(p, -2) * abs(e))) - like(p, LOG_2)
+        if wanted:
+            d[j] = tanh(e) * share
+    return loss / like(p, width)
+
+
+def _poisson(p, t, d, width, scale, wanted, parameter):
+    loss, share = like(p, 0), scale / like(p, width)
+    for j in range(width):
+        above = p[j] + like(p, EPSILON)
+        loss += p[j] - t[j] * math.log(above)
+        if wanted:
+            d[j] = (like(p, 1) - t[j] / above) * share
+    return loss / like(p, width)
+
+
+def _at_most_1(p):
+    low, high = like(p, EPSILON), like(p, 1)
+    p = low if p < low else p
+    return high if p > high else p
+
+
+_at_most_1 = device(_at_most_1)
+
+
+def _divergence(p, t, d, width, scale, wanted, parameter):
+    loss = like(p, 0)
+    for j in range(width):
+        q, aim = _at_most_1(p[j]), _at_most_1(t[j])
+        loss += aim * math.log(aim / q)
+        if wanted:
+            d[j] = -aim / q * scale if q == p[j] else like(p, 0)
+    return loss
+
+
 softmax_sparse = _row_loss("softmax_sparse", _softmax_sparse)
 softmax_dense = _row_loss("softmax_dense", _softmax_dense)
 sparse = _row_loss("sparse", _sparse)
@@ -204,6 +256,10 @@ mean_squared = _row_loss("mean_squared", _mean_squared)
 mean_absolute = _row_loss("mean_absolute", _mean_absolute)
 huber = _row_loss("huber", _huber)
 hinge = _row_loss("hinge", _hinge)
+squared_hinge = _row_loss("squared_hinge", _squared_hinge)
+log_cosh = _row_loss("log_cosh", _log_cosh)
+poisson = _row_loss("poisson", _poisson)
+divergence = _row_loss("divergence", _divergence)
 
 
 @kernel

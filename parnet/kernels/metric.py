@@ -104,6 +104,22 @@ def confusion(op, ctl, mem, part, parts):
         counts[op[4] + true * classes + predicted] += 1.0
 
 
+@kernel
+def deviations(op, ctl, mem, part, parts):
+    """Of each output the sums of t, t^2 and (p - t)^2, added to SUMS[slot + 3 output] and the next two.
+
+    op: pred (rows, width), target (rows, width), width, targets, slot, parameter.   Owner: one part.
+    """
+    width, sums = op[2], at(float64_at(ctl[SUMS]), op[4])
+    for i in range(ctl[ROWS]):
+        p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(op[3]))
+        for j in range(width):
+            aim, rest = float(t[j]), float(p[j]) - float(t[j])
+            sums[3 * j] += aim
+            sums[3 * j + 1] += aim * aim
+            sums[3 * j + 2] += rest * rest
+
+
 @device
 def count_range(p, yes, counts, ranges):
     """One output into its range: 0 to 1 in the first, each other without its lower end; word 0 counts those outside."""

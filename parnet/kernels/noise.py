@@ -1,4 +1,4 @@
-"""Random numbers that belong to a place, not to a moment: dropout. Stage: kernels.
+"""Random numbers that belong to a place, not to a moment: dropout, normal noise. Stage: kernels.
 
 The number for element j of sample i of epoch e is Philox4x32-10 of (j / 4, i, e, layer) under the key (seed), after
 Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", section 3.3. It is the same on any thread, worker or
@@ -6,6 +6,8 @@ machine. Must not know: layers.
 """
 
 from __future__ import annotations
+
+import math
 
 from .control import EPOCH, ROWS, SEED
 from .declare import device, kernel
@@ -61,3 +63,24 @@ def dropout_grad(op, ctl, mem, part, parts):
         mask, dy = at(mem, op[0] + i * stride + first), at(mem, op[1] + i * stride + first)
         for j in range(whole(last - first, lanes(mem))):
             dy[j] *= mask[j]
+
+
+@kernel
+def gaussian(op, ctl, mem, part, parts):
+    """x (rows, width) -> y (rows, width) written, x + deviation n, n normally distributed.
+
+    op: x, y, width, deviation, layer, share.   Owner: as shared. Source: Box & Muller 1958.
+    """
+    width, stride, deviation, layer = op[2], stride_of(op[2]), float_word(mem, op[3]), op[4]
+    k0, k1 = ctl[SEED] & MASK, (ctl[SEED] >> 32) & MASK
+    r0, r1, c0, c1 = rectangle(op[5], ctl[ROWS], width, part, parts)
+    for i in range(r0, r1):
+        x, y = at(mem, op[0] + i * stride), at(mem, op[1] + i * stride)
+        sample, (first, last) = source_row(ctl, i), span(op[5], width, i, r0, r1, c0, c1)
+        for j in range(first, last, 4):
+            words = philox(j >> 2, sample & MASK, ctl[EPOCH] & MASK, layer, k0, k1)
+            for q in range(min(4, last - j)):
+                radius = math.sqrt(-2.0 * math.log((words[q // 2] + 1) / 4294967296.0))
+                angle = 2.0 * math.pi * words[2 + q // 2] / 4294967296.0
+                n = radius * (math.cos(angle) if q % 2 == 0 else math.sin(angle))
+                y[j + q] = x[j + q] + deviation * like(mem, n)

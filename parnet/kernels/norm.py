@@ -14,6 +14,9 @@ from .product import gradient_mode
 from .reduce import CHUNK, deliver, sum_rows
 from .share import columns, stride_of, whole
 
+#: features that are normalised at a time: with 512 of 784 two threads fetched each other's lines, 15 us for 10
+FEATURES = 128
+
 
 @device
 def normalise(rows, x, y, stride, mean, inverse, gamma, beta, n):
@@ -49,8 +52,8 @@ def batch_forward(op, ctl, mem, part, parts):
     """
     width, epsilon = op[7], float_word(mem, op[8])
     first, last = columns(width, part, parts)
-    for j in range(first, last, CHUNK):
-        n = min(CHUNK, last - j)
+    for j in range(first, last, FEATURES):
+        n = min(FEATURES, last - j)
         x, mean, variance, inverse = at(mem, op[0] + j), at(mem, op[4] + j), at(mem, op[5] + j), at(mem, op[6] + j)
         statistics(ctl[ROWS], x, stride_of(width), mean, inverse, variance, epsilon, n)
         gamma, beta = at(mem, op[2] + j), at(mem, op[3] + j)

@@ -22,6 +22,9 @@ PANELS = 6
 #: runs of pixels of all images of the batch, all channels; see `image_share`
 PIXELS = 7
 
+#: what becomes of a weight's gradient, see `parnet.kernels.product.gradient_mode`
+STORES, RIDES, ADDS, ALWAYS_STORES = 0, 1, 2, 3
+
 #: words of a step in the native loop's table, and the number of parts that stands for EACH
 TABLE_ROW, EVERYONE = 24, -1
 

@@ -15,15 +15,16 @@ from .dot import STRANDS, _Dots
 from .intrinsics import I32, I64, element
 
 
-class _Strands(_Dots):
+class Strands(_Dots):
     """Writes one sum into the function being built. term(loads, total) adds the terms of one vector to a strand's total."""
 
     def __init__(self, builder, scalar):
         super().__init__(builder, scalar, 1)
+        self.pieces = STRANDS // self.lanes  # vectors that hold a number of each strand
 
     def total(self, n, pointers, term):
-        builder, pieces = self.builder, STRANDS // self.lanes
-        sums = [cgutils.alloca_once_value(builder, self.zero) for _ in range(pieces)]
+        builder = self.builder
+        sums = [cgutils.alloca_once_value(builder, self.zero) for _ in range(self.pieces)]
 
         def step(k, left):
             for u, place in enumerate(sums):
@@ -41,6 +42,10 @@ class _Strands(_Dots):
             step(whole, left)
         return self.fold([builder.load(place) for place in sums])
 
+    def store(self, value, row, spot):
+        place = self.builder.bitcast(self.builder.gep(row, [spot]), self.vector.as_pointer())
+        self.builder.store(value, place).align = self.size
+
     def splat(self, value):
         builder, undefined = self.builder, ir.Constant(self.vector, ir.Undefined)
         one = builder.insert_element(undefined, value, ir.Constant(I32, 0))
@@ -53,7 +58,7 @@ def sum_of(typingctx, n, x):
 
     def codegen(context, builder, signature, args):
         n, x = args
-        strands = _Strands(builder, element(signature.args[1]))
+        strands = Strands(builder, element(signature.args[1]))
         return strands.total(n, [x], lambda loads, total: builder.fadd(total, loads[0]))
 
     return x.dtype(types.int64, x), codegen
@@ -65,7 +70,7 @@ def sum_of_squares(typingctx, n, x, middle):
 
     def codegen(context, builder, signature, args):
         n, x, middle = args
-        strands = _Strands(builder, element(signature.args[1]))
+        strands = Strands(builder, element(signature.args[1]))
         centre = strands.splat(middle)
 
         def term(loads, total):
@@ -83,7 +88,7 @@ def sum_of_products(typingctx, n, a, b):
 
     def codegen(context, builder, signature, args):
         n, a, b = args
-        strands = _Strands(builder, element(signature.args[1]))
+        strands = Strands(builder, element(signature.args[1]))
         return strands.total(n, [a, b], lambda loads, total: builder.call(strands.fma, [*loads, total]))
 
     return a.dtype(types.int64, a, b), codegen
@@ -95,7 +100,7 @@ def sum_of_moments(typingctx, n, a, b, x, middle):
 
     def codegen(context, builder, signature, args):
         n, a, b, x, middle = args
-        strands = _Strands(builder, element(signature.args[1]))
+        strands = Strands(builder, element(signature.args[1]))
         centre = strands.splat(middle)
 
         def term(loads, total):

@@ -1,7 +1,8 @@
 """Optimizer steps on flat vectors of weights. Stage: kernels, last of a step.
 
 Every kernel reads w, dw (n,) and writes w and its slots (n,); the rate of this step comes from RATES, so that a
-schedule costs the kernel nothing, and whether this batch has an update at all (see `control.RATES`).
+schedule costs the kernel nothing, as do how much of a weight decays (for nadam: the gradient's own rate), and whether
+this batch has an update at all (see `control.RATES`).
 op: w, dw, first slot, second slot, n, then the rule's numbers.   Owner: runs of w.
 Must not know: layers; a vector may hold many of them.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from .control import RATES, RATES_PER_STEP, STEP
 from .declare import Kernel, device, kernel
-from .intrinsics import at, float64_at, float_word, fma, lanes, like, square_root
+from .intrinsics import at, float64_at, float_word, fma, lanes, like, magnitude, square_root
 from .share import run_of
 
 
@@ -60,29 +61,36 @@ def accumulate(op, ctl, mem, part, parts):
             dw[j] = (total[j] + dw[j]) / batches
 
 
+def _decayed(w, decay):
+    return w - decay * w
+
+
+_decayed = device(_decayed)
+
+
 def _sgd(w, g, s, r, rate, decay, a, b, c):
-    return fma(-rate, g, w), s, r
+    return fma(-rate, g, _decayed(w, decay)), s, r
 
 
 def _momentum(w, g, s, r, rate, decay, a, b, c):
     s = a * s - rate * g
-    return w + s, s, r
+    return _decayed(w, decay) + s, s, r
 
 
 def _nesterov(w, g, s, r, rate, decay, a, b, c):
     s = a * s - rate * g
-    return w + (a * s - rate * g), s, r
+    return _decayed(w, decay) + (a * s - rate * g), s, r
 
 
 def _rmsprop(w, g, s, r, rate, decay, a, b, c):
     s = a * s + (like(g, 1) - a) * g * g
-    return w - rate * g / (square_root(s + b)), s, r
+    return _decayed(w, decay) - rate * g / (square_root(s + b)), s, r
 
 
 def _rmsprop_momentum(w, g, s, r, rate, decay, a, b, c):
     s = a * s + (like(g, 1) - a) * g * g
     r = c * r + rate * g / square_root(s + b)
-    return w - r, s, r
+    return _decayed(w, decay) - r, s, r
 
 
 def _adam(w, g, s, r, rate, decay, a, b, c):
@@ -91,9 +99,61 @@ def _adam(w, g, s, r, rate, decay, a, b, c):
     return w - decay * w - rate * s / (square_root(r) + c), s, r
 
 
+def _adamax(w, g, s, r, rate, decay, a, b, c):
+    s = a * s + (like(g, 1) - a) * g
+    kept, size = b * r, magnitude(g)
+    r = kept if kept > size else size
+    return _decayed(w, decay) - rate * s / (r + c), s, r
+
+
+def _nadam(w, g, s, r, rate, ahead, a, b, c):
+    s = a * s + (like(g, 1) - a) * g
+    r = b * r + (like(g, 1) - b) * g * g
+    return w - (rate * s + ahead * g) / (square_root(r) + c), s, r
+
+
+def _adadelta(w, g, s, r, rate, decay, a, b, c):
+    s = a * s + (like(g, 1) - a) * g * g
+    step = square_root(r + b) / square_root(s + b) * g
+    r = a * r + (like(g, 1) - a) * step * step
+    return _decayed(w, decay) - rate * step, s, r
+
+
+def _lion(w, g, s, r, rate, decay, a, b, c):
+    way = a * s + (like(g, 1) - a) * g
+    step = rate if way > like(g, 0) else -rate
+    step = way if (way == like(g, 0)) | (way != way) else step  # a NaN stays one
+    return _decayed(w, decay) - step, b * s + (like(g, 1) - b) * g, r
+
+
 def _adagrad(w, g, s, r, rate, decay, a, b, c):
     s = s + g * g
-    return w - rate * g / square_root(s + a), s, r
+    return _decayed(w, decay) - rate * g / square_root(s + a), s, r
+
+
+@kernel
+def amsgrad(op, ctl, mem, part, parts):
+    """As adam, but for a third slot that keeps the largest averages of squares, as far behind the second as that behind the
+    first.
+
+    op: as above.   Owner: runs of w.
+    """
+    rates = at(float64_at(ctl[RATES]), ctl[STEP] * RATES_PER_STEP)
+    if rates[2] != 0:
+        return
+    rate, decay, one = like(mem, rates[0]), like(mem, rates[1]), like(mem, 1)
+    a, b, c = float_word(mem, op[5]), float_word(mem, op[6]), float_word(mem, op[7])
+    first, last = run_of(op[4], lanes(mem), part, parts)
+    w, dw = at(mem, op[0]), at(mem, op[1])
+    s, r, most = at(mem, op[2]), at(mem, op[3]), at(mem, 2 * op[3] - op[2])
+    for j in range(first, last):
+        g = dw[j]
+        s[j] = a * s[j] + (one - a) * g
+        now = b * r[j] + (one - b) * g * g
+        r[j] = now
+        top = now if (now > most[j]) | (now != now) else most[j]
+        most[j] = top
+        w[j] = w[j] - decay * w[j] - rate * s[j] / (square_root(top) + c)
 
 
 sgd = _rule("sgd", _sgd, 0)
@@ -102,4 +162,8 @@ nesterov = _rule("nesterov", _nesterov, 1)
 rmsprop = _rule("rmsprop", _rmsprop, 1)
 rmsprop_momentum = _rule("rmsprop_momentum", _rmsprop_momentum, 2)
 adam = _rule("adam", _adam, 2)
+adamax = _rule("adamax", _adamax, 2)
+nadam = _rule("nadam", _nadam, 2)
+adadelta = _rule("adadelta", _adadelta, 2)
+lion = _rule("lion", _lion, 1)
 adagrad = _rule("adagrad", _adagrad, 1)

@@ -96,8 +96,8 @@ class Build(Protocol):
     node: int
     #: virtual shards of a batch; each runs the layer's steps on rows of its own
     shards: int
-    #: whether convolutions may be done by transforms in inference
-    transforms: bool
+    #: whether work may be gone round as only the CPU's kernels can, see `parnet.plan.plan.Request`
+    shortcuts: bool
 
     @property
     def input_gradient_wanted(self) -> bool:
@@ -126,6 +126,11 @@ class Build(Protocol):
     def keep(self, **buffers: Buffer) -> None: ...
     def kept(self, name: str) -> Buffer: ...
     def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool: ...
+    def without_padding(self, x: Buffer, most: tuple[int, int]) -> tuple[Buffer, tuple[int, int]]:
+        """What lies in x amid zeros, if x is nothing else and has fewer of them on each side than `most`, and how many lie
+        above and left; x itself otherwise. The layer takes it as it is: nobody lays it into zeros.
+        """
+
     def step(
         self,
         kernel: str,
@@ -161,6 +166,8 @@ class Layer(Configurable):
     examples: ClassVar[Callable[[], list[tuple[Any, Any]]]]
     #: what it can be in the tail of another layer: "norm", "add", "relu", see `Tail`
     tail_part: str = ""
+    #: what it can be in a head, see `parnet.plan.heads`: "norm" or "product"
+    head_part: str = ""
     #: takes several inputs, see the module's docstring
     merges: ClassVar[bool] = False
     #: the steps that make its gradients can update its weights on the way (`Build.rides`)
@@ -283,6 +290,12 @@ class Layer(Configurable):
         checked = [p.check(a) for p, a in zip(parameters, arrays, strict=True)]
         for parameter, array in zip(parameters, checked, strict=True):
             parameter.assign(array)
+
+    def count_params(self) -> int:
+        """Numbers in all of the layer's arrays. Raises StateError where its model's input shape is not known."""
+        if self._values is None:
+            raise StateError(f"{self.label()}: has no weights yet; put it into a model whose input's shape is known")
+        return sum(count(parameter.shape) for parameter in self._values.values())
 
     def label(self) -> str:
         """The layer as messages name it: dense_2 (Dense 10)."""

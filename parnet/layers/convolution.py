@@ -162,7 +162,7 @@ class Conv2D(Layer):
         epsilon = (number(tail.epsilon),) if tail.norm else ()
         ends, norm_words = (*(bias or (0,)), *(other or (0,)), flags), (*norm, *epsilon)
         build.keep(x=source, shown=x)
-        if build.transforms and not training and winograd.suits(window, self.filters, self.groups):
+        if build.shortcuts and not training and winograd.suits(window, self.filters, self.groups):
             winograd.declare(build, x, y, window, ends, product.words(), norm_words, (*other, *bias, *norm))
             return y
         share, kernel = product.share(build.batch, build.threads), build.weight("kernel")

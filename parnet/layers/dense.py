@@ -5,9 +5,12 @@ from __future__ import annotations
 from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import COLUMNS, NOTHING_ASKED, Buffer, reads, reads_own, writes_own
+from ..kernels.step import ALWAYS_STORES, COLUMNS, NOTHING_ASKED, PANEL, Buffer, reads, reads_own, row_stride, writes_own
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
+
+#: rows of a batch above which a weight gradient is made in blocks of rows, and cannot be used row by row meanwhile
+MOST_ROWS = 128
 
 
 class Dense(Layer):
@@ -36,6 +39,7 @@ class Dense(Layer):
     """
 
     update_rides = True
+    head_part = "product"
 
     def __init__(
         self,
@@ -114,6 +118,34 @@ class Dense(Layer):
             self._weight_gradient(build, x, dy)
         return dx
 
+    def backward_behind(self, build: Build, dy: Buffer, h: Buffer, gamma: Buffer, beta: Buffer) -> Buffer:
+        """As backward, of an input gamma h + beta whose own gradient nobody needs; see `parnet.kernels.input_norm`.
+
+        Returns:
+            the sums that the gradients of gamma and beta are made of, (2 panels, K).
+        """
+        activate_backward(build, dy, self.activation)
+        kernel, width, share = build.weight("kernel"), h.width, build.product_share(self.units)
+        sums = build.fixed("sums_behind", 2 * -(-self.units // PANEL) * row_stride(width))
+        mode, target = build.gradient_mode("kernel"), self._target(build, "kernel")
+        accesses = reads_own(kernel) + (reads_own(dy) if share == COLUMNS else reads(dy)) + reads(gamma, beta)
+        accesses += writes_own(target, sums)
+        made: tuple = (0, 0)
+        flops, cost = 8.0 * width * self.units, 12.0 * width * self.units
+        if build.batch > MOST_ROWS:
+            made = build.fixed("gradient_behind", kernel.width), 1
+            self._product_gradient(build, h, dy, made[0], ALWAYS_STORES)
+            accesses += reads_own(made[0])
+        else:
+            accesses += reads(h)
+            flops += 2.0 * build.batch * width * self.units
+        operands = (kernel, h, dy, gamma, beta, target, sums, width, self.units, mode, share, *made)
+        cut = share, (width, self.units)
+        build.step("input_norm.spread", operands, accesses, *cut, flops=flops, bytes=cost, per_row=False)
+        if self.use_bias:
+            self._bias_gradient(build, dy)
+        return sums
+
     def _input_gradient(self, build: Build, x: Buffer, dy: Buffer) -> Buffer:
         """dX = dY . W^T; before the weights' step, which may update W."""
         turned, dx, kernel = build.turned("dy_turned", self.units), build.rows("dx", x.shape), build.weight("kernel")
@@ -137,26 +169,35 @@ class Dense(Layer):
         return dx
 
     def _weight_gradient(self, build: Build, x: Buffer, dy: Buffer) -> None:
+        mode = build.gradient_mode("kernel")
+        self._product_gradient(build, x, dy, self._target(build, "kernel"), mode)
+        if self.use_bias:
+            self._bias_gradient(build, dy)
+
+    @staticmethod
+    def _target(build: Build, name: str) -> Buffer:
+        """Where the gradient of a weight goes."""
+        return build.weight(name) if build.rides(name) else build.gradient(name)
+
+    def _product_gradient(self, build: Build, x: Buffer, dy: Buffer, target: Buffer, mode: int) -> None:
         share = build.product_share(self.units)
-        for name in ("kernel", "bias") if self.use_bias else ("kernel",):
-            mode = build.gradient_mode(name)
-            target = build.weight(name) if build.rides(name) else build.gradient(name)
-            if name == "kernel":
-                build.step(
-                    "product.weight_gradient",
-                    (x, dy, target, x.width, self.units, mode, share),
-                    reads(x) + (reads_own(dy) if share == COLUMNS else reads(dy)) + writes_own(target),
-                    share,
-                    (x.width, self.units),
-                    flops=2.0 * x.width * self.units,
-                    bytes=8.0,
-                )
-            else:
-                build.step(
-                    "reduce.bias_gradient",
-                    (dy, target, self.units, mode),
-                    reads_own(dy) + writes_own(target),
-                    COLUMNS,
-                    (-1, self.units),
-                    bytes=8.0 * self.units,
-                )
+        build.step(
+            "product.weight_gradient",
+            (x, dy, target, x.width, self.units, mode, share),
+            reads(x) + (reads_own(dy) if share == COLUMNS else reads(dy)) + writes_own(target),
+            share,
+            (x.width, self.units),
+            flops=2.0 * x.width * self.units,
+            bytes=8.0,
+        )
+
+    def _bias_gradient(self, build: Build, dy: Buffer) -> None:
+        mode, target = build.gradient_mode("bias"), self._target(build, "bias")
+        build.step(
+            "reduce.bias_gradient",
+            (dy, target, self.units, mode),
+            reads_own(dy) + writes_own(target),
+            COLUMNS,
+            (-1, self.units),
+            bytes=8.0 * self.units,
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import constraints, initializers, regularizers
 from ..checks import check_flag
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, writes_own
+from ..kernels.step import CHUNK_PIXELS, COLUMNS, PIXELS, Buffer, number, reads, reads_own, row_stride, writes_own
 from . import shard_statistics
 from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape, Weight, count
@@ -33,7 +33,7 @@ class BatchNormalization(Layer):
     """
 
     update_rides = True
-    tail_part = "norm"
+    tail_part = head_part = "norm"
 
     def __init__(
         self,
@@ -155,6 +155,34 @@ class BatchNormalization(Layer):
         """Two sums for each channel of each chunk of each image."""
         return build.rows(name, (-(-count(shape[:2]) // CHUNK_PIXELS) * 2, shape[-1]))
 
+    # -- in a head, see `parnet.kernels.input_norm` -----------------------------------------------
+
+    def standardised(self, build: Build) -> tuple[Buffer, Buffer, Buffer]:
+        """(x - mean) / sqrt(variance + epsilon) of the batch, (batch, features); gamma; beta."""
+        x, mean, inverse = build.kept("x"), build.kept("mean"), build.kept("inverse")
+        h = build.rows("standardised", x.shape)
+        accesses = reads_own(x, mean, inverse) + writes_own(h)
+        operands = (x, h, mean, inverse, x.width)
+        build.step("input_norm.standardise", operands, accesses, COLUMNS, (-1, x.width), bytes=8.0 * x.width)
+        return h, build.weight("gamma"), build.weight("beta")
+
+    def backward_by_sums(self, build: Build, sums: Buffer) -> None:
+        """The gradients of gamma and beta from what the product behind has summed."""
+        width = build.kept("x").width
+        *targets, mode = self._targets(build)
+        panels = sums.width // (2 * row_stride(width))
+        operands = (sums, *targets, width, panels, mode)
+        accesses = reads(sums) + writes_own(*targets)
+        cut, cost = (COLUMNS, (-1, width)), 4.0 * sums.width
+        build.step("input_norm.collect", operands, accesses, *cut, bytes=cost, per_row=False)
+
+    @staticmethod
+    def _targets(build: Build) -> tuple[Buffer, Buffer, int]:
+        """Where the gradients of gamma and beta go, and what becomes of them."""
+        name = build.weight if build.rides("gamma") and build.rides("beta") else build.gradient
+        mode = max(build.gradient_mode("gamma"), build.gradient_mode("beta"))  # the same for both
+        return name("gamma"), name("beta"), mode
+
     # -- backward -------------------------------------------------------------------------------
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
@@ -162,10 +190,7 @@ class BatchNormalization(Layer):
         if not self.trainable:
             return self._frozen_backward(build, x, dy)
         mean, inverse, gamma = build.kept("mean"), build.kept("inverse"), build.weight("gamma")
-        rides = build.rides("gamma") and build.rides("beta")
-        name = build.weight if rides else build.gradient
-        mode = max(build.gradient_mode("gamma"), build.gradient_mode("beta"))  # the same for both
-        targets = name("gamma"), name("beta")
+        *targets, mode = self._targets(build)
         if build.shards > 1 and self.synchronized:
             shard_statistics.backward(self, build, x, dy, (mean, inverse, gamma, *targets), mode)
             return dy

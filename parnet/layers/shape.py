@@ -1,4 +1,4 @@
-"""Layers that change shape or scale only: Input, Flatten, Reshape, Rescaling, Activation. Stage: layers.
+"""Layers that change shape or scale only: Input, Flatten, Reshape, Permute, Rescaling. Stage: layers.
 
 Must not know: executors, threads.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 
-from .. import activations
-from ..checks import check_number, is_whole
-from ..errors import ShapeError
-from ..kernels.step import Buffer, number, reads_own, writes_own
-from .activate import activate, activate_backward, cut_of, usual_share
+from ..checks import check_list, check_number, is_whole
+from ..errors import HyperparameterError, ShapeError
+from ..kernels.step import ROWS_SHARED, Buffer, number, reads_own, writes_own
+from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape, check_shape, count
 from .tensor import Tensor, record
+
+#: axes of a sample that `Permute` can move
+MOST_AXES = 4
 
 
 class _View(Layer):
@@ -95,6 +97,67 @@ class Reshape(_View):
         return check_shape(target, self.label())
 
 
+class Permute(Layer):
+    """The axes of each sample in another order.
+
+    Args:
+        dims: the axes of the input that become the first, second, ... of the output, counted from 1: (2, 1) turns
+            (batch, a, b) into (batch, b, a). At most four.
+    Raises:
+        HyperparameterError: dims that do not name each axis from 1 on once.
+        ShapeError: an input of another number of axes.
+
+    >>> from parnet import layers as L
+    >>> L.Permute((3, 1, 2)).output_shape((28, 14, 3))
+    (3, 28, 14)
+    """
+
+    def __init__(self, dims, **base):
+        super().__init__(**base)
+        given = check_list(dims, "Permute(dims)", "axes, counted from 1")
+        if not (0 < len(given) <= MOST_AXES and all(map(is_whole, given)) and sorted(given) == [*range(1, len(given) + 1)]):
+            raise HyperparameterError(
+                f"Permute(dims): expected each axis of a sample once, counted from 1, and at most {MOST_AXES}, such as "
+                f"(2, 1), received {dims!r}"
+            )
+        self.dims = tuple(int(n) for n in given)
+
+    @staticmethod
+    def examples() -> list[tuple[Permute, Shape]]:
+        return [(Permute((2, 1)), (3, 17)), (Permute((3, 1, 2)), (4, 3, 5)), (Permute((4, 2, 1, 3)), (2, 3, 2, 3))]
+
+    def describe(self) -> str:
+        return f"Permute {self.dims}"
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != len(self.dims):
+            raise ShapeError(
+                f"{self.label()}: expected input of {len(self.dims)} axes beside the batch, "
+                f"received (batch, {', '.join(map(str, input_shape))})"
+            )
+        return tuple(input_shape[n - 1] for n in self.dims)
+
+    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
+        y = build.rows("y", self.output_shape(x.shape))
+        _permute(build, x, y, [n - 1 for n in self.dims])
+        return y
+
+    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
+        if not build.input_gradient_wanted:
+            return None
+        dx = build.rows("dx", build.given[0])
+        _permute(build, dy, dx, [self.dims.index(n) for n in range(1, len(self.dims) + 1)])
+        return dx
+
+
+def _permute(build: Build, x: Buffer, y: Buffer, axes: list[int]) -> None:
+    """The step y = x with those of its axes in turn."""
+    missing = MOST_AXES - len(axes)
+    steps = [count(x.shape[axis + 1 :]) for axis in axes]
+    operands = (x, y, *[1] * missing, *y.shape, *[0] * missing, *steps)
+    build.step("image.permute", operands, reads_own(x) + writes_own(y), ROWS_SHARED, (-1,), bytes=8.0 * x.width)
+
+
 class Rescaling(Layer):
     """y = scale x + offset. As a first layer it costs nothing: it is folded into the step that gathers the batch.
 
@@ -128,33 +191,3 @@ class Rescaling(Layer):
         operands = (x, y, x.width, number(self.scale), number(offset), share)
         accesses = (reads_own(x) if x.name != y.name else ()) + writes_own(y)
         build.step("elementwise.scale", operands, accesses, *cut_of(share, x.shape), bytes=8.0 * x.width)
-
-
-class Activation(Layer):
-    """An activation as a layer of its own.
-
-    Args:
-        activation: name or Activation.
-    """
-
-    def __init__(self, activation, **base):
-        super().__init__(**base)
-        self.activation = activations.get(activation)
-        self.tail_part = "relu" if self.activation.name == "relu" else ""
-
-    @staticmethod
-    def examples() -> list[tuple[Activation, Shape]]:
-        names = "linear sigmoid tanh relu relu6 leaky_relu elu selu gelu silu softplus softmax log_softmax"
-        return [(Activation(name), (7,)) for name in names.split()]
-
-    def describe(self) -> str:
-        return f"Activation {self.activation.name}"
-
-    def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:
-        if build.fused_output or self.activation.name == "linear":
-            return activate(build, x, None, activations.linear)
-        return activate(build, x, None, self.activation, own=False)
-
-    def backward(self, build: Build, dy: Buffer) -> Buffer | None:
-        activate_backward(build, dy, self.activation)
-        return dy

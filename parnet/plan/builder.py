@@ -14,15 +14,20 @@ import numpy as np
 
 from ..errors import StateError
 from ..kernels.step import (
+    ADDS,
     COLUMNS,
     EACH,
     NARROW,
     PANEL,
     PIXELS,
+    RIDES,
     ROWS_SHARED,
+    STORES,
     Access,
     Buffer,
     Step,
+    high,
+    low,
     number,
     row_stride,
     writes_own,
@@ -161,10 +166,6 @@ def place_weights(
     return placed, sizes
 
 
-#: what becomes of a weight's gradient, see `parnet.kernels.product.gradient_mode`
-STORES, RIDES, ADDS = 0, 1, 2
-
-
 @dataclass
 class Source:
     """An input of the model.
@@ -195,7 +196,7 @@ class Builder:
         readers: of each buffer, how many nodes and outputs read it, or a view of it.
         delivered: keys of weights whose gradient, or a part of it, has been declared.
         asked: keys of weights whose `gradient_mode` the layer at hand has asked for.
-        transforms: whether convolutions may be done by transforms in inference.
+        shortcuts: whether work may be gone round as only the CPU's kernels can, see `Request`.
         prepared: steps that come first, and are left out while the weights stay what they are.
     """
 
@@ -206,7 +207,7 @@ class Builder:
     shards: int = 1
     after: Builder | None = None
     exchanged: dict[str, int] = field(default_factory=dict)
-    transforms: bool = True
+    shortcuts: bool = True
     steps: list[Step] = field(default_factory=list)
     prepared: list[Step] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
@@ -304,6 +305,19 @@ class Builder:
         source.scale *= scale
         source.offset = source.offset * scale + offset
         return True
+
+    def without_padding(self, x: Buffer, most: tuple[int, int]) -> tuple[Buffer, tuple[int, int]]:
+        """What the last step has laid into the zeros of x, where nobody else reads x; see `parnet.layers.base.Build`."""
+        last = self.steps[-1] if self.steps else None
+        if last is None or last.kernel != "image.pad" or last.operands[1] != x or not self.sole_reader(x):
+            return x, (0, 0)
+        inner, before = last.operands[0], (high(last.operands[4]), low(last.operands[4]))
+        behind = tuple(n - m - b for n, m, b in zip(x.shape, inner.shape, before, strict=False))
+        if any(b >= n for b, n in zip((*before, *behind), (*most, *most), strict=True)):
+            return x, (0, 0)
+        self.steps.pop()
+        del self.buffers[x.name]
+        return inner, before
 
     def step(
         self,

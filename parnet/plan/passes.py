@@ -6,6 +6,7 @@ several tensors' gradients lie in is copied before somebody writes over it. Must
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from ..kernels.step import ROWS_SHARED, Buffer, number, reads_own, writes_own
 from ..layers.activate import cut_of, usual_share
 from ..layers.merge import MOST_INPUTS
 from .builder import Builder, Source
+from .heads import find_heads
 from .network import Network, Node
 from .objective import Made, Targets, add_penalties
 from .tails import Found, find_tails
@@ -113,6 +115,7 @@ def declare_backward(build: Builder, network: Network, fused: tuple[bool, ...], 
     build.release()
     trains = [network.trains(node.layer) for node in network.nodes]
     wanted = _wanted(network, trains)
+    heads = find_heads(network, wanted) if build.shortcuts and build.shards == 1 else {}
     gradients = _Gradients(build)
     for producer, target in zip(network.outputs, targets, strict=True):
         if target is not None:
@@ -125,6 +128,9 @@ def declare_backward(build: Builder, network: Network, fused: tuple[bool, ...], 
             continue
         build.enter(index, str(node.layer.name), _is_fused(network, fused, index), needed, node.prefix, network.given(node))
         dy = gradients.take(index)
+        if index in heads:
+            _head_backward(build, network, index, heads[index], gradients, dy)
+            continue
         for producer, dx in zip(node.inputs, _node_backward(build, node, gradients, dy), strict=True):
             if dx is not None and producer >= 0 and wanted[producer]:
                 gradients.give(producer, dx)
@@ -141,24 +147,48 @@ def _wanted(network: Network, trains: list[bool]) -> list[bool]:
     return result
 
 
+def _head_backward(build: Builder, network: Network, index: int, first: int, gradients: _Gradients, dy: Buffer) -> None:
+    """Both nodes of a head: the normalisation `first` and the product `index`."""
+    node, norm, fused = network.nodes[index], network.nodes[first], build.fused_output
+
+    def enter_norm() -> None:
+        build.enter(first, str(norm.layer.name), prefix=norm.prefix, given=network.given(norm))
+
+    def declare(dy: Buffer) -> None:
+        enter_norm()
+        made = norm.layer.standardised(build)
+        build.enter(index, str(node.layer.name), fused, (), node.prefix, network.given(node))
+        sums = node.layer.backward_behind(build, dy, *made)
+        enter_norm()
+        norm.layer.backward_by_sums(build, sums)
+
+    _declared(build, (norm, node), gradients, dy, declare)
+
+
 def _node_backward(build: Builder, node: Node, gradients: _Gradients, dy: Buffer) -> tuple[Buffer | None, ...]:
-    """What the layer declares; once more on a copy of dy where it would write over what somebody else holds."""
+    """What the layer declares."""
+    result = _declared(build, (node,), gradients, dy, lambda dy: node.layer.backward(build, dy))
+    return result if isinstance(result, tuple) else (result,)
+
+
+def _declared(build: Builder, nodes: tuple[Node, ...], gradients: _Gradients, dy: Buffer, declare: Callable):
+    """What the nodes declare; once more on a copy of dy where they would write over what somebody else holds."""
     mark = build.mark()
-    result = node.layer.backward(build, dy)
+    result = declare(dy)
     if gradients.held(dy) and any(a.writes and a.buffer.name == dy.name for s in build.steps[mark[0] :] for a in s.accesses):
         build.rewind(mark)
         dy = _copy(build, dy)
-        result = node.layer.backward(build, dy)
+        result = declare(dy)
     written = {a.buffer.name for s in build.steps[mark[0] :] for a in s.accesses if a.writes}
-    mine = {key for key, p in build.placed.items() if key.startswith(f"{node.layer.name}/")}
-    made = {key for key in mine if f"d {key}" in written}
+    names = {str(node.layer.name) for node in nodes}
+    made = {key for key in build.placed if key.rsplit("/", 1)[0] in names and f"d {key}" in written}
     if forgotten := sorted(made & build.delivered - build.asked):
         raise StateError(
-            f"{node.layer.label()}: called several times in one model, but its backward would write over the gradient of "
-            f"{forgotten[0]}; hand build.gradient_mode(name) to the kernel that makes it, see parnet.layers.base"
+            f"{nodes[0].layer.label()}: called several times in one model, but its backward would write over the gradient "
+            f"of {forgotten[0]}; hand build.gradient_mode(name) to the kernel that makes it, see parnet.layers.base"
         )
     build.delivered |= made
-    return result if isinstance(result, tuple) else (result,)
+    return result
 
 
 def _copy(build: Builder, x: Buffer) -> Buffer:

@@ -48,7 +48,8 @@ class Request:
         shards: virtual shards that a batch is cut into; workers: processes that share them, each of `threads` parts.
         apart: the plan runs in other processes, so that what a manual loop is shown goes where predictions go.
         aims: of a model of several outputs, one each, in place of loss and metrics.
-        transforms: convolutions may be done by Winograd's transforms in inference.
+        shortcuts: the plan may go round work as only the CPU's kernels can: Winograd's transforms in inference, gradients of
+            a normalisation at the inputs (`heads.py`).
     """
 
     purpose: str
@@ -64,7 +65,7 @@ class Request:
     shards: int = 1
     workers: int = 1
     apart: bool = False
-    transforms: bool = True
+    shortcuts: bool = True
 
     @property
     def goals(self) -> tuple[Aim, ...]:
@@ -151,9 +152,7 @@ def make_plan(network: Network, request: Request) -> Plan:
         request = replace(whole, batch=-(-whole.batch // whole.shards))
         after = Builder(whole.batch, whole.threads * whole.workers, network.placed, shards=whole.shards)
     riding = _riding(network, request)
-    build = Builder(
-        request.batch, request.threads, network.placed, riding, whole.shards, after, transforms=request.transforms
-    )
+    build = Builder(request.batch, request.threads, network.placed, riding, whole.shards, after, shortcuts=request.shortcuts)
     made = declare_forward(build, network, request)
     targets: tuple[Targets | None, ...] = ()
     slots: tuple[tuple[int, int], ...] = ()

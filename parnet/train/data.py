@@ -10,7 +10,7 @@ import numpy as np
 
 from ..checks import check_number, is_whole
 from ..errors import DataError, DTypeError, ShapeError, unknown_name
-from ..losses import Hinge, Loss
+from ..losses import Loss
 from ..plan.network import Network
 from ..plan.objective import Targets
 from .keys import dtype_name
@@ -210,8 +210,8 @@ def as_targets(y, rows: int, targets: Targets, loss: Loss, where: str, dtype: st
     array = _converted(array, dtype, where)
     if loss.target_range is not None:
         _check_range(array, loss, where)
-    if isinstance(loss, Hinge):
-        array = _as_signs(array, where)
+    if loss.signs:
+        array = _as_signs(array, type(loss).__name__, where)
     return np.ascontiguousarray(array).reshape(rows, -1)
 
 
@@ -244,14 +244,14 @@ def _check_range(array: np.ndarray, loss: Loss, where: str) -> None:
         )
 
 
-def _as_signs(array: np.ndarray, where: str) -> np.ndarray:
+def _as_signs(array: np.ndarray, loss: str, where: str) -> np.ndarray:
     """0/1 targets as -1/1."""
     values = np.unique(array)
     if np.isin(values, (-1, 1)).all():
         return array
     if np.isin(values, (0, 1)).all():
         return 2 * array - 1
-    raise DataError(f"{where}: Hinge expected targets of -1 and 1 or of 0 and 1, received {values[:5]}")
+    raise DataError(f"{where}: {loss} expected targets of -1 and 1 or of 0 and 1, received {values[:5]}")
 
 
 def as_weights(weight, rows: int, where: str, dtype: str) -> np.ndarray:

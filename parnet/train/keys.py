@@ -26,7 +26,8 @@ def rule_key(optimizer: Optimizer | None) -> tuple:
     if optimizer is None:
         return ()
     clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    return (type(optimizer).__name__, optimizer.kernel, optimizer.numbers(), clips, optimizer.gradient_accumulation_steps)
+    how = (optimizer.numbers(), clips, optimizer.gradient_accumulation_steps, optimizer.rides)
+    return (type(optimizer).__name__, optimizer.kernel, *how)
 
 
 def guess_loss(network: Network) -> Loss | None:

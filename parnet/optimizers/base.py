@@ -1,4 +1,4 @@
-"""Optimizers. Stage: between layers and plan. Must not know: plans, executors, layers.
+"""What all optimizers share. Stage: between layers and plan. Must not know: plans, executors, layers.
 
 An optimizer names its kernel, the slots it keeps beside each weight, and the rates of each step; the plan makes the steps.
 In a manual loop it is made with `net.parameters()` and driven by `zero_grad()` and `step()`.
@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import schedules
-from .checks import check_count, check_flag, check_number
-from .errors import HyperparameterError, StateError, unknown_name
-from .registry import Configurable, Registry, arguments, plain
+from .. import schedules
+from ..checks import check_count, check_number
+from ..errors import HyperparameterError, StateError, unknown_name
+from ..registry import Configurable, Registry, arguments, plain
+
+#: where parnet's own optimizers are
+_OWN = __name__.rpartition(".")[0] + "."
 
 
 class Optimizer(Configurable):
@@ -22,6 +25,7 @@ class Optimizer(Configurable):
     Args:
         parameters: `net.parameters()`, for a manual loop; left out with `compile`.
         learning_rate, lr: a number above 0, or a schedule of `parnet.schedules`.
+        weight_decay: 0 or more; w -= lr weight_decay w before each update, apart from the gradient. None: no decay.
         decay: Keras 2's: the rate of update n is lr / (1 + decay n), as `schedules.InverseTimeDecay(lr, 1, decay)` has it.
         clipnorm: cut the gradient of each weight array to that norm.
         global_clipnorm: cut the gradient of all weights together to that norm.
@@ -49,6 +53,7 @@ class Optimizer(Configurable):
         learning_rate=None,
         *,
         lr=None,
+        weight_decay: float | None = None,
         decay: float | None = None,
         clipnorm: float | None = None,
         global_clipnorm: float | None = None,
@@ -63,6 +68,8 @@ class Optimizer(Configurable):
         self._rate = self._checked_rate(self.default_rate if rate is None else rate)
         if decay is not None and check_number(decay, f"{type(self).__name__}(decay)", 0) > 0:
             self._rate = schedules.InverseTimeDecay(self._rate, 1, decay)
+        where = f"{type(self).__name__}(weight_decay)"
+        self.weight_decay = None if weight_decay is None else check_number(weight_decay, where, 0)
         self.clipnorm = self._limit("clipnorm", clipnorm)
         self.global_clipnorm = self._limit("global_clipnorm", global_clipnorm)
         self.clipvalue = self._limit("clipvalue", clipvalue)
@@ -75,7 +82,8 @@ class Optimizer(Configurable):
         """SGD(0.1): the first argument is the rate where it is no parameters."""
         if learning_rate is not None:
             raise HyperparameterError(
-                f"{type(self).__name__}: expected net.parameters() or a learning rate first, received {value!r}"
+                f"{type(self).__name__}: expected net.parameters() or a learning rate first, received {value!r} and then "
+                f"{learning_rate!r}; after a rate write the names of arguments"
             )
         return value
 
@@ -127,12 +135,14 @@ class Optimizer(Configurable):
             known = arguments(type(self))
             if name not in known:
                 raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
-            if name in ("decay", "parameters") and type(self).__module__ == __name__:
+            made = name == "initial_accumulator_value" and name in self.__dict__  # what it fills may be filled already
+            if (made or name in ("decay", "parameters")) and type(self).__module__.startswith(_OWN):
                 advice = "assign a schedule to learning_rate" if name == "decay" else "make a new optimizer"
                 raise HyperparameterError(
                     f"{type(self).__name__}: expected {name} when the optimizer is made, received an assignment; {advice}"
                 )
-            if name in self.__dict__ and type(self).__module__ == __name__:  # a user's own class may assign in its __init__
+            # a user's own class may assign in its __init__
+            if name in self.__dict__ and type(self).__module__.startswith(_OWN):
                 value = self._checked(name, value)
         super().__setattr__(name, value)
 
@@ -205,16 +215,21 @@ class Optimizer(Configurable):
         """(n, 4) float64 for batches number `batches` (n,), counted from 0: see `parnet.kernels.control.RATES`."""
         rate = self._rate(batches) if isinstance(self._rate, schedules.Schedule) else np.full(len(batches), self._rate)
         result = np.zeros((len(batches), 4))
-        result[:, 0] = rate
+        result[:, 0], result[:, 1] = rate, rate * self._second_rate()
+        result[:, :2] *= self.correction(batches // (self.gradient_accumulation_steps or 1))
         if self.gradient_accumulation_steps is not None:
             place = batches % self.gradient_accumulation_steps
             result[:, 2], result[:, 3] = place < self.gradient_accumulation_steps - 1, place == 0
         return result
 
+    def _second_rate(self) -> float:
+        """The second number of `rates`, in learning rates: by how much the weights decay."""
+        return self.weight_decay or 0.0
+
     def correction(self, updates: np.ndarray) -> np.ndarray:
-        """(n,) float64, what `rates` multiplies the rate by at updates of these numbers, counted from 0, because averages
-        that the rule keeps are young yet."""
-        return np.ones(len(updates))
+        """(n, 2) float64, what the first numbers of `rates` are multiplied by at updates of these numbers, counted from 0,
+        because averages that the rule keeps are young yet."""
+        return np.ones((len(updates), 2))
 
     @property
     def rides(self) -> bool:
@@ -261,137 +276,3 @@ def _are_parameters(thing) -> bool:
 
 
 registry: Registry[Optimizer] = Registry("optimizer", Optimizer)
-
-
-@registry.add()
-class SGD(Optimizer):
-    """w -= lr g; with momentum m: v = m v - lr g, w += v; with Nesterov's: w += m v - lr g.
-
-    Args:
-        momentum: 0 to below 1.
-        nesterov: Sutskever et al. 2013, "On the importance of initialization and momentum", eq. 3-4.
-    """
-
-    default_rate = 0.01
-
-    def __init__(self, parameters=None, learning_rate=None, momentum: float = 0.0, nesterov: bool = False, **base):
-        super().__init__(parameters, learning_rate, **base)
-        self.momentum, self.nesterov = self._share("momentum", momentum), check_flag(nesterov, "SGD(nesterov)")
-
-    @property
-    def kernel(self) -> str:  # type: ignore[override]
-        """By what momentum there is."""
-        return "update.sgd" if not self.momentum else "update.nesterov" if self.nesterov else "update.momentum"
-
-    @property
-    def slots(self) -> int:  # type: ignore[override]
-        """By what momentum there is."""
-        return 1 if self.momentum else 0
-
-    def numbers(self):
-        return (self.momentum, 0.0, 0.0)
-
-    @property
-    def rides(self) -> bool:
-        return self.momentum == 0 and not self.clips and self.gradient_accumulation_steps is None
-
-
-@registry.add()
-class RMSprop(Optimizer):
-    """s = rho s + (1 - rho) g^2, w -= lr g / sqrt(s + epsilon). Source: Hinton, Coursera lecture 6e, 2012.
-
-    Args:
-        rho: 0 to below 1.
-        momentum: 0 to below 1.
-        epsilon: above 0.
-    """
-
-    def __init__(self, parameters=None, learning_rate=None, rho=0.9, momentum=0.0, epsilon=1e-7, **base):
-        super().__init__(parameters, learning_rate, **base)
-        self.rho, self.momentum = self._share("rho", rho), self._share("momentum", momentum)
-        self.epsilon = self._positive("epsilon", epsilon)
-
-    @property
-    def kernel(self) -> str:  # type: ignore[override]
-        """By what momentum there is."""
-        return "update.rmsprop_momentum" if self.momentum else "update.rmsprop"
-
-    @property
-    def slots(self) -> int:  # type: ignore[override]
-        """By what momentum there is."""
-        return 2 if self.momentum else 1
-
-    def numbers(self):
-        return (self.rho, self.epsilon, self.momentum)
-
-
-@registry.add()
-class Adam(Optimizer):
-    """Kingma & Ba 2015, algorithm 1, in the order of section 2's last paragraph (as Keras computes it).
-
-    Args:
-        beta_1, beta_2: 0 to below 1.
-        epsilon: above 0.
-    """
-
-    kernel, slots = "update.adam", 2
-
-    def __init__(self, parameters=None, learning_rate=None, beta_1=0.9, beta_2=0.999, epsilon=1e-7, **base):
-        super().__init__(parameters, learning_rate, **base)
-        self.beta_1, self.beta_2 = self._share("beta_1", beta_1), self._share("beta_2", beta_2)
-        self.epsilon = self._positive("epsilon", epsilon)
-
-    def numbers(self):
-        return (self.beta_1, self.beta_2, self.epsilon)
-
-    def rates(self, batches: np.ndarray) -> np.ndarray:
-        result = super().rates(batches)
-        result[:, 0] *= self.correction(batches // (self.gradient_accumulation_steps or 1))
-        return result
-
-    def correction(self, updates: np.ndarray) -> np.ndarray:
-        time = updates.astype(np.float64) + 1
-        return np.sqrt(1 - self.beta_2**time) / (1 - self.beta_1**time)
-
-
-@registry.add("adam_w")
-class AdamW(Adam):
-    """Adam with the weights' decay apart from the gradient. Source: Loshchilov & Hutter 2019, algorithm 2.
-
-    Args:
-        weight_decay: 0 or more; w -= lr weight_decay w in each step.
-    """
-
-    def __init__(self, parameters=None, learning_rate=None, weight_decay: float = 0.004, **base):
-        super().__init__(parameters, learning_rate, **base)
-        self.weight_decay = check_number(weight_decay, "AdamW(weight_decay)", 0)
-
-    def rates(self, batches: np.ndarray) -> np.ndarray:
-        result = super().rates(batches)
-        result[:, 1] = Optimizer.rates(self, batches)[:, 0] * self.weight_decay
-        return result
-
-
-@registry.add()
-class Adagrad(Optimizer):
-    """s += g^2, w -= lr g / sqrt(s + epsilon). Source: Duchi et al. 2011, figure 1.
-
-    Args:
-        initial_accumulator_value: where s starts, 0 or more.
-        epsilon: above 0.
-    """
-
-    kernel, slots = "update.adagrad", 1
-
-    def __init__(self, parameters=None, learning_rate=None, initial_accumulator_value=0.1, epsilon=1e-7, **base):
-        super().__init__(parameters, learning_rate, **base)
-        self.initial_accumulator_value = check_number(initial_accumulator_value, "Adagrad(initial_accumulator_value)", 0)
-        self.epsilon = self._positive("epsilon", epsilon)
-
-    def numbers(self):
-        return (self.epsilon, 0.0, 0.0)
-
-
-def get(identifier) -> Optimizer:
-    """An optimizer from a name ("sgd"), a configuration or an object."""
-    return registry.get(identifier)
