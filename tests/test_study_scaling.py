@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 
+import psutil
 import pytest
 import studies
 
@@ -124,6 +129,31 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, ca
         quick(path=path)
     assert f"1 run is kept in {path}; the same study with that path goes on" in capsys.readouterr().err
     assert len(records.read(path).runs) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
+def test_a_study_that_is_killed_leaves_its_results_and_nothing_else(tmp_path):
+    """Neither a process nor the folder of its job, which holds a copy of the data."""
+    path = tmp_path / "study.jsonl"
+    code = f"import studies, parnet as pn; pn.study.scaling(studies.small, studies.blobs(), repeats=50, path={str(path)!r})"
+    tests = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    more = {"TMPDIR": str(tmp_path), "PYTHONPATH": tests}
+    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | more, stdout=subprocess.DEVNULL) as process:
+        waited(lambda: path.exists() and path.read_text().count("\n") > 2)
+        assert list(tmp_path.glob("parnet-study-*"))
+        me = psutil.Process(process.pid)
+        waited(lambda: any(time.time() - child.create_time() < 0.3 for child in me.children()))  # at the beginning of a run
+        process.kill()
+    waited(lambda: not list(tmp_path.glob("parnet-study-*")))
+    assert len(records.read(path).runs) >= 2
+
+
+def waited(condition, limit_s=90):
+    """Wait until it holds."""
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatch):

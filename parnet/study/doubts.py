@@ -76,18 +76,24 @@ def _load(study: Study) -> Iterator[str]:
 
 
 def _runs(study: Study) -> Iterator[str]:
+    short = [r for r in study.results if r.epoch.value < SHORT_S]
+    if short:
+        least = min(short, key=lambda r: r.epoch.value)
+        yield (
+            f"Epochs of {len(short)} of {len(study.results)} configurations are too short to be timed well; the shortest, "
+            f"of {least.point.name}, lasts {1e3 * least.epoch.value:.2g} ms. Give more samples, so that an epoch lasts "
+            f"{1e3 * SHORT_S:g} ms or more."
+        )
+    single = [r for r in study.results if r.runs == 1]
+    if single:
+        yield (
+            f"One run says nothing of its spread: {len(single)} of {len(study.results)} configurations have no interval; "
+            "use repeats of 5 or more."
+        )
     for result in study.results:
         if result.failures:
             count = len(result.failures)
             yield f"{result.point.name}: {count} run{'s' * (count > 1)} failed; the last: {result.failures[-1]}."
-        if result.epoch.value < SHORT_S:
-            yield (
-                f"{result.point.name}: an epoch lasts {1e3 * result.epoch.value:.2g} ms, too short to be timed well; give "
-                "more "
-                "samples or epochs."
-            )
-        if result.runs == 1:
-            yield f"{result.point.name}: one run says nothing of its spread; use repeats of 5 or more."
         if result.point.kind in ("Serial", "Threads") and len(result.weights) > 1:
             yield f"{result.point.name}: its runs ended in different weights, which they should not."
 

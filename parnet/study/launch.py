@@ -84,7 +84,7 @@ class Bench:
         return found | {"other_cores": other}
 
     def _start(self, point: Point, number: str, output: IO) -> subprocess.Popen:
-        words = [str(self.folder), number]
+        words = [str(self.folder), number, str(os.getpid())]
         worker, threads = ["-m", "parnet.study.worker", *words], str(point.workers)
         if point.chosen.way.ranks:
             threads = "1"

@@ -1,7 +1,8 @@
-"""The process of one run: python worker.py FOLDER NUMBER, or many of them under mpirun. Stage: study, started by `launch`.
+"""The process of one run: python worker.py FOLDER NUMBER PARENT, or many under mpirun. Stage: study, started by `launch`.
 
 FOLDER holds `job.pickle` (builder, samples, settings, written by the parent in a folder that nobody else may read) and takes
-`NUMBER.json`. The process ends when its standard input does, so none outlives a parent that was killed.
+`NUMBER.json`. The process ends when its standard input does, so none outlives a parent that was killed; it then removes the
+folder, which nobody else would.
 Must not know: the design, statistics.
 """
 
@@ -11,20 +12,24 @@ import json
 import os
 import pickle
 import runpy
+import shutil
 import sys
 import threading
+import time
 import types
 from pathlib import Path
 
 #: exit code of a run that raised; the reason is in its file
 FAILED = 3
+#: looks at whether the parent is gone, 50 ms apart
+ORPHAN_LOOKS = 20
 
 
 def main(arguments: list[str]) -> int:
     """Run one job, or say why not."""
     folder, number = Path(arguments[0]), arguments[1]
     if not ranks():
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=(folder, int(arguments[2])), daemon=True).start()
     try:
         found = _run(folder, number)
         code = 0
@@ -52,13 +57,18 @@ def rank() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(folder: Path, parent: int) -> None:
     """Wait for the end of standard input, which the parent holds open while it lives."""
     try:
         while os.read(0, 64):  # not sys.stdin, whose lock a process that ends would wait for
             pass
     except OSError:
         return
+    for _ in range(ORPHAN_LOOKS):  # a killed parent closes its files a moment before it is gone; one that lives ends us
+        if os.getppid() != parent:
+            shutil.rmtree(folder, ignore_errors=True)
+            break
+        time.sleep(0.05)
     os._exit(FAILED)
 
 
