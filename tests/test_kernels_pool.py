@@ -28,7 +28,18 @@ def largest(rng, dtype, window=WINDOWS[1], where=True, nan=False):
     words = geometry((height, width), y.shape[1:3], taps, steps, (1, 1), padding, pooling=True)
     arrays = {"x": flat(x), "y": blank(flat(y).shape, dtype), "where": blank(flat(y).shape, dtype)}
     expected = {"y": (flat(y), 0, 0)} | ({"where": (flat(taken), 0, 0)} if where else {})
-    return Case("pool.largest", rows, arrays, ("x", "y", "where" if where else 0, *words, channels), expected)
+    return Case("pool.largest", rows, arrays, ("x", "y", "where" if where else 0, *words, channels, 0), expected)
+
+
+def largest_among_zeros(rng, dtype, size, before, behind, taps, steps, channels=5):
+    """Images laid into zeros, which the kernel is told of and does not see."""
+    x = np.round(numbers(rng, dtype, 3, *size, channels)) - 1  # most are below 0
+    x[rng.random(x.shape) < 0.1] = np.nan
+    padded = np.pad(x, ((0, 0), *zip(before, behind, strict=True), (0, 0)))
+    y, _ = naive_image.largest_pool(padded, taps, steps, "valid")
+    words = pair(*size), pair(*y.shape[1:3]), pair(*taps), pair(*steps), pair(*before), channels
+    arrays = {"x": flat(x), "y": blank(flat(y).shape, dtype)}
+    return Case("pool.largest", 3, arrays, ("x", "y", 0, *words, 1), {"y": (flat(y), 0, 0)})
 
 
 def largest_gradient(rng, dtype, window=WINDOWS[1]):
@@ -191,6 +202,20 @@ def frozen_gradient(rng, dtype, shape=IMAGES[1]):
     wanted = dy * gamma / np.sqrt(variance.astype(float) + EPSILON)
     operands, expected = (*arrays, *shape[1:], EPSILON), {"dy": (flat(wanted), 2, 60.0)}
     return Case("channel_norm.frozen_gradient", shape[0], arrays, operands, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "size, before, behind, taps, steps",
+    [
+        ((8, 6), (1, 1), (1, 1), (3, 3), (2, 2)),
+        ((5, 4), (0, 2), (1, 0), (2, 3), (1, 2)),
+        ((1, 1), (1, 1), (1, 1), (2, 2), (1, 1)),
+        ((4, 7), (2, 0), (0, 1), (3, 2), (3, 2)),
+    ],
+)
+def test_the_largest_of_windows_that_reach_into_zeros(size, before, behind, taps, steps, dtype, rng):
+    check(largest_among_zeros(rng, dtype, size, before, behind, taps, steps), dtype)
 
 
 CASES = {

@@ -18,7 +18,7 @@ from parnet.executors.recording import Recorder
 from parnet.executors.serial import SerialExecutor
 from parnet.executors.threads import ThreadsExecutor
 from parnet.kernels.conv import BIAS, NORM, OTHER, RELU
-from parnet.kernels.step import LINE, window_panel
+from parnet.kernels.step import LINE, PANELS, PIXELS, window_panel
 from parnet.kernels.target import is_x86
 from parnet.layers.winograd import scratch_words
 from parnet.plan.layout import size_of
@@ -62,7 +62,7 @@ def weights(rng, dtype, image=IMAGES[1]):
     return Case("winograd.weights", 1, arrays, operands, {"u": (u, 9, 9.0)}, weights=("w",), window_weights=("w",))
 
 
-def forward(rng, dtype, image=IMAGES[1], flags=BIAS, block=6):
+def forward(rng, dtype, image=IMAGES[1], flags=BIAS, block=6, share=PIXELS):
     conv = numbers(rng, dtype, image)
     y, arrays = finished(rng, dtype, conv, flags)
     arrays["u"] = transformed(conv.w).astype(dtype)
@@ -74,7 +74,7 @@ def forward(rng, dtype, image=IMAGES[1], flags=BIAS, block=6):
         "other",
         flags,
         *conv.words(False),
-        0,
+        share,
         block,
         "gamma",
         "beta",
@@ -94,8 +94,8 @@ CASES = {"winograd.weights": weights, "winograd.forward": forward}
 @pytest.mark.parametrize("image", IMAGES, ids=str)
 def test_kernels_match_their_formulas_however_they_are_cut(image, dtype, rng):
     check(weights(rng, dtype, image), dtype)
-    for flags, block in zip(KINDS, itertools.cycle((6, 24))):
-        check(forward(rng, dtype, image, flags, block), dtype)
+    for flags, block, share in zip(KINDS, itertools.cycle((6, 24)), itertools.cycle((PIXELS, PIXELS, PANELS))):
+        check(forward(rng, dtype, image, flags, block, share), dtype)
 
 
 def test_a_nan_among_the_pixels_stays_one(rng):
@@ -310,3 +310,21 @@ def test_plans_have_no_races_and_what_was_prepared_is_never_overwritten(threads,
             assert other == name or place >= last or place + plan.buffers[other].width <= first
     if threads > 1:
         assert plan.slots[plan.prepared - 1].barrier and plan.slots[-1].barrier
+
+
+def test_few_tiles_and_large_matrices_are_shared_by_columns_for_the_same_bits():
+    x = np.random.default_rng(2).normal(size=(3, 12, 12, 128)).astype("float32")
+    layers = [L.Input((12, 12, 128)), L.Conv2D(128, 3, padding="same", activation="relu"), L.Conv2D(128, 3, padding="same")]
+    model = pn.Sequential(layers, seed=2)
+    shares = {}
+    for threads, batch in ((1, 1), (2, 1), (3, 1), (2, 3)):
+        plan = make_plan(model.session.network, Request("predict", batch, threads=threads))
+        found = [
+            (step, slot) for step, slot in zip(plan.steps, plan.slots, strict=True) if step.kernel == "winograd.forward"
+        ]
+        shares[threads, batch] = {step.share for step, _ in found}
+        assert threads == 1 or all(slot.parts == threads for _, slot in found)
+    assert shares == {(1, 1): {PIXELS}, (2, 1): {PANELS}, (3, 1): {PIXELS}, (2, 3): {PIXELS}}
+    whole = bits(model.predict(x, batch_size=3, strategy="serial"))
+    for threads in (2, 3):
+        assert np.array_equal(bits(model.predict(x, batch_size=1, strategy=Parts(threads))), whole), threads

@@ -4,12 +4,14 @@ import naive_image as naive
 import numpy as np
 import pytest
 from kernelbench import DTYPES, bits
-from nets import Parts, digest
+from nets import Parts, digest, fresh
 from tolerance import close
 
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import HyperparameterError, ShapeError, UnknownNameError
+from parnet.plan.plan import Request, make_plan
+from parnet.strategy import Strategy
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 RANDOM = {
@@ -294,3 +296,44 @@ def test_steps_longer_than_the_image_and_batches_of_one_pixel_train(layer, strat
     losses = net.fit(x, y, 1, 3, verbose=0, strategy=strategy).history["loss"]
     assert losses[2] < losses[1] < losses[0]
     assert pn.check_gradients(net, "mse", x, y).worst < 1e-6
+
+
+# -- zeros that are never written ------------------------------------------------------------------------------------
+
+
+def predicting(model):
+    """Names of the kernels that a prediction runs."""
+    steps = make_plan(model.session.network, Request("predict", 2)).steps
+    return [step.kernel for step in steps]
+
+
+def test_in_inference_pooling_sees_padding_without_its_being_written(monkeypatch):
+    x = np.random.default_rng(3).normal(-1, 1, size=(5, 9, 8, 3)).astype("float32")
+    layers = [
+        L.ZeroPadding2D(((1, 0), (2, 1))),
+        L.MaxPooling2D(3, 2),
+        L.Conv2D(4, 2),
+        L.ZeroPadding2D(1),
+        L.MaxPooling2D(2, 1),
+    ]
+    model = pn.Sequential([L.Input((9, 8, 3)), *layers], seed=1)
+    assert "image.pad" not in predicting(model)
+    short = [model.predict(x, strategy=strategy) for strategy in ("serial", Parts(3))]
+    monkeypatch.setattr(Strategy, "shortcuts", False)
+    plain = pn.Sequential([fresh(layer) for layer in (L.Input((9, 8, 3)), *layers)], seed=1)
+    plain.set_weights(model.get_weights())
+    for seen in short:
+        np.testing.assert_array_equal(seen, plain.predict(x, strategy="serial"))
+
+
+def test_padding_is_written_where_somebody_else_reads_it_or_windows_lie_in_it_entirely():
+    x = pn.Input((9, 8, 3))
+    padded = L.ZeroPadding2D(1)(x)
+    assert "image.pad" in predicting(pn.Model(x, [L.MaxPooling2D(3)(padded), L.MaxPooling2D(2)(padded)]))
+    assert "image.pad" in predicting(pn.Model(x, [L.MaxPooling2D(3)(padded), padded]))
+    for behind in (
+        [L.ZeroPadding2D(2), L.MaxPooling2D(2)],
+        [L.ZeroPadding2D(1), L.MaxPooling2D(2, padding="same")],
+        [L.ZeroPadding2D(1), L.AveragePooling2D(3)],
+    ):
+        assert "image.pad" in predicting(pn.Sequential([L.Input((9, 8, 3)), *behind])), behind

@@ -171,10 +171,10 @@ class Executor(ABC):
 
 def waited_share(program: Program) -> float:
     """The share of the run that parts spent waiting for each other, the mean over the parts; 0 where not measured."""
-    cycles = program.control[:, control.CYCLES].astype(float)
-    waited = program.control[:, control.WAITED].astype(float)
+    cycles, waited = program.control[:, control.CYCLES].tolist(), program.control[:, control.WAITED].tolist()
     # a helper may not have counted its last stretch yet, while its waiting has been counted as it went
-    return float(np.mean(np.minimum(1.0, waited / cycles))) if cycles.all() else 0.0
+    shares = [min(1.0, some / all_) if all_ else 0.0 for some, all_ in zip(waited, cycles, strict=True)]
+    return sum(shares) / len(shares) if all(cycles) else 0.0
 
 
 def close_all(executors: dict[Any, Executor]) -> None:

@@ -130,7 +130,7 @@ def forward(op, ctl, mem, part, parts):
             forward_table(op, x, m, rows, g, address_of(zeros), size, distances, table, places)
             gather_columns(
                 rows, taps, depth, table, places, taps, shifts, w, taps * depth, first, last, width, y, ending, scale, shift,
-                other, floor, taps * depth * width > FAR,
+                other, floor, taps * depth * width > FAR, 0,
             )  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def input_gradient(op, ctl, mem, part, parts):
                 if taps:
                     gather_columns(
                         rows, taps, outputs, table, places, taps, shifts, v, most * outputs, first, last, into, dx, PLAIN,
-                        dx, dx, dx, like(mem, NO_FLOOR), most * outputs * into > FAR,
+                        dx, dx, dx, like(mem, NO_FLOOR), most * outputs * into > FAR, 0,
                     )  # fmt: skip
                 else:
                     for i in range(rows):

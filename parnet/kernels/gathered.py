@@ -21,6 +21,9 @@ WIDEST = min(3, TILE_VECTORS)
 QUAD_ROWS = 6 if vector_registers() == 32 else TILE_ROWS
 QUAD_VECTORS = 4 if vector_registers() == 32 else TILE_VECTORS
 gathered_4, masked_4 = make_gathered(QUAD_VECTORS, False, QUAD_ROWS), make_gathered(QUAD_VECTORS, True, QUAD_ROWS)
+#: the last rows of a block in a tile of their own: 49 pixels are eight tiles of six rows and one row, which took as long
+FEW_ROWS = 2
+few_4 = make_gathered(QUAD_VECTORS, True, FEW_ROWS)
 gathered_1, gathered_2, gathered_3 = make_gathered(1, False), make_gathered(2, False), make_gathered(WIDEST, False)
 masked_1, masked_2, masked_3 = make_gathered(1, True), make_gathered(2, True), make_gathered(WIDEST, True)
 #: rows of a panel of weights that are used by all tiles of a block before the next are fetched
@@ -34,11 +37,14 @@ NO_FLOOR = -math.inf
 @device
 def gather_tile(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, wide, mode, ending, scale, shift,
                 other, floor, ahead, soon):
-    """One tile of up to QUAD_VECTORS vectors of columns; of QUAD_ROWS rows if it is that wide, else of TILE_ROWS."""
+    """One tile of up to QUAD_VECTORS vectors of columns, of QUAD_ROWS or FEW_ROWS rows if that wide; else TILE_ROWS."""
     width = lanes(c)
     vectors = (wide + width - 1) // width
     tail = wide - (vectors - 1) * width
-    if MASK_ALWAYS or tail < width:
+    if vectors == 4 and rows <= FEW_ROWS:
+        few_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
+              other, floor, ahead, soon)
+    elif MASK_ALWAYS or tail < width:
         if vectors == 4:
             masked_4(segments, depth, skip, table, pitch, places, shifts, b, b_k, c, rows, tail, mode, ending, scale, shift,
                      other, floor, ahead, soon)
@@ -73,11 +79,13 @@ def tile_shape(b_k, run):
 
 
 @device
-def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far):
+def gather_block(
+    rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wide, ending, scale, shift, other, floor, far, beyond
+):
     """All rows of a table times one run of columns, the sum in blocks whose weights stay in the cache.
 
     far: the weights come from far away: four of the tiles ask for a quarter each of the next block, which lies right
-    behind this one.
+    behind this one. beyond: what is wanted after the last lies so many numbers further.
     """
     per = max(1, DEPTH // depth)
     span, step = tile_shape(b_k, lanes(c))
@@ -89,7 +97,7 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
                 mode = STORE
             if first + some == taps and k + deep == depth:
                 end, low_end = ending, floor
-            near = some * deep * b_k
+            near = some * deep * b_k + (beyond if first + some == taps and k + deep == depth else 0)
             for j in range(0, wide, span):
                 now, b_at, c_at, other_at = min(span, wide - j), at(b, j), at(c, j), at(other, j)
                 high, by, plus = step if now + lanes(c) > span else TILE_ROWS, at(scale, j), at(shift, j)
@@ -107,9 +115,28 @@ def gather_block(rows, taps, depth, table, pitch, places, shifts, b, b_k, c, wid
 
 @device
 def gather_columns(
-    rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other, floor, far
+    rows,
+    taps,
+    depth,
+    table,
+    places,
+    pitch,
+    shifts,
+    w,
+    height,
+    c0,
+    c1,
+    width,
+    y,
+    ending,
+    scale,
+    shift,
+    other,
+    floor,
+    far,
+    beyond,
 ):
-    """A block of rows times columns c0..c1 of weights (height, width) in panels; `far` as of `gather_block`."""
+    """A block of rows times columns c0..c1 of weights (height, width) in panels; `far`, `beyond` as of `gather_block`."""
     c, wide = c0, panel_of(width)
     while c < c1:
         panel = c // wide * wide
@@ -117,6 +144,6 @@ def gather_columns(
         b, b_k = at(w, panel * height + c - panel), stride_of(min(wide, width - panel))
         gather_block(
             rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
-            at(other, c), floor, far,
+            at(other, c), floor, far, beyond if end == c1 else 0,
         )  # fmt: skip
         c = end

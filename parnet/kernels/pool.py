@@ -24,7 +24,8 @@ def wins(new, old):
 def largest(op, ctl, mem, part, parts):
     """x (rows, H, W, C) -> y (rows, Ho, Wo, C): the largest number of each window, NaN if there is one.
 
-    op: x, y, where (0, or like y: which tap it was), (H, W), (Ho, Wo), taps, steps, padding, C.   Owner: pixels of y.
+    op: x, y, where (0, or like y: which tap it was), (H, W), (Ho, Wo), taps, steps, padding, C, whether the padding counts
+    as zeros (else it never wins; then no `where`).   Owner: pixels of y.
     The first of equal numbers counts, as in TensorFlow and PyTorch.
     """
     height, width, out_height, out_width = upper(op[3]), lower(op[3]), upper(op[4]), lower(op[4])
@@ -56,6 +57,10 @@ def largest(op, ctl, mem, part, parts):
                     for c in range(channels):
                         new, old = x[c], y[c]
                         y[c] = new if wins(new, old) else old
+        if op[9] and (min(h, w) < 0 or h + kh > height or w + kw > width):
+            for c in range(channels):
+                old = y[c]
+                y[c] = like(mem, 0) if wins(like(mem, 0), old) else old
         j += 1
         if j == out_width:
             i, j = i + 1, 0

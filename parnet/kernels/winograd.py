@@ -16,7 +16,7 @@ from .declare import device, kernel
 from .gathered import FAR, NO_FLOOR, gather_columns
 from .intrinsics import address_of, at, int64_at, lanes, like, pointer_at
 from .share import cut, panel_of, stride_of
-from .step import LINE, TILE_GRAIN, TILE_PRODUCTS
+from .step import LINE, PANELS, TILE_GRAIN, TILE_PRODUCTS
 from .window import PLAIN
 from .winograd_tile import enter, enter_edge, make_leave, turn_taps
 
@@ -76,8 +76,8 @@ def enter_tile(op, mem, place, zeros, seen, v, step):
 
 
 @device
-def leave_tile(op, mem, place, zeros, spare, goals, m, step, scale, shift, floor):
-    """y of all channels of a tile; outputs that the image has not go to `spare`."""
+def leave_tile(op, mem, place, c0, c1, zeros, spare, goals, m, step, scale, shift, floor):
+    """y of channels c0..c1 of a tile; outputs that the image has not go to `spare`."""
     height, width, outputs = upper(op[7]), lower(op[7]), lower(op[8])
     first = place[0] * stride_of(height * width * outputs) + (place[1] * width + place[2]) * outputs
     y, other = address_of(at(mem, op[2] + first)), address_of(at(mem, op[4] + first))
@@ -89,10 +89,10 @@ def leave_tile(op, mem, place, zeros, spare, goals, m, step, scale, shift, floor
     if place[1] + 1 == height:
         goals[2], goals[3], goals[6], goals[7] = spare, spare, zeros, zeros
     if op[5] & OTHER:
-        for c in range(0, outputs, lanes(mem)):
+        for c in range(c0, c1, lanes(mem)):
             leave_added(at(m, c), step, goals, c, at(scale, c), at(shift, c), floor)
     else:
-        for c in range(0, outputs, lanes(mem)):
+        for c in range(c0, c1, lanes(mem)):
             leave(at(m, c), step, goals, c, at(scale, c), at(shift, c), floor)
 
 
@@ -100,7 +100,8 @@ def leave_tile(op, mem, place, zeros, spare, goals, m, step, scale, shift, floor
 def forward(op, ctl, mem, part, parts):
     """x (rows, H, W, C), u of `weights`, ends as of `conv.forward` -> y (rows, Ho, Wo, F) written; FLOPs 32 C F a tile.
 
-    op: as of `conv.forward`, with u for w; the share is not looked at; a block is of tiles.   Owner: tiles of 2 x 2 pixels.
+    op: as of `conv.forward`, with u for w; a block is of tiles.   Owner: tiles of 2 x 2 pixels, or columns where the share
+    is PANELS: each part then makes V of all tiles, and reads its part of the matrices alone.
     """
     channels, outputs, block, flags = upper(op[8]), lower(op[8]), op[15], op[5]
     size = address_of(at(mem, 1)) - address_of(mem)
@@ -127,7 +128,12 @@ def forward(op, ctl, mem, part, parts):
     floor = like(mem, 0) if flags & RELU else like(mem, NO_FLOOR)
     ends(op, mem, 0, outputs, scale, shift)
     none, nothing = address_of(spare), address_of(zeros)
-    first, last = cut(ctl[ROWS] * across * down, TILE_GRAIN, part, parts)
+    first, last, c0, c1 = 0, ctl[ROWS] * across * down, 0, outputs
+    if op[14] == PANELS:
+        c0, c1 = cut(outputs, panel_of(outputs), part, parts)
+        last = last if c0 < c1 else 0
+    else:
+        first, last = cut(last, TILE_GRAIN, part, parts)
     go_to(into, first, across, down)
     go_to(out, first, across, down)
     for t in range(first, last, block):
@@ -139,9 +145,10 @@ def forward(op, ctl, mem, part, parts):
             for i in range(rows):
                 table[i] = address_of(v) + (p * v_step + i * channels) * size
             gather_columns(
-                rows, 1, channels, table, places, 1, shifts, at(mem, op[1] + p * u_step), channels, 0, outputs, outputs,
+                rows, 1, channels, table, places, 1, shifts, at(mem, op[1] + p * u_step), channels, c0, c1, outputs,
                 at(m, p * m_step), PLAIN, scale, shift, m, like(mem, NO_FLOOR), TILE_PRODUCTS * u_step > FAR,
+                u_step - (c1 - c0) * channels,
             )  # fmt: skip
         for i in range(rows):
-            leave_tile(op, mem, out, nothing, none, goals, at(m, i * outputs), m_step, scale, shift, floor)
+            leave_tile(op, mem, out, c0, c1, nothing, none, goals, at(m, i * outputs), m_step, scale, shift, floor)
             go_on(out, across, down)

@@ -126,6 +126,11 @@ class Build(Protocol):
     def keep(self, **buffers: Buffer) -> None: ...
     def kept(self, name: str) -> Buffer: ...
     def fold_into_input(self, x: Buffer, scale: float, offset: float) -> bool: ...
+    def without_padding(self, x: Buffer, most: tuple[int, int]) -> tuple[Buffer, tuple[int, int]]:
+        """What lies in x amid zeros, if x is nothing else and has fewer of them on each side than `most`, and how many lie
+        above and left; x itself otherwise. The layer takes it as it is: nobody lays it into zeros.
+        """
+
     def step(
         self,
         kernel: str,

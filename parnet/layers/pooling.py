@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
 from ..kernels.step import ROWS_SHARED, Buffer, pair, reads, writes_own
 from .activate import cut_of, usual_share
 from .base import Build, Layer, Shape
-from .window import Window, add_padding, expect_image, pair_of, take_padding_off
+from .window import PlacedWindow, Window, add_padding, expect_image, pair_of, take_padding_off
 
 
 class MaxPooling2D(Layer):
@@ -47,7 +49,12 @@ class MaxPooling2D(Layer):
         y = build.rows("y", self.output_shape(x.shape))
         where = build.rows("where", y.shape) if training else None
         written = (y, where) if where else (y,)
-        operands = (x, y, where or 0, *self._geometry(x.shape))
+        placed, zeros = self.window.placed(x.shape), 0
+        if build.shortcuts and not training and self.padding == "valid":
+            x, before = build.without_padding(x, self.window.taps)
+            zeros = int(x.shape[:2] != placed.size)
+            placed = replace(placed, size=(x.shape[0], x.shape[1]), before=before)
+        operands = (x, y, where or 0, *self._geometry(placed), zeros)
         cost = 4.0 * (x.width + y.width) * (1 if where is None else 1.5)
         build.step(
             "pool.largest", operands, reads(x) + writes_own(*written), *cut_of(usual_share(y.shape), y.shape), bytes=cost
@@ -61,13 +68,13 @@ class MaxPooling2D(Layer):
             return None
         x, where = build.kept("x"), build.kept("where")
         dx = build.rows("dx", x.shape)
-        operands = (where, dy, dx, *self._geometry(x.shape))
+        operands = (where, dy, dx, *self._geometry(self.window.placed(x.shape)))
         cut = cut_of(usual_share(x.shape), x.shape)
         build.step("pool.largest_gradient", operands, reads(where, dy) + writes_own(dx), *cut, bytes=6.0 * x.width)
         return dx
 
-    def _geometry(self, shape: Shape) -> tuple[int, ...]:
-        placed = self.window.placed(shape)
+    @staticmethod
+    def _geometry(placed: PlacedWindow) -> tuple[int, ...]:
         window = placed.window
         return (
             pair(*placed.size), pair(*placed.out), pair(*window.taps), pair(*window.steps), pair(*placed.before),

@@ -26,6 +26,8 @@ from ..kernels.step import (
     Access,
     Buffer,
     Step,
+    high,
+    low,
     number,
     row_stride,
     writes_own,
@@ -303,6 +305,19 @@ class Builder:
         source.scale *= scale
         source.offset = source.offset * scale + offset
         return True
+
+    def without_padding(self, x: Buffer, most: tuple[int, int]) -> tuple[Buffer, tuple[int, int]]:
+        """What the last step has laid into the zeros of x, where nobody else reads x; see `parnet.layers.base.Build`."""
+        last = self.steps[-1] if self.steps else None
+        if last is None or last.kernel != "image.pad" or last.operands[1] != x or not self.sole_reader(x):
+            return x, (0, 0)
+        inner, before = last.operands[0], (high(last.operands[4]), low(last.operands[4]))
+        behind = tuple(n - m - b for n, m, b in zip(x.shape, inner.shape, before, strict=False))
+        if any(b >= n for b, n in zip((*before, *behind), (*most, *most), strict=True)):
+            return x, (0, 0)
+        self.steps.pop()
+        del self.buffers[x.name]
+        return inner, before
 
     def step(
         self,

@@ -137,8 +137,12 @@ class Session:
         with self.turn:
             if request.optimizer is not None:
                 self.adopt(request.optimizer)
-            found = self._programs.pop((strategy, self._key(request)), None) or self._link(request, strategy)
-            self._programs[strategy, self._key(request)] = found
+            key = strategy, self._key(request)
+            found = self._programs.pop(key, None)
+            if found is None:
+                found = self._link(request, strategy)
+                key = strategy, self._key(request)  # room for gradients or slots may have been made
+            self._programs[key] = found
             while len(self._programs) > KEPT_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)))
             return found
