@@ -11,6 +11,7 @@ Writes a file of bench/results/chaos, which `parnet report FILE` shows.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import os
 import signal
@@ -36,7 +37,7 @@ from parnet.strategy import ParameterServer, Serial, Strategy
 
 from . import timing
 from .fingerprint import fingerprint, slug
-from .hand import JOB_STRIKES, RANK_STRIKES, STRIKES, Hand, alive, everybody, ranks
+from .hand import JOB_STRIKES, RANK_STRIKES, STRIKES, Hand, everybody, ranks
 from .results import FOLDER, Record, Results
 
 EPOCHS, ROWS, BATCH = 60, 3001, 100
@@ -220,7 +221,8 @@ def _job(ranks: int, how: str, path: Path, kept: Path) -> tuple[int, str]:
             said, _ = job.communicate(timeout=JOB_LIMIT_S)
         except subprocess.TimeoutExpired:
             for pid in (job.pid, *everybody(job.pid)):
-                os.kill(pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.kill(pid, signal.SIGKILL)
             return HUNG, job.communicate()[0]
     return job.returncode, said
 
@@ -283,29 +285,28 @@ def shared_memory() -> set[str]:
 
 def left(hand: Hand, before: set[str]) -> list[str]:
     """Processes and shared memory that a training has left behind."""
-    hand.known.update(everybody())
     until = time.monotonic() + END_S
-    while (hand.known or shared_memory() - before) and time.monotonic() < until:
+    while (hand.look() or shared_memory() - before) and time.monotonic() < until:
         time.sleep(0.02)
-        hand.known = {pid for pid in hand.known if alive(pid)}
-    there = sorted(hand.known)
-    return [f"process {pid} was left" for pid in there] + [f"{name} was left" for name in shared_memory() - before]
+    return [f"process {pid} was left" for pid in sorted(hand.look())] + [
+        f"{name} was left" for name in shared_memory() - before
+    ]
 
 
-def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path) -> Results:
-    """The records of a run."""
-    results, group = Results(fingerprint(), path), "chaos"
+def report(hand: Hand, outcomes: Outcomes, minutes: float, path: Path, word: str = "") -> Results:
+    """The records of a run. word: of the scenes that were played, which have records of their own."""
+    results, group, of = Results(fingerprint(), path), "chaos", f", {word}" if word else ""
     trainings = sum(n for words, n in outcomes.ended.items() if not words.endswith(COUNTS))
     struck = f"{sum(hand.kinds.values())} strikes in {minutes:g} minutes, seed {hand.seed}: "
     struck += ", ".join(f"{kind} {count}" for kind, count in sorted(hand.kinds.items()))
     ended = "; ".join(f"{words} {count}" for words, count in sorted(outcomes.ended.items()) if count)
     share = 1 - len(outcomes.wrong) / max(1, trainings)
-    results.add(Record.of("trainings that end as they must", group, share, "", "chaos", samples=trainings, note=ended))
-    results.add(Record.of("strikes", group, sum(hand.kinds.values()), "", note=struck))
+    results.add(Record.of(f"trainings that end as they must{of}", group, share, "", "chaos", samples=trainings, note=ended))
+    results.add(Record.of(f"strikes{of}", group, sum(hand.kinds.values()), "", note=struck))
     if outcomes.error_s:
         summary = timing.summarize(outcomes.error_s)
         slowest = f"the slowest of {summary.samples} took {max(outcomes.error_s):.2f} s"
-        results.add(Record.of("from a kill to the error", group, summary, "s", "kill to error", note=slowest))
+        results.add(Record.of(f"from a kill to the error{of}", group, summary, "s", "kill to error", note=slowest))
     return results
 
 
@@ -324,7 +325,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     name = f"{date.today().isoformat()}-{slug(fingerprint()['cpu'])}.json"
     hand, outcomes, still = chaos(given.minutes, given.seed, given.scenes)
-    results = report(hand, outcomes, given.minutes, given.output or FOLDER / "chaos" / name)
+    results = report(hand, outcomes, given.minutes, given.output or FOLDER / "chaos" / name, given.scenes)
     for record in results.records.values():
         print(f"{record.name}: {record.value:g} {record.unit}; {record.note}")
     for words in outcomes.wrong + still:

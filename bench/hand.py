@@ -78,7 +78,6 @@ class Hand:
 
     Attributes:
         pause_s: on average, between two. kinds: how often it did what. killed: process -> when.
-        known: every process it has seen.
         aims: whom it strikes, and how.
     """
 
@@ -87,7 +86,8 @@ class Hand:
     over: threading.Event = field(default_factory=threading.Event)
     kinds: Counter[str] = field(default_factory=Counter)
     killed: dict[int, float] = field(default_factory=dict)
-    known: set[int] = field(default_factory=set)
+    _seen: set[int] = field(default_factory=set)
+    _turn: threading.Lock = field(default_factory=threading.Lock)
     aims: tuple[Callable[[], list[int]], dict[str, tuple[signal.Signals, ...]]] = (everybody, STRIKES)
 
     def run(self) -> None:
@@ -96,9 +96,15 @@ class Hand:
         while not self.over.wait(rng.exponential(self.pause_s)):
             targets, strikes = self.aims
             there, kind = targets(), list(strikes)[int(rng.integers(len(strikes)))]
-            self.known.update(everybody())
+            self.look()
             if there and self._strike(there[int(rng.integers(len(there)))], strikes[kind], STOPPED_S * rng.random()):
                 self.kinds[kind] += 1
+
+    def look(self) -> set[int]:
+        """Who is there of all that it has ever seen. For any thread."""
+        with self._turn:
+            self._seen = {pid for pid in self._seen.union(everybody()) if alive(pid)}
+            return set(self._seen)
 
     @contextlib.contextmanager
     def aiming(self, targets: Callable[[], list[int]], strikes: dict, pause_s: float) -> Iterator[None]:

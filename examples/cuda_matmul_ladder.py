@@ -15,7 +15,8 @@ import numpy as np
 
 from parnet.cuda.launch import Context
 from parnet.cuda.product import LAUNCHERS
-from parnet.cuda.runtime import SIMULATED, cuda
+from parnet.cuda.runtime import SIMULATED, check_device, cuda
+from parnet.errors import DeviceError
 from parnet.kernels import control
 from parnet.kernels.step import PANEL, row_stride
 
@@ -104,7 +105,12 @@ def climb(n):
 def main():
     """Climb the ladder at each size, and draw it."""
     sizes = [int(word) for word in sys.argv[1:]] or ([16] if SIMULATED else [480, 960, 1920, 3840])
-    assert all(n in (16, 32) or n % PANEL == 0 for n in sizes), f"sizes: 16, 32, or multiples of {PANEL}, not {sizes}"
+    if not all(n > 0 and (n in (16, 32) or n % PANEL == 0) for n in sizes):
+        sys.exit(f"sizes: expected 16, 32, or multiples of {PANEL}, received {sizes}")
+    try:
+        check_device(0)
+    except DeviceError as error:
+        sys.exit(str(error))
     found = {n: climb(n) for n in sizes}
     if not SIMULATED:
         import matplotlib.pyplot as plt

@@ -130,6 +130,11 @@ def _nearest(name: object, names: list[str]) -> str:
     return f" Did you mean {next(n for n in names if n.lower() == near[0])!r}?" if near else ""
 
 
+def said(error: BaseException) -> str:
+    """An error as text, with its kind unless it is one of ours."""
+    return str(error) if isinstance(error, ParnetError) else f"{type(error).__name__}: {error}"
+
+
 def warn(message: str) -> None:
     """Give a ParnetWarning that points at the user's line: the first one outside the package."""
     frame, level, package = sys._getframe(1), 2, __name__.partition(".")[0]

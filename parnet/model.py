@@ -411,9 +411,9 @@ class Model:
             steps_per_epoch: batches of an epoch, if not all; of an iterable, an epoch then begins where the last one ended.
             validation_steps: batches of a validation, if not all.
             strategy: "auto", "serial", "threads", or an object of `parnet.strategy`; the numbers are the same.
-            trace: path of a JSON file that says when each thread of each worker did which step of the plan, and when it
-                waited for whom, for the last 100,000 steps; `pn.viz.plot_timeline` draws it, https://ui.perfetto.dev shows
-                it. Not of a GPU, nor of a parameter server in another mode than "sync".
+            trace: path of a JSON file that says when each thread of each worker, or the GPU, did which step of the plan,
+                and when it waited for whom, for the last 100,000 steps; `pn.viz.plot_timeline` draws it,
+                https://ui.perfetto.dev shows it. Not of a parameter server in another mode than "sync".
         Returns:
             the History.
         Raises:

@@ -16,9 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from .checks import check_argument, check_count, check_flag, check_number, is_whole
+from .checks import check_argument, check_count, check_flag, is_whole
 from .comm.mpi import Ranks, ranks_of
-from .comm.process import Limits
+from .comm.process import Limits, check_limits
 from .config import settings, usable_cores, usable_set
 from .errors import DataError, ResourceError, UnknownNameError, unknown_name
 from .executors.base import Executor
@@ -87,12 +87,6 @@ def check_shards(shards, where: str) -> None:
     """Raise HyperparameterError unless it is a number of virtual shards."""
     good = is_whole(shards, 1) and int(shards) <= MOST_SHARDS
     check_argument(good, f"{where}(shards)", f"a whole number from 1 to {MOST_SHARDS}", shards, "leave it out for 1")
-
-
-def check_limits(warning_s, end_s, where: str) -> Limits:
-    """Patience with a silent process. Raises HyperparameterError."""
-    warning_s = check_number(warning_s, f"{where}(stall_warning_s)", 0, above=True)
-    return Limits(warning_s, check_number(end_s, f"{where}(stall_limit_s)", warning_s))
 
 
 @dataclass(frozen=True)
@@ -289,7 +283,9 @@ class MPI(Strategy):
             `parnet launch --ulfm`, and the death of rank 0, or one between two runs of batches, ends the job all the same.
         threads: of each rank; what `parnet launch --threads` said, or an even share of its machine's cores, for None.
         stall_warning_s, stall_limit_s: seconds after which a rank that gives no sign of life, while others wait for it, is
-            named, and given up as if it had died. One that is only late (it compiles, reads, computes) is not.
+            named, and given up as if it had died. One that is only late (it compiles, reads, computes) is not; but of a
+            rank on another machine only Python can give signs: raise the limit where a call of C code there, which does
+            not release Python's lock (GIL), takes longer.
     Raises:
         MissingExtraError: mpi4py is not installed. HyperparameterError: fewer shards than ranks, a time that makes no sense.
         ResourceError: more threads than cores; "shrink" without ULFM; the launcher and mpi4py belong to different libraries.

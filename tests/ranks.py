@@ -48,12 +48,13 @@ class Job:
         text: of the script.
         ranks: how many.
         options: further ones for `parnet launch`.
+        more_path: a folder that Python looks through before all others.
     """
 
-    def __init__(self, folder, text, ranks, *options, words=(), **environment):
+    def __init__(self, folder, text, ranks, *options, words=(), more_path="", **environment):
         script = folder / "script.py"
         script.write_text(textwrap.dedent(text))
-        paths = os.pathsep.join([str(Path(parnet.__file__).parents[1]), str(TESTS)])
+        paths = os.pathsep.join(map(str, filter(None, [more_path, Path(parnet.__file__).parents[1], TESTS])))
         # a temporary folder of its own: the MPI library keeps its session's files there
         self.environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(folder)} | environment
         command = [sys.executable, "-m", "parnet", "launch", "-n", str(ranks), "--oversubscribe", "--threads", "1"]

@@ -308,6 +308,19 @@ def test_checkpoint_keeps_only_the_best_and_only_the_weights(tmp_path):
     assert len(run(checkpoint, losses(9.0))[0].saved) == 1, "another model starts without a best value"
 
 
+def test_checkpoint_compares_anew_where_the_model_now_wants_the_opposite(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.random((8, 3), dtype=np.float32), np.full((8, 1), 100, np.float32)
+    model = pn.Sequential([pn.layers.Dense(1, input_shape=(3,))], seed=1)
+    checkpoint = ModelCheckpoint(tmp_path / "best.parnet", "score", save_best_only=True)
+    for metric in (pn.metrics.MeanSquaredError(name="score"), pn.metrics.BinaryAccuracy(name="score")):
+        model.compile("sgd", "mse", [metric])
+        for again in range(2):
+            model.fit(x, y, callbacks=[checkpoint], verbose=0)
+            assert (tmp_path / "best.parnet").exists(), f"{metric.name}, fit {again + 1}"
+        (tmp_path / "best.parnet").unlink()
+
+
 def test_checkpoint_without_its_metric_warns_once_and_saves_nothing(tmp_path):
     with pytest.warns(ParnetWarning, match="ModelCheckpoint") as caught:
         model, _ = run(ModelCheckpoint(tmp_path / "m", save_best_only=True), [{"loss": 1.0}] * 3)

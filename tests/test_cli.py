@@ -350,7 +350,7 @@ def test_demo_reads_mnist(capsys, tmp_path):
 def test_info_says_the_same_to_people_and_to_programs(capsys):
     code, text, err = run(capsys, "info")
     assert (code, err) == (0, "")
-    assert "own thread pool (native loop, spin barrier)" in text and "not supported yet" in text
+    assert "own thread pool (native loop, spin barrier)" in text
     code, out, err = run(capsys, "info", "--json")
     assert (code, err) == (0, "")
     facts = json.loads(out)
@@ -361,6 +361,7 @@ def test_info_says_the_same_to_people_and_to_programs(capsys):
     assert all(value > 0 for value in measured.values())
     assert ("barrier_us" in measured) == (facts["threading"]["threads"] > 1)
     assert facts["extras"]["mpi4py"] or "pip install 'parnet[mpi]'" in text
+    assert facts["backends"]["mpi"] is None or f"started by {facts['backends']['mpi']}" in text
 
 
 # -- the process --------------------------------------------------------------------------------

@@ -34,10 +34,11 @@ def trained(strategy):
 
 @pytest.mark.cuda
 @needs_package
-def test_kernels_and_training_match_the_cpu_in_the_simulator():
-    """tests/test_cuda_device.py, in a process of its own: the simulator has to be chosen before numba.cuda is imported."""
+@pytest.mark.parametrize("file", ["test_cuda_device.py", "test_cuda_kernels.py"])
+def test_kernels_and_training_match_the_cpu_in_the_simulator(file):
+    """In a process of its own: the simulator has to be chosen before numba.cuda is imported."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", str(TESTS / "test_cuda_device.py"), "-q", "-x", "-p", "no:cacheprovider"],
+        [sys.executable, "-m", "pytest", str(TESTS / file), "-q", "-x", "-p", "no:cacheprovider"],
         env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")} | {"NUMBA_ENABLE_CUDASIM": "1"},
         cwd=TESTS.parent,
         capture_output=True,
@@ -66,7 +67,8 @@ print(model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0, strategy="serial").
 """
     done = script(code, NUMBA_ENABLE_CUDASIM="0", CUDA_VISIBLE_DEVICES="-1")
     assert done.returncode == 0, done.stderr
-    assert "CUDA(device=0): expected an NVIDIA GPU and its driver, found none" in done.stdout
+    assert "CUDA(device=0): expected an NVIDIA GPU and its driver, found none (" in done.stdout
+    assert "the driver lists no device" not in done.stdout, "the driver's own words"
     assert 'use strategy="threads"' in done.stdout and "[" in done.stdout.splitlines()[-1]
 
 

@@ -1,72 +1,18 @@
-"""The CUDA kernels and executor against the serial executor; on a GPU, or in Numba's simulator on tiny shapes.
+"""The CUDA executor against the serial executor; on a GPU, or in Numba's simulator on tiny shapes.
 
 `test_cuda.py` runs this file in the simulator. On a machine with a GPU: pytest tests/test_cuda_device.py
 """
 
-import os
-
 import numpy as np
 import pytest
-from nets import around, examples, sharing
+from cuda_nets import BATCH, LENGTH, ROWS, data, every_dtype, needs_device, same, small, trained
+from nets import sharing
 from tolerance import close
 
 import parnet as pn
 from parnet import layers as L
 
-SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-if SIMULATED:
-    import cuda_simulator
-
-    cuda_simulator.install()
-
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(
-        not (SIMULATED or pn.cuda.is_available()), reason="no GPU here; test_cuda.py runs these in the simulator"
-    ),
-]
-
-ROWS, BATCH = 7, 3
-#: terms of all sums that three updates are made of, one after another
-LENGTH = 400
-
-
-def data(dtype, targets, width=4, seed=0):
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(ROWS, width)).astype(dtype)
-    if targets == "labels":
-        return x, rng.integers(0, 3, ROWS)
-    if targets == "classes":
-        return x, np.eye(3, dtype=dtype)[rng.integers(0, 3, ROWS)]
-    if targets == "bits":
-        return x, rng.integers(0, 2, (ROWS, 3)).astype(dtype)
-    return x, rng.normal(size=(ROWS, 3)).astype(dtype)
-
-
-def small(dtype="float64", activation="tanh", last=None, seed=3):
-    layers = [L.Dense(5, activation=activation, input_shape=(4,)), L.Dense(3, activation=last)]
-    return pn.Sequential(layers, dtype=dtype, seed=seed)
-
-
-def trained(strategy, make, x, y, loss="mse", optimizer="sgd", metrics=(), **more):
-    """A model after one epoch of three batches, the last of them smaller, and what the epoch said."""
-    model = make()
-    model.compile(optimizer() if callable(optimizer) else optimizer, loss, list(metrics))
-    history = model.fit(x, y, batch_size=BATCH, epochs=1, verbose=0, strategy=strategy, **more)
-    return model, history.history
-
-
-def same(make, x, y, dtype, **how):
-    """Training on the device and on the CPU ends in the same weights, logs and predictions."""
-    (ours, our_logs), (theirs, their_logs) = (trained(strategy, make, x, y, **how) for strategy in ("cuda", "serial"))
-    for name, values in their_logs.items():
-        close(our_logs[name], values, dtype, LENGTH, what=name)
-    for parameter, found, wanted in zip(theirs.weights, ours.get_weights(), theirs.get_weights(), strict=True):
-        close(found, wanted, dtype, LENGTH, 1 + np.abs(wanted).max(), what=parameter.name)
-    return ours, theirs
-
-
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+pytestmark = needs_device
 
 
 @every_dtype
@@ -91,97 +37,6 @@ def test_uint8_data_are_scaled_on_the_device():
     same(make, x, y, "float64", loss="sparse_categorical_crossentropy")
 
 
-SHARED = ("relu", "gelu", "softplus")
-
-
-@pytest.mark.parametrize("activation", sorted({a.name for a in pn.activations._BUILTIN}))
-def test_activations(activation):
-    dtype = "float32" if activation in SHARED else "float64"
-    same(lambda: small(dtype, activation), *data(dtype, "numbers"), dtype)
-
-
-RULES = {
-    "sgd": pn.optimizers.SGD,
-    "momentum": lambda: pn.optimizers.SGD(0.1, momentum=0.9),
-    "nesterov": lambda: pn.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "rmsprop": pn.optimizers.RMSprop,
-    "rmsprop_momentum": lambda: pn.optimizers.RMSprop(momentum=0.9),
-    "adam": pn.optimizers.Adam,
-    "adamw": lambda: pn.optimizers.AdamW(weight_decay=0.1),
-    "amsgrad": lambda: pn.optimizers.Adam(amsgrad=True),
-    "adamax": pn.optimizers.Adamax,
-    "nadam": pn.optimizers.Nadam,
-    "adadelta": lambda: pn.optimizers.Adadelta(1.0),
-    "lion": lambda: pn.optimizers.Lion(weight_decay=0.1),
-    "sgd-decay": lambda: pn.optimizers.SGD(0.1, weight_decay=0.1),
-    "adagrad": pn.optimizers.Adagrad,
-    "clipvalue": lambda: pn.optimizers.SGD(0.1, clipvalue=0.01),
-    "clipnorm": lambda: pn.optimizers.Adam(clipnorm=0.01),
-    "global_clipnorm": lambda: pn.optimizers.SGD(0.1, momentum=0.5, global_clipnorm=0.01),
-}
-
-
-@pytest.mark.parametrize("rule", RULES)
-def test_optimizers(rule):
-    same(small, *data("float64", "numbers"), "float64", optimizer=RULES[rule])
-
-
-LOSSES = {
-    "sparse_categorical_crossentropy": ("labels", "softmax"),
-    "categorical_crossentropy": ("classes", "softmax"),
-    "binary_crossentropy": ("bits", "sigmoid"),
-    "mae": ("numbers", None),
-    "huber": ("numbers", None),
-    "hinge": ("bits", None),
-    "squared_hinge": ("bits", None),
-    "log_cosh": ("numbers", None),
-    "poisson": ("bits", "exponential"),
-    "kl_divergence": ("classes", "softmax"),
-}
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_losses_with_weights(loss):
-    targets, last = LOSSES[loss]
-    x, y = data("float64", targets)
-    same(lambda: small(last=last), x, y, "float64", loss=loss, sample_weight=np.arange(1.0, 1 + ROWS))
-
-
-@pytest.mark.parametrize("loss", ["sparse_categorical_crossentropy", "categorical_crossentropy", "binary_crossentropy"])
-def test_losses_of_probabilities_that_somebody_else_reads(loss):
-    """A layer between the activation and the loss keeps them apart."""
-    targets, last = LOSSES[loss]
-
-    def make():
-        layers = [L.Dense(3, activation=last, input_shape=(4,)), L.Reshape((3,)), L.Activation("linear")]
-        return pn.Sequential(layers, dtype="float64", seed=3)
-
-    same(make, *data("float64", targets), "float64", loss=loss)
-
-
-METRICS = {
-    "labels": ["accuracy", pn.metrics.TopKAccuracy(2), pn.metrics.ConfusionMatrix(), pn.metrics.F1()],
-    "classes": ["accuracy", "mse", "mae", pn.metrics.Precision(), "r2_score", "rmse"],
-    "bits": [
-        "binary_accuracy",
-        "auc",
-        pn.metrics.AUC(50, "PR", from_logits=True),
-        pn.metrics.AUC(multi_label=True, name="each"),
-    ],
-}
-CROSS_ENTROPY = {"labels": "sparse_categorical_crossentropy", "classes": "categorical_crossentropy"}
-
-
-@pytest.mark.parametrize("targets", METRICS)
-def test_metrics(targets):
-    x, y = data("float64", targets)
-    model = small(last="softmax" if targets in CROSS_ENTROPY else "sigmoid")
-    model.compile("sgd", CROSS_ENTROPY.get(targets, "binary_crossentropy"), METRICS[targets])
-    ours, theirs = (model.evaluate(x, y, batch_size=BATCH, strategy=s, verbose=0) for s in ("cuda", "serial"))
-    for found, wanted in zip(ours, theirs, strict=True):
-        close(found, wanted, "float64", LENGTH)
-
-
 def test_penalties_and_frozen_layers():
     def make():
         penalty = pn.regularizers.L1L2(0.01, 0.02)
@@ -190,29 +45,6 @@ def test_penalties_and_frozen_layers():
         return pn.Sequential(layers, dtype="float64", seed=3)
 
     same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
-
-
-def test_constraints():
-    c = pn.constraints
-
-    def make():
-        wide = L.Dense(52, kernel_constraint=c.MaxNorm(0.3), bias_constraint=c.UnitNorm(), input_shape=(4,))
-        return pn.Sequential([wide, L.Dense(3, kernel_constraint="non_neg")], dtype="float64", seed=3)
-
-    def images():
-        own = {"kernel_constraint": c.MinMaxNorm(0.2, 0.3, 0.5, [0, 1]), "bias_constraint": c.MaxNorm(0.01)}
-        layers = [L.Reshape((2, 2, 1), input_shape=(4,)), L.Conv2D(5, 2, **own), L.Flatten(), L.Dense(3)]
-        return pn.Sequential(layers, dtype="float64", seed=3)
-
-    same(make, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
-    same(images, *data("float64", "numbers"), "float64", optimizer=pn.optimizers.Adam)
-
-
-def test_accumulated_gradients():
-    def rule():
-        return pn.optimizers.Adam(clipnorm=0.1, gradient_accumulation_steps=2)
-
-    same(small, *data("float64", "numbers"), "float64", optimizer=rule)
 
 
 def test_shared_layers_and_frozen_normalisation():
@@ -367,7 +199,7 @@ def test_ctrl_c_within_a_batch_waits_for_its_end(monkeypatch):
     model, (x, y) = small(), data("float64", "numbers")
     model.compile("sgd", "mse")
     with monkeypatch.context() as patch:
-        patch.setattr(cuda, "_ready", lambda *which: [Launch(Press(), (1,), (1,), ()), *ready(*which)])
+        patch.setattr(cuda, "_ready", lambda *which: [[Launch(Press(), (1,), (1,), ())], *ready(*which)])
         with pytest.raises(KeyboardInterrupt):
             model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, strategy="cuda")
     assert model.optimizer.iterations == 1
@@ -387,22 +219,54 @@ def test_a_device_that_is_not_there_is_named():
         model.fit(x, y, verbose=0, strategy=pn.strategy.CUDA(device=99))
 
 
-#: layers that between them have most kernels, in float32 too; test_cuda_ptx.py compiles all kernels for both types
-FLOAT32 = ("BatchNormalization", "Conv2D", "Dropout", "LayerNormalization", "MaxPooling2D", "Maximum", "RandomErasing")
-EXAMPLES = [(*e, "float64") for e in examples()]
-EXAMPLES += [(*e, "float32") for e in examples() if e[0].removesuffix("-0") in FLOAT32]
+def test_a_trace_shows_every_step_of_every_batch_on_the_gpus_row(tmp_path):
+    """Also where a graph is wanted: recorded batches are launched kernel by kernel."""
+    from parnet.io import trace_file
+    from parnet.io.trace_file import read_trace
+
+    x, y = data("float64", "numbers")
+    for graph in (False, True):
+        model = small()
+        model.compile("adam", "mse")
+        more = dict(validation_data=(x + 1, y), trace=tmp_path / "trace.json")
+        model.fit(x, y, batch_size=BATCH, epochs=2, verbose=0, strategy=pn.strategy.CUDA(graph=graph), **more)
+        timeline = read_trace(tmp_path / "trace.json")
+        assert [(p["purpose"], p["batches"], p["kept"]) for p in timeline.programs] == [("train", 6, 6), ("evaluate", 6, 6)]
+        assert set(timeline.rows.values()) == {"epochs", "GPU 0"}
+        program = next(p for p in model.session._programs.values() if p.plan.request.purpose == "train")
+        found, ends = [], [0.0]
+        for piece in timeline.slices:
+            if piece.category == trace_file.BATCH:
+                assert piece.begun >= ends[-1] - 1.0 or not piece.name.startswith("batch")  # microseconds
+                found.append((piece.name, []))
+            elif piece.category != trace_file.RUN:
+                found[-1][1].append((piece.name, piece.category))
+                ends.append(piece.begun + piece.took)
+        training = [inner for name, inner in found if name.startswith("batch")]
+        assert training == [[(step.label, step.phase) for step in program.plan.steps]] * 6
+    plain, _ = trained("cuda", small, x, y, optimizer="adam")
+    watched, _ = trained("cuda", small, x, y, optimizer="adam", trace=tmp_path / "trace.json")
+    for one, two in zip(plain.get_weights(), watched.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
-@pytest.mark.parametrize("layer, shape, dtype", [e[1:] for e in EXAMPLES], ids=[f"{e[0]}-{e[3]}" for e in EXAMPLES])
-def test_every_layer_trains_as_on_the_cpu(layer, shape, dtype):
-    """One update of a network around the layer: forward, both gradients, moving averages; then inference."""
-    rng = np.random.default_rng(5)
-    x, y = rng.normal(size=(3, 6)).astype(dtype), rng.normal(size=(3, 3)).astype(dtype)
-    found = []
-    for strategy in ("cuda", "serial"):
-        model = around(layer, shape, dtype=dtype)
-        model.compile(pn.optimizers.SGD(0.5), "mse")
-        history = model.fit(x, y, batch_size=3, epochs=1, verbose=0, strategy=strategy).history
-        found.append((*history["loss"], *model.get_weights(), model.predict(x, strategy=strategy, verbose=0)))
-    for one, two in zip(*found, strict=True):
-        close(one, two, dtype, 40 * LENGTH, 1 + np.abs(two).max())
+def test_a_trace_ends_with_the_batch_whose_loss_is_not_finite(tmp_path):
+    from parnet.io.trace_file import read_trace
+
+    x, y = data("float64", "numbers")
+    x[4], y[4] = 1e200, 1e200
+    model = small(activation="linear")
+    model.compile("sgd", "mse")
+    with pytest.raises(pn.ParnetError, match="step 2"):
+        model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, strategy="cuda", trace=tmp_path / "trace.json")
+    assert read_trace(tmp_path / "trace.json").programs[0]["batches"] == 2
+
+
+def test_a_profile_has_every_step_and_the_peaks_of_the_gpu():
+    model, shown = small("float32"), []
+    model.compile("sgd", "mse")
+    found = pn.study.profile(model, batch_size=4, strategy="cuda", limit_s=0.01, print_fn=shown.append)
+    assert all(cost.seconds > 0 and cost.wait == 0 for cost in found.steps)
+    assert {cost.phase for cost in found.rows} >= {"input", "forward", "loss", "backward"}
+    assert found.peaks.gflops > 0 and found.peaks.bandwidths["memory"] > 0
+    assert "float32, GPU 0;" in shown[0] and "Peak on GPU 0:" in shown[0]

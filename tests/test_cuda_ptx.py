@@ -147,3 +147,19 @@ def test_the_sums_of_a_product_stay_in_registers(dtype):
             text, _ = cuda.compile_ptx(tile.product(T, operands, size, False).py_func, types, cc=CAPABILITY)
             assert ".local" not in text.replace("3clocals", ""), size
             assert text.count("fma.rn") >= size.high * size.wide, size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_devices_peak_is_measured_by_multiply_adds_and_by_a_triad(dtype):
+    from numba import cuda, typeof
+
+    from parnet.cuda import peak
+
+    T = np.dtype(dtype).type
+    number, vector = typeof(T(0)), typeof(np.zeros(1, T))
+    text, _ = cuda.compile_ptx(peak.multiply_adds(T).py_func, (number, vector), cc=CAPABILITY)
+    rest = [line for line in text.splitlines() if re.match(r"\s*(mul|div|ld\.local|st\.local|cvt)\.f", line)]
+    assert text.count("fma.rn") >= peak.SUMS and not rest
+    text, _ = cuda.compile_ptx(peak.triad(T).py_func, (number, *[vector] * 3), cc=CAPABILITY)
+    assert ".visible .entry" in text

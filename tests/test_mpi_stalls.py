@@ -11,7 +11,7 @@ from rank_cases import SMALL, small, weights
 from ranks import LAUNCHER, needs_mpi, open_mpi, run_ranks
 
 import parnet
-from parnet.cli import launch, main
+from parnet.cli import main, unseen
 from parnet.comm.process import Limits
 
 pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
@@ -67,6 +67,14 @@ def test_a_rank_that_is_stopped_before_training_ends_the_job(tmp_path):
     assert re.search(r"RankError: MPI: rank 1 .* no sign of life for \d s: it is stopped", out)
 
 
+def test_a_rank_that_is_stopped_while_another_asks_its_time_ends_the_job(tmp_path):
+    ask = f"    if not ranks.rank:\n        Ranks._asked_clock = lambda self, far: {STOP}\n    ranks.asked_clock([1])\n"
+    out = run_ranks(tmp_path, script("pass", 9) + ask, 2, code=1, limit_s=60)
+    assert re.search(
+        r"rank 0 .* no sign of life for \d s: it is stopped.*; others wait for it in exchange \d+, the time", out
+    )
+
+
 def test_a_rank_that_goes_on_in_time_changes_no_bit(tmp_path):
     out = run_ranks(tmp_path, script(PAUSE, 1, limit_s=60) + TRAIN, 2, limit_s=60, both=True)
     assert re.search(r"rank 1 .* no sign of life for 1 s: it is stopped", out) and re.search(r"rank 1 .* is back", out)
@@ -118,7 +126,7 @@ def test_a_rank_that_is_stopped_while_it_starts_ends_the_job(tmp_path, monkeypat
     (tmp_path / "script.py").write_text("print('ran')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(parnet.__file__).parents[1])]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(launch, "LIMITS", Limits(1.0, 2.0))
+    monkeypatch.setattr(unseen, "LIMITS", Limits(1.0, 2.0))
     options = ["-n", "2", "--oversubscribe", "--threads", "1", "--launcher", LAUNCHER]
     code = main(["launch", *options, str(tmp_path / "script.py")])
     out, err = capfd.readouterr()

@@ -398,6 +398,10 @@ def test_what_only_the_call_takes_is_refused_when_assigned():
     with pytest.raises(HyperparameterError, match=r"expected decay when the optimizer is made, .* assign a schedule"):
         rule.decay = 0.5
     assert "decay" not in rule.get_config()
+    rule = optimizers.Adagrad(0.1, initial_accumulator_value=0.3)
+    with pytest.raises(HyperparameterError, match=r"expected initial_accumulator_value when the optimizer is made"):
+        rule.initial_accumulator_value = 0.5
+    assert rule.initial_accumulator_value == 0.3
 
 
 def test_arguments_are_assigned_beside_a_schedule_of_ones_own():

@@ -220,8 +220,14 @@ def test_workers_that_are_killed_by_a_seeded_hand_do_no_harm(undisturbed):
 
 #: marker of a table -> where its tests are
 TABLES = {
-    "failures": [f"test_server_{name}.py" for name in ("failures", "faults", "interrupts", "processes", "modes")],
-    "failures of ranks": ["test_mpi.py", "test_mpi_stalls.py", "test_launch.py"],
+    "failures": [
+        *(f"test_server_{name}.py" for name in ("failures", "faults", "interrupts", "processes", "modes")),
+        "test_parallel_promises.py",
+    ],
+    "failures of ranks": [
+        *(f"test_{name}.py" for name in ("mpi", "mpi_stalls", "mpi_shrink", "launch", "launch_ends")),
+        "test_parallel_promises.py",
+    ],
 }
 
 

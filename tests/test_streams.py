@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import traceback
 from itertools import pairwise
@@ -512,6 +513,7 @@ def test_a_file_that_shrinks_during_training_is_an_error_and_no_crash(tmp_path):
 def test_a_file_larger_than_the_memory_limit_trains(tmp_path):
     pytest.importorskip("resource", reason="limits of memory are set by resource, which this system has not")
     code = f"""
+import mmap
 import os, resource
 import numpy as np, parnet as pn
 from parnet import layers as L
@@ -544,3 +546,14 @@ def test_only_what_lies_in_a_file_is_brought_into_memory_ahead(tmp_path):
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     assert stream._lies_in_a_file(mapped) and stream._lies_in_a_file(np.asarray(mapped)[2:].reshape(-1))
     assert not stream._lies_in_a_file(np.array(mapped)) and not stream._lies_in_a_file(mapped.astype(np.float64))
+
+
+def test_a_file_that_the_user_has_mapped_is_brought_into_memory_ahead_too(tmp_path):
+    np.ones((8, 3), np.float32).tofile(tmp_path / "x.bin")
+    with open(tmp_path / "x.bin", "rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    views = memoryview(mapped), memoryview(np.memmap(tmp_path / "x.bin", mode="r"))
+    for view in (mapped, *views):
+        assert stream._lies_in_a_file(np.frombuffer(view, np.float32).reshape(8, 3))
+    assert all(stream._lies_in_a_file(np.asarray(view)) for view in views)
+    assert not stream._lies_in_a_file(np.asarray(memoryview(mapped[:])))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import importlib.util
+import json
 import re
 from html.parser import HTMLParser
 
@@ -12,7 +14,7 @@ import pytest
 import studies
 
 from parnet.errors import DataError, UnknownNameError
-from parnet.study import markup, plots, prediction_plot, report
+from parnet.study import contents, drawing, markup, plots, prediction_plot, report
 from parnet.study.laws import amdahl
 from parnet.study.ways import Chosen
 
@@ -89,7 +91,7 @@ def test_legends_lie_beneath_the_axes_so_that_they_cover_nothing(name, request):
 
 
 #: height of a panel in a picture's own pixels
-PANEL_PIXELS = 100 * plots.PANEL[1]
+PANEL_PIXELS = 100 * drawing.PANEL[1]
 
 
 def test_predictions_run_through_the_measured_points_and_past_the_machines_cores(strong, weak):
@@ -164,7 +166,7 @@ def test_a_study_of_one_count_is_drawn_side_by_side():
 
 
 def test_strategies_differ_in_safe_colours_markers_and_dashes():
-    found = plots.looks([str(k) for k in range(6)])
+    found = drawing.looks([str(k) for k in range(6)])
     assert {look["color"].lower() for look in found.values()} <= OKABE_ITO
     assert len({(look["marker"], look["color"]) for look in found.values()}) == 6
     assert len({look["marker"] for look in found.values()}) == 6
@@ -212,9 +214,44 @@ def test_the_page_holds_everything_and_asks_nothing_of_the_network(strong, tmp_p
     for result in strong.results:
         assert markup.interval(result.speedup) in text or result.point.kind == "Serial"
         assert all(f"{time:.6g}" in text for time in result.times)
-    for line in (*report.method(strong), *strong.findings()):
-        assert line.replace("<", "&lt;")[:20] in text.replace("&nbsp;", " ").replace("&amp;", "&").replace("&gt;", ">")
+    plain = html.unescape(text).replace("\xa0", " ")
+    for line in (*contents.method(strong), *(line for lines in contents.bare_findings(strong).values() for line in lines)):
+        assert f"<li>{line}</li>" in plain
     assert "Imaginary CPU" in text and "32K" in text
+
+
+def test_every_number_can_be_traced_to_the_raw_times_and_records(strong, tmp_path):
+    """All epochs of all runs stand in the page and in the Markdown, and the records themselves in the page."""
+    made = studies.study(lambda p: 1 / p.workers, studies.threads(2), repeats=2)
+    for k, run in enumerate(made.runs):
+        run["epochs_s"] = [1.25 + k, 2.5 + k, 1.75 + k]
+    page = made.report(tmp_path / "r.html").read_text(encoding="utf-8")
+    markdown = made.report(tmp_path / "r.md").read_text(encoding="utf-8")
+    for result in made.results:
+        mine = [run["epochs_s"] for run in made.runs if run["point"] == result.point.config()]
+        listed = "; ".join(", ".join(f"{t:g}" for t in times) for times in mine)
+        assert f">{listed}</td>" in page and f"| {listed} |" in markdown
+    records = html.unescape(page.partition("a run a line")[2].partition("<pre>")[2].partition("</pre>")[0])
+    assert [json.loads(line) for line in records.splitlines()] == made.runs
+
+
+def test_counts_of_one_are_singular(tmp_path):
+    made = studies.study(lambda p: 1.0, [], repeats=1)
+    text = made.report(tmp_path / "r.md").read_text(encoding="utf-8")
+    assert "1 run of 1 configuration on" in text and "- 1 configuration, 1 run each." in text
+
+
+def test_one_bad_run_does_not_flatten_a_picture():
+    """Its bar is cut off, and says how far it goes."""
+    made = studies.study(lambda p: 1 / p.workers, [*studies.threads(1, 2), *servers(1, 2)], repeats=3, noise=0.0)
+    next(run for run in made.runs if run["point"]["kind"] == "Threads")["epochs_s"] = [50.0]
+    next(run for run in made.runs if run["point"]["kind"] == "Serial")["epochs_s"] = [60.0]
+    for kind, end in (("strategies", 1.5), ("speedup", 3.0), ("efficiency", 150.0)):
+        ax = made.plot(None, kind).axes[0]
+        assert ax.get_ylim() == pytest.approx((0, end)), kind
+        assert any(text.get_text().startswith("↑") for text in ax.texts), kind
+    quiet = studies.study(lambda p: 1 / p.workers, studies.threads(1, 2)).plot(None, "strategies").axes[0]
+    assert not any("↑" in text.get_text() for text in quiet.texts)
 
 
 def test_the_same_study_makes_the_same_page(weak, tmp_path):
@@ -298,7 +335,7 @@ def test_noise_load_drift_and_short_epochs_are_said():
     noisy = studies.study(lambda p: 1.0, studies.threads(2), noise=0.3)
     assert "is wider than 20 % of the time for 2 of 2" in doubted(
         noisy
-    ) and "cannot be told from these runs: mlp, threads 2" in doubted(noisy)
+    ) and "cannot be told from these runs: mlp, threads with 2 threads" in doubted(noisy)
     loaded = studies.study(lambda p: 1.0, studies.threads(2))
     loaded.runs[0]["other_cores"] = 1.5
     assert "Other processes used up to 1.5 cores during 1 of 10 runs" in doubted(loaded)

@@ -12,8 +12,10 @@ import parnet as pn
 from parnet import layers as L
 from parnet.errors import (
     DataError,
+    DeviceError,
     FileFormatError,
     HyperparameterError,
+    MissingExtraError,
     ParnetWarning,
     ResourceError,
     StateError,
@@ -82,6 +84,33 @@ def test_a_study_may_grow(kept, tmp_path):
     assert len(grown.runs) == 6 and all(result.runs == 3 for result in grown.results)
 
 
+def test_a_file_takes_up_other_networks_and_forgets_what_never_ran(tmp_path, monkeypatch):
+    """Networks that are not asked for now stay as they were measured: nobody has their builders. What failed is not kept."""
+    path, started = tmp_path / "study.jsonl", []
+
+    def run(self, point, settings, tick=None):
+        started.append(point.network)
+        return {"failure": "no"} if point.network == "bad" else studies.run(point, 0, 1.0)
+
+    monkeypatch.setattr(launch.Bench, "run", run)
+    quick({"first": studies.small}, path=path)
+    with pytest.warns(ParnetWarning, match="bad, serial"), pytest.raises(StateError, match="bad, serial"):
+        quick({"bad": studies.small}, path=path)
+    started.clear()
+    found = quick({"second": studies.other}, path=path, repeats=3)
+    assert started == ["second"] * 3 and {r.point.network: r.runs for r in found.results} == {"second": 3, "first": 2}
+    assert set(records.read(path).design.networks) == {"first", "second"}
+
+
+def test_a_builder_that_is_refused_leaves_the_file_as_it_is(kept, tmp_path):
+    _, path, given = kept
+    copy = tmp_path / "copy.jsonl"
+    copy.write_text(path.read_text())
+    with pytest.raises(StateError, match="cannot be pickled"):
+        quick({"another": lambda: studies.other()}, path=copy, **given)
+    assert copy.read_text() == path.read_text()
+
+
 def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, capsys):
     run, path = launch.Bench.run, tmp_path / "study.jsonl"
 
@@ -93,7 +122,8 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, ca
     monkeypatch.setattr(launch.Bench, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         quick(path=path)
-    assert f"1 runs are kept in {path}" in capsys.readouterr().err and len(records.read(path).runs) == 1
+    assert f"1 run is kept in {path}; the same study with that path goes on" in capsys.readouterr().err
+    assert len(records.read(path).runs) == 1
 
 
 def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatch):
@@ -176,6 +206,16 @@ def test_arguments_that_make_no_sense_are_refused_before_anything_runs(more, err
     monkeypatch.setattr(launch.Bench, "run", lambda *_: pytest.fail("a run was started"))
     with pytest.raises(error, match=words):
         quick(**more)
+
+
+@pytest.mark.skipif(pn.cuda.is_available(), reason="there is a GPU here")
+def test_what_the_machine_has_not_is_refused_before_anything_runs(monkeypatch):
+    monkeypatch.setattr(launch.Bench, "run", lambda *_: pytest.fail("a run was started"))
+    with pytest.raises((DeviceError, MissingExtraError), match=r"CUDA"):
+        quick(strategies={"cuda": [1]})
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(MissingExtraError, match=r"study: 'mpi'.*pip install 'parnet\[mpi\]'"):
+        quick(strategies={"mpi": [1]})
 
 
 def test_results_of_another_study_or_machine_are_not_mixed_in(kept, tmp_path, monkeypatch):

@@ -92,7 +92,7 @@ def test_failed_runs_count_for_nothing_but_are_told():
         records.add({"point": point.config(), "round": number, "failure": "ended by signal 9"} if number == 1 else good)
     made = Study(records)
     assert [r.runs for r in made.results] == [2, 2] and made.results[0].failures == ("ended by signal 9",)
-    assert any("1 runs failed; the last: ended by signal 9" in line for line in made.warnings())
+    assert any("1 run failed; the last: ended by signal 9" in line for line in made.warnings())
 
 
 def test_a_point_without_a_run_makes_dashes_and_no_trouble():

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import time
+import weakref
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parnet.comm.process import Address, Limits, Look, look_at
-from parnet.comm.watch import ALL, ELSEWHERE, GRADIENTS, LAST, LOSSES, OVER, SHRINKING, TICK_S, Beat, Neighbour
+from parnet.comm.watch import (
+    ALL,
+    CLOCKS,
+    ELSEWHERE,
+    GRADIENTS,
+    LAST,
+    LOSSES,
+    OVER,
+    SHRINKING,
+    TICK_S,
+    Beat,
+    Neighbour,
+    Watch,
+)
 
 MINE = Beat(0.0, 7, GRADIENTS)
 LIMITS = Limits(2.0, 5.0)
@@ -124,3 +139,105 @@ def test_the_system_says_what_a_process_does():
         process.kill()
         process.wait()
     assert look_at(process.pid) is None and not look_at(os.getpid()).stopped
+
+
+class Request:
+    """A message under way; `done` says whether MPI needs its numbers no more."""
+
+    done = False
+
+    def Test(self):
+        return self.done
+
+
+class Messages:
+    """Stands for mpi4py and a communicator: what was sent, in order; nothing comes."""
+
+    Exception = OSError
+    THREAD_MULTIPLE = 3
+
+    def __init__(self):
+        self.sent = []
+
+    def Query_thread(self):
+        return self.THREAD_MULTIPLE
+
+    def Is_finalized(self):
+        return False
+
+    def Isend(self, words, rank, tag):
+        self.sent.append((Request(), weakref.ref(words), words.tolist()))
+        return self.sent[-1][0]
+
+    def Iprobe(self, rank, tag):
+        return False
+
+
+@pytest.fixture
+def watch():
+    messages = Messages()
+    watch = Watch(messages, 0)
+    try:
+        yield watch, messages
+    finally:
+        watch._comm = None
+        watch.close()
+
+
+def at_each_instruction(function, act, call, *arguments):
+    """Call it, and do something else before each instruction of a function in there, as another thread might."""
+
+    def trace(frame, event, argument):
+        if frame.f_code is not function.__code__:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            act()
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return call(*arguments)
+    finally:
+        sys.settrace(before)
+
+
+def test_a_beat_never_tells_the_count_of_one_exchange_with_the_place_of_another(watch):
+    watch, places, seen = watch[0], (LOSSES, GRADIENTS, ALL, LAST, CLOCKS), []
+
+    def enter():
+        watch.enter(places[(watch._mine().count + 1) % 5])
+
+    at_each_instruction(Watch.enter, lambda: seen.append(watch._mine()), enter)
+    for _ in range(20):
+        seen.append(at_each_instruction(Watch._mine, enter, watch._mine))
+    assert {beat.count for beat in seen} >= {0, 1} and seen[-1].count > 20
+    assert all(beat.place in (ELSEWHERE, places[beat.count % 5]) for beat in seen)
+
+
+def test_numbers_under_way_are_kept_until_they_have_been_sent(watch):
+    watch, messages = watch
+    watch.limits = Limits(1000.0, 1000.0)
+    address = Address.mine()
+    watch.begin(messages, 0, [address, address])
+    with watch._turn:
+        watch._beat()
+        first = len(messages.sent)
+        watch._beat()  # the last has not gone yet
+        assert len(messages.sent) == first
+        watch._at = 3, OVER
+        watch._beat()  # this one must go
+        gc.collect()
+        assert len(messages.sent) == first + 1 and messages.sent[-1][2][1:] == [3, OVER]
+        assert all(numbers() is not None for _, numbers, _ in messages.sent)
+    watch.begin(messages, 0, [address, address])  # others, from now on
+    with watch._turn:
+        watch._beat()
+        gc.collect()
+        assert len(messages.sent) >= first + 2, "a message that never goes keeps nobody from speaking to the next"
+        assert all(numbers() is not None for _, numbers, _ in messages.sent)
+        for request, _, _ in messages.sent:
+            request.done = True
+        watch._beat()
+        assert len(watch._sent) == 1

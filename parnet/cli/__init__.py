@@ -198,7 +198,7 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
     add("model", metavar="MODEL", help="mlp, mlp-selu, path/to/file.py:function, or a saved model.parnet")
     add("--data", metavar="DATA", help="digits, mnist or an npz file, as for parnet train (default: made-up samples)")
     add("--batch-size", type=int, default=32, metavar="N")
-    add("--strategy", metavar="NAME", help="serial (the default), threads or auto")
+    add("--strategy", metavar="NAME", help="serial (the default), threads, auto or cuda")
     add("--threads", type=int, metavar="N", help="threads to use; means --strategy threads")
     add("--purpose", choices=("train", "evaluate", "predict"), help="what is run (default: train)")
     add("--roofline", metavar="FILE", help="draw each kernel under the roofs of processor and memory: .svg, .png or .pdf")

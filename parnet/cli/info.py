@@ -14,10 +14,11 @@ from typing import Any
 
 from .._version import __version__
 from ..config import cgroup_quota, settings, usable_cores
-from ..errors import DeviceError, MissingExtraError
+from ..errors import DeviceError, MissingExtraError, ResourceError
 from ..executors.threads import check_threads
 from ..kernels import library, target
 from ..study.machine import THREADING, cpu_model, version
+from . import launchers
 
 #: module -> (extra that brings it, what for)
 EXTRAS = {
@@ -29,6 +30,7 @@ EXTRAS = {
 }
 #: module -> the package that has it, where the names differ
 PACKAGES = {"sklearn": "scikit-learn", "numba_cuda": "numba-cuda"}
+LAUNCHER_NAMES = {"openmpi": "Open MPI", "hydra": "MPICH or Intel MPI", "slurm": "Slurm"}
 THREADS_WHY = "starts work in under 1 us; OpenMP takes 2.5 and may be missing, Numba's workqueue 20"
 
 
@@ -182,7 +184,18 @@ def _extra(module: str) -> Fact:
 
 
 def _backends() -> list[Fact]:
-    return [_gpu(), Fact("mpi", "MPI", False, "not supported yet")]
+    return [_gpu(), _mpi()]
+
+
+def _mpi() -> Fact:
+    """The program that `parnet launch` would start ranks with."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return Fact("mpi", "MPI", None, "needs mpi4py: pip install 'parnet[mpi]'")
+    try:
+        found = launchers.find(None, os.environ)
+    except (MissingExtraError, ResourceError) as error:
+        return Fact("mpi", "MPI", None, str(error))
+    return Fact("mpi", "MPI", found.path, f"{LAUNCHER_NAMES[found.kind]}, started by {found.path}")
 
 
 def _gpu() -> Fact:

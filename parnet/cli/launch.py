@@ -25,11 +25,12 @@ import uuid
 from pathlib import Path
 
 from ..checks import check_count
-from ..comm.process import Limits, look_at
 from ..config import usable_cores
 from ..errors import HyperparameterError, MissingExtraError, ResourceError
-from .launchers import Launcher, Wish, command, find, physical_cores
+from .launchers import Wish, command, find, physical_cores
 from .sweep import GRACE_S, JOB, Guard, kill, ranks_of, shared_memory, sweep
+from .unseen import COMMAND, Unseen, unseen
+from .word import Ear
 
 #: how many ranks there should be
 RANKS = "PARNET_RANKS"
@@ -39,9 +40,12 @@ BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_N
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 #: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
 LOOK_S, EACH_LOOK = 0.2, 5
-#: of patience with ranks that are stopped where no other rank watches
-LIMITS = Limits()
 INTERRUPTED = 130
+#: what is said where no rank is left to say it
+BROKE_OFF = (
+    "MPI: rank 0 has not come to the end of its script, though the launcher reports no error: the ranks were killed, or "
+    "left by os._exit; start again from the last checkpoint"
+)
 
 
 def launch(arguments: argparse.Namespace) -> int:
@@ -58,7 +62,7 @@ def launch(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(" ".join([*(f"{name}={environ[name]}" for name in (RANKS, *BUDGETS)), shlex.join(words)]))
         return 0
-    return run(launcher, words, environ)
+    return run(words, environ, None if _elsewhere(arguments) else wish.ranks)
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -84,7 +88,7 @@ def _wish(arguments: argparse.Namespace) -> Wish:
         raise MissingExtraError(
             "launch: expected the package 'mpi4py', which is not installed; run: pip install 'parnet[mpi]'"
         )
-    elsewhere = bool(more) or "SLURM_JOB_ID" in os.environ  # other machines may take part: their cores are not known here
+    elsewhere = _elsewhere(arguments)
     cores = usable_cores()
     threads = _threads(arguments, ranks, cores)
     if ranks * threads > cores and not (arguments.oversubscribe or elsewhere):
@@ -96,13 +100,18 @@ def _wish(arguments: argparse.Namespace) -> Wish:
     return Wish(
         ranks,
         threads,
-        (sys.executable, "-m", "mpi4py", "-m", "parnet.cli.rank", str(script), *arguments.arguments),
+        (sys.executable, *COMMAND, str(script), *arguments.arguments),
         arguments.oversubscribe,
         arguments.ulfm,
         more,
         not elsewhere and solid is not None and ranks * threads > solid,
         hasattr(os, "geteuid") and os.geteuid() == 0,
     )
+
+
+def _elsewhere(arguments: argparse.Namespace) -> bool:
+    """Whether other machines may take part: their cores are not known here."""
+    return bool(arguments.mpi_args) or "SLURM_JOB_ID" in os.environ
 
 
 def _threads(arguments: argparse.Namespace, ranks: int, cores: int) -> int:
@@ -122,31 +131,42 @@ def environment(wish: Wish) -> dict[str, str]:
 # -- the job --------------------------------------------------------------------------------------
 
 
-def run(launcher: Launcher, words: list[str], environ: dict[str, str]) -> int:
-    """Start the launcher, pass Ctrl-C on, sweep up. Returns its exit code, 130 after Ctrl-C."""
-    before = shared_memory()
-    guard = Guard(environ[JOB], before)
-    # a session of its own: a key pressed in the terminal reaches us alone, not the launcher, which would kill the ranks
-    job = subprocess.Popen(words, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
-    asked = _Asked(job, environ[JOB])
-    kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-    old = {kind: signal.signal(kind, asked) for kind in kinds}
-    try:
-        unseen, hung = _Unseen(environ[JOB]), False
+def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
+    """Start the launcher, pass Ctrl-C on, sweep up. Returns its exit code, 130 after Ctrl-C.
+
+    Args:
+        words: of the command; environ: of it; ranks: that run on this machine, None where others may take part.
+    """
+    name, before, ear, hung, looks = environ[JOB], shared_memory(), Ear(environ[JOB]), False, 0
+    here = ranks if sys.platform == "linux" else None  # elsewhere the system does not say who is there
+    asked, watch = _Asked(name, ear, here is not None), Unseen(name, here)
+    with contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(ear.close)
+        for kind in (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
+            at_the_end.callback(signal.signal, kind, signal.signal(kind, asked))
+        guard = Guard(name, before)
+        at_the_end.callback(guard.leave)
+        at_the_end.callback(sweep, name, before)
+        # a session of its own: a key pressed in the terminal reaches us alone, not the launcher, which would kill the ranks
+        asked.job = job = subprocess.Popen(words, env=environ, start_new_session=True, preexec_fn=_die_with_parent)
         while (code := _ended(job)) is None:
-            if unseen.hang(LOOK_S):
+            ear.listen()
+            looks += 1
+            if looks % EACH_LOOK == 0 and not hung and watch.hang(EACH_LOOK * LOOK_S, ear.begun):
                 hung = True
                 asked.end()
             if asked.patience_is_over():
                 job.kill()
-    finally:
-        for kind, handler in old.items():
-            signal.signal(kind, handler)
-        sweep(environ[JOB], before)
-        guard.leave()
+        ear.listen()
     if asked.times:
         return INTERRUPTED
-    return (code if code >= 0 else 128 - code) or int(hung)  # a launcher that is ended may say that all was well
+    if watch.alone:  # we have ended the launcher ourselves
+        code = 0
+    # a launcher that is ended, or goes on after deaths, may say that all was well; of other machines we hear nothing
+    broke_off = code == 0 and not ear.over and (ear.begun or here is not None)
+    if broke_off:
+        print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
+    return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not watch.alone))
 
 
 def _ended(job: subprocess.Popen) -> int | None:
@@ -156,59 +176,26 @@ def _ended(job: subprocess.Popen) -> int | None:
     return None
 
 
-class _Unseen:
-    """Ranks of this machine that are stopped where the others do not watch over them: before all have met, and behind their
-    scripts. job: its name in their environment.
-    """
-
-    def __init__(self, job: str):
-        self._job, self._stopped_s, self._until_look = job, 0.0, EACH_LOOK
-        self._said = False
-
-    def hang(self, seconds: float) -> bool:
-        """Whether a rank has been stopped for so long that the job must end. seconds: since the last call."""
-        self._until_look -= 1
-        if self._until_look:
-            return False
-        self._until_look = EACH_LOOK
-        looks = {pid: look_at(pid) for pid in ranks_of(self._job) if _name(pid).startswith("python")}
-        stopped = [pid for pid, look in looks.items() if look is not None and look.stopped]
-        if not stopped:
-            self._stopped_s, self._said = 0.0, False
-            return False
-        self._stopped_s += EACH_LOOK * seconds
-        words = f"MPI: rank of process {stopped[0]} has been stopped for {self._stopped_s:.0f} s before or behind its script"
-        if self._stopped_s >= LIMITS.end_s:
-            print(f"parnet.errors.RankError: {words}; the job ends", file=sys.stderr, flush=True)
-            return True
-        if self._stopped_s >= LIMITS.warning_s and not self._said:
-            self._said = True
-            print(f"parnet: {words}; after {LIMITS.end_s:.0f} s the job ends", file=sys.stderr, flush=True)
-        return False
-
-
-def _name(pid: int) -> str:
-    """What a process calls itself; "python", unless it is a rank under watch."""
-    try:
-        return Path(f"/proc/{pid}/comm").read_text()
-    except OSError:
-        return ""
-
-
 class _Asked:
-    """What signals do to a job: the first asks its ranks to stop after their step, the second ends it.
+    """What signals do to a job: the first asks its ranks to stop after their step, the second ends it; and so does the first
+    while ranks wait for each other before their scripts: they hear nothing there, and have nothing to save.
 
     Attributes:
-        name: of the job, in the environment of its ranks.
+        name: of the job, in the environment of its ranks; ear: for its ranks; all_here: on this machine.
+        job: the launcher, once it is started.
         times: how often we were asked.
     """
 
-    def __init__(self, job: subprocess.Popen, name: str):
-        self.job, self.name, self.times, self.until = job, name, 0, math.inf
+    def __init__(self, name: str, ear: Ear, all_here: bool):
+        self.name, self.ear, self.all_here, self.times, self.until = name, ear, all_here, 0, math.inf
+        self.job: subprocess.Popen | None = None
 
     def __call__(self, number: int, frame: object) -> None:
         self.times += 1
-        if self.times == 1:
+        if self.job is None:
+            raise KeyboardInterrupt
+        self.ear.listen()
+        if self.times == 1 and (self.ear.begun or not (self.all_here or unseen(self.name))):
             print(
                 "parnet launch: the ranks stop after this step; Ctrl-C again ends them at once", file=sys.stderr, flush=True
             )
@@ -218,10 +205,11 @@ class _Asked:
 
     def end(self) -> None:
         """End the job at once."""
-        self.job.terminate()  # ends ranks on other machines too
-        for pid in set(ranks_of(self.name)) - {self.job.pid}:
-            kill(pid)
-        self.until = time.monotonic() + GRACE_S
+        if self.job is not None:
+            self.job.terminate()  # ends ranks on other machines too
+            for pid in set(ranks_of(self.name)) - {self.job.pid}:
+                kill(pid)
+        self.until = min(self.until, time.monotonic() + GRACE_S)
 
     def patience_is_over(self) -> bool:
         """Whether the job should have ended by now."""

@@ -2,7 +2,8 @@
 
 Ctrl-C reaches `parnet launch`, which passes it on as SIGUSR1: the launchers of MPI pass that signal on to every rank, and
 would kill the ranks on Ctrl-C itself. Here it becomes a KeyboardInterrupt, as if the key had been pressed beside the rank.
-All ranks meet before the script and behind it, so that they watch over each other all the while.
+All ranks meet before the script and behind it, so that they watch over each other all the while; and `parnet launch` is
+told when rank 0 has come to the end of its script.
 Must not know: models.
 """
 
@@ -15,6 +16,7 @@ import sys
 from pathlib import Path
 
 from ..comm.mpi import ranks_of
+from .word import BEGUN, OVER, tell
 
 #: what a rank calls itself while the others watch over it
 WATCHED = "parnet rank"
@@ -28,12 +30,14 @@ def run(words: list[str]) -> None:
     sys.path[0] = str(Path(words[0]).resolve().parent)
     ranks = ranks_of()
     _call_myself(WATCHED)
+    tell(BEGUN)
     try:
         runpy.run_path(words[0], run_name="__main__")
     except SystemExit as end:
         if end.code not in (None, 0):  # this ends all ranks
             raise
-    ranks.meet_at_the_end()
+    if ranks.meet_at_the_end():
+        tell(OVER)
     _call_myself("python")
 
 

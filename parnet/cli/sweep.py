@@ -29,8 +29,9 @@ class Guard:
     """
 
     def __init__(self, job: str, before: set[Path]):
-        words = [sys.executable, "-m", __name__, job, json.dumps(sorted(map(str, before)))]
-        environ = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")}
+        # by its path, without the user's folder and settings: a file json.py there would be taken for Python's own
+        words = [sys.executable, "-I", __file__, job, json.dumps(sorted(map(str, before)))]
+        environ = {name: value for name, value in os.environ.items() if name in ("PATH", "LD_LIBRARY_PATH")}
         none = subprocess.DEVNULL  # whoever reads what the job says waits for nobody else
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=none, stderr=none, env=environ, start_new_session=True

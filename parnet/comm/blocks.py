@@ -83,8 +83,13 @@ def new_block(size: int, what: str, cure: str = "use less data, or a smaller mod
 
 
 def _too_large(size: int, what: str, free: int | None, cure: str) -> ResourceError:
-    left = "" if free is None else f", {max(0, free) / 2**20:,.0f} MiB are free"
-    return ResourceError(f"{what}: expected {size / 2**20:,.0f} MiB of shared memory{left}; {cure}")
+    left = "" if free is None else f", {_mib(max(0, free))} are free"
+    return ResourceError(f"{what}: expected {_mib(size)} of shared memory{left}; {cure}")
+
+
+def _mib(size: int) -> str:
+    mib = size / 2**20
+    return f"{mib:,.0f} MiB" if mib >= 100 else f"{mib:.2f} MiB"
 
 
 def _open() -> tuple[int, Path | None]:

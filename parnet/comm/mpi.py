@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_argument
-from ..errors import ParnetError, RankError, ResourceError, require_extra
+from ..errors import RankError, ResourceError, require_extra, said
 from .process import Address
-from .watch import ALL, GRADIENTS, LAST, LEAD, LOSSES, ROWS, SHRINKING, START, WEIGHTS, Watch
+from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, PLACES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
 #: set by `parnet launch`: how many ranks it started
 RANKS = "PARNET_RANKS"
@@ -66,6 +66,14 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C, after which all ranks have stopped behind the same step."""
 
 
+class Apart(RankError):
+    """Ranks that stand at different places and cannot go on together: nothing that all must take part in may follow."""
+
+
+class Died(Apart):
+    """Some rank has died; only an MPI that goes on after deaths tells of it."""
+
+
 class Ranks:
     """The processes that train together; every method but `check` is collective unless it says otherwise.
 
@@ -74,12 +82,15 @@ class Ranks:
         wait_s, comm_s: seconds that this rank waited for others, and moved numbers, since `reset_clocks`.
         sent_bytes: that this rank has sent since then; each of the others has sent about as many.
         stop_wanted: somebody asked this rank to stop after the step at hand.
+        can_shrink: the MPI library tells the survivors of a rank's death.
         alone: this rank does something that the others do not, until it tells them of it.
         watch: on the other ranks, while this one waits for them; where there are others.
     """
 
     def __init__(self, MPI: Any, comm: Any):
         self._MPI, self.alone = MPI, False
+        self.can_shrink = os.environ.get(ULFM) == "1" and hasattr(comm, "Shrink")
+        self._comm = comm
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.watch = Watch(MPI, self.rank) if self.size > 1 else None
         self._comm = self._meet(START, comm.Dup)  # so that our messages never meet the user's
@@ -111,7 +122,7 @@ class Ranks:
         self.sent_bytes = 0
 
     def _meet(self, place: int, call: Callable[..., Any], *arguments: Any) -> Any:
-        """A call of MPI that waits for other ranks, as `place` names it."""
+        """A call of MPI that waits for other ranks, as `place` names it. Raises Died where one never comes."""
         if self.alone:
             raise RankError(
                 "MPI: expected nothing that all ranks must take part in, inside a callback, which rank 0 runs alone; call "
@@ -121,9 +132,33 @@ class Ranks:
             return call(*arguments)
         self.watch.enter(place)
         try:
-            return call(*arguments)
+            result = call(*arguments)
+            if self.can_shrink and place != SHRINKING and self._knows_of_deaths():
+                raise self._died(place)
+            return result
+        except self._MPI.Exception as error:
+            known = error.Get_error_class() in (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
+            if not known and not (self.can_shrink and self._knows_of_deaths()):  # Open MPI has other classes for it too
+                raise
+            raise self._died(place) from error
         finally:
             self.watch.leave()
+
+    @staticmethod
+    def _died(place: int) -> Died:
+        words = f"MPI: a rank has died, and others wait for it in {PLACES[place]}"
+        return Died(f"{words}; start again from the last checkpoint")
+
+    def _knows_of_deaths(self) -> bool:
+        """Whether this rank has heard of a death. Not collective.
+
+        Asked after each exchange: Open MPI has been seen to report no error to one in which a rank died, and to leave in its
+        place whatever was in memory.
+        """
+        failed = self._comm.Get_failed()
+        some = failed.size > 0
+        failed.Free()
+        return some or bool(self._comm.Is_revoked())
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -190,6 +225,9 @@ class Ranks:
 
         Source: F. Cristian, "Probabilistic clock synchronization" (1989). far: those who ask; 0 for the others.
         """
+        return self._meet(CLOCKS, self._asked_clock, far)
+
+    def _asked_clock(self, far: list[int]) -> float:
         looks = [(0.0, 0.0)]
         for rank in far:
             if self.leads:
@@ -251,23 +289,13 @@ class Ranks:
 
     # -- going on without a rank ----------------------------------------------------------------
 
-    @property
-    def can_shrink(self) -> bool:
-        """Whether the MPI library tells the survivors of a rank's death. Not collective."""
-        return os.environ.get(ULFM) == "1" and hasattr(self._comm, "Shrink")
-
-    def is_death(self, error: BaseException) -> bool:
-        """Whether the error says that some rank has died. Not collective."""
-        kinds = (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
-        return isinstance(error, self._MPI.Exception) and error.Get_error_class() in kinds
-
     def shrink(self) -> str:
         """Go on as fewer ranks, on all that are left; every call of the others that still waits ends with an error.
 
         Returns:
             who is gone, in words.
         Raises:
-            RankError: rank 0 is, which led.
+            Apart: rank 0 is, which led.
         """
         before = self.size
         self._comm.Revoke()
@@ -276,7 +304,7 @@ class Ranks:
         gone = sorted(set(range(before)) - set(here))
         words = f"rank {', '.join(map(str, gone))} of {before} {'is' if len(gone) == 1 else 'are'} gone"
         if 0 in gone:
-            raise RankError(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
+            raise Apart(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         self._addresses = [self._addresses[rank] for rank in here]
         if self.watch is not None:
@@ -287,16 +315,26 @@ class Ranks:
 
     def leave(self) -> None:
         """End MPI, when all ranks do."""
-        self.meet_at_the_end()
+        with contextlib.suppress(RankError):  # rank 0 is gone: the others have stopped all the same
+            self.meet_at_the_end()
         if self.watch is not None:
             self.watch.close()
         self._MPI.Finalize()
 
-    def meet_at_the_end(self) -> None:
-        """Wait until all ranks have done what their scripts do: the end of MPI would wait unwatched, or for nobody."""
-        if self.size > 1 and not self._MPI.Is_finalized():
-            with contextlib.suppress(self._MPI.Exception):  # a rank has died, and the job goes on without it
-                self._meet(LAST, self._wait, self._comm.Ibarrier())
+    def meet_at_the_end(self) -> bool:
+        """Wait until all ranks have done what their scripts do: the end of MPI would wait unwatched, or for nobody.
+
+        Returns:
+            whether rank 0 has, as far as is known.
+        Raises:
+            RankError: rank 0 has died, where MPI goes on after deaths: what it had yet to do is not done.
+        """
+        while self.size > 1 and not self._MPI.Is_finalized():
+            with contextlib.suppress(Died):
+                self._meet(LAST, lambda: self._wait(self._comm.Ibarrier()))
+                return True
+            self.shrink()
+        return self.leads
 
     @staticmethod
     def _wait(request: Any) -> None:
@@ -336,11 +374,6 @@ class Ranks:
         self.stop_listening()
         if time.monotonic() > self._late_until:
             signal.raise_signal(number)
-
-
-def said(error: BaseException) -> str:
-    """An error as text, with its kind unless it is one of ours."""
-    return str(error) if isinstance(error, ParnetError) else f"{type(error).__name__}: {error}"
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

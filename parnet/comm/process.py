@@ -9,6 +9,9 @@ import os
 import socket
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from ..checks import check_number
 
 #: the system's letter for a state -> words
 STATES = {
@@ -25,6 +28,12 @@ class Limits:
 
     warning_s: float = 10.0
     end_s: float = 60.0
+
+
+def check_limits(warning_s: Any, end_s: Any, where: str) -> Limits:
+    """Limits that a user gives. Raises HyperparameterError."""
+    warning_s = check_number(warning_s, f"{where}(stall_warning_s)", 0, above=True)
+    return Limits(warning_s, check_number(end_s, f"{where}(stall_limit_s)", warning_s))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ TAG = 7
 IDLE_SHARE = 0.02
 
 #: where a rank is: in no exchange, behind the end of its script, or in an exchange
-ELSEWHERE, OVER, START, LAST, LEAD, ALL, WEIGHTS, ROWS, LOSSES, GRADIENTS, SHRINKING = range(11)
+ELSEWHERE, OVER, START, LAST, LEAD, ALL, WEIGHTS, ROWS, LOSSES, GRADIENTS, CLOCKS, SHRINKING = range(12)
 PLACES = {
     START: "the start of MPI",
     LAST: "the meeting at the end of the script",
@@ -44,6 +44,7 @@ PLACES = {
     ROWS: "rows of all ranks",
     LOSSES: "losses of a batch",
     GRADIENTS: "gradients of a batch",
+    CLOCKS: "the time on rank 0",
     SHRINKING: "going on without a rank",
 }
 
@@ -189,9 +190,12 @@ class Watch:
     def __init__(self, MPI: Any, rank: int):
         self._MPI, self._rank, self._comm = MPI, rank, None  # type: Any, int, Any
         self.limits, self.shrinks = Limits(), False
-        self._count = self._place = 0
+        #: exchanges begun, and the place: one object, for this rank's thread must never see half of a change
+        self._at = 0, ELSEWHERE
         self._addresses: list[Address] = []
-        self._sent: tuple[Any, np.ndarray] | None = None
+        #: messages under way, each with its numbers, which MPI reads until it says that it has done so
+        self._sent: list[tuple[Any, np.ndarray]] = []
+        self._abandoned: list[tuple[Any, np.ndarray]] = []  # of communicators that are gone: nobody may ever say so
         self._neighbour = Neighbour(self.limits)
         self._over, self._turn = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="parnet ranks", daemon=True)
@@ -202,12 +206,11 @@ class Watch:
 
     def enter(self, place: int) -> None:
         """This rank begins an exchange."""
-        self._count += place != SHRINKING  # ranks come to that from different exchanges
-        self._place = place
+        self._at = self._at[0] + (place != SHRINKING), place  # ranks come to that from different exchanges
 
     def leave(self) -> None:
         """It has ended it."""
-        self._place = ELSEWHERE
+        self._at = self._at[0], ELSEWHERE
 
     def begin(self, comm: Any, rank: int, addresses: list[Address]) -> None:
         """These are the ranks from now on; the exchanges of all of them are counted anew. addresses: by rank."""
@@ -215,7 +218,8 @@ class Watch:
         before = (rank - 1) % len(addresses)
         with self._turn:
             self._neighbour = Neighbour(self.limits, f"rank {before} ({addresses[before]})", beats)
-            self._addresses, self._rank, self._count, self._sent = addresses, rank, 0, None
+            self._addresses, self._rank, self._at = addresses, rank, (0, self._at[1])
+            self._abandoned, self._sent = self._abandoned + self._sent, []
             self._comm = comm if len(addresses) > 1 else None
         if self._comm is None:  # nobody else is left
             self.close()
@@ -225,7 +229,7 @@ class Watch:
         atexit.unregister(self.close)
         self._over.set()
         self._thread.join()
-        self._place = OVER
+        self._at = self._at[0], OVER
         if self._comm is not None and not self._MPI.Is_finalized():
             self._tick(0.0)
 
@@ -253,15 +257,23 @@ class Watch:
             self._act(verdict, look is not None)
 
     def _mine(self) -> Beat:
-        return Beat(time.process_time(), self._count, self._place)
+        return Beat(time.process_time(), *self._at)
 
     def _beat(self) -> None:
         """Tell the rank after this one. A rank that has died takes no beats: MPI itself tells of that."""
         mine = self._mine()
-        with contextlib.suppress(self._MPI.Exception):
-            if self._sent is None or self._sent[0].Test() or mine.place == OVER:
-                words = np.array([mine.cpu_s, mine.count, mine.place])
-                self._sent = self._comm.Isend(words, (self._rank + 1) % len(self._addresses), TAG), words
+        self._sent = [(request, words) for request, words in self._sent if not self._done(request)]
+        if not self._sent or mine.place == OVER:
+            words = np.array([mine.cpu_s, mine.count, mine.place])
+            with contextlib.suppress(self._MPI.Exception):
+                self._sent.append((self._comm.Isend(words, (self._rank + 1) % len(self._addresses), TAG), words))
+
+    def _done(self, request: Any) -> bool:
+        """Whether MPI needs a message's numbers no more; one to a rank that has died is over too."""
+        try:
+            return bool(request.Test())
+        except self._MPI.Exception:
+            return True
 
     def _hear(self) -> Beat | None:
         """The last beat of the rank before this one that has come since the last look."""

@@ -79,7 +79,7 @@ def row_metric(T, name: str):
 
 @cache
 def classes_of(T):
-    """cells[i] = true class * classes + predicted class."""
+    """cells[2 i] = true class of row i, cells[2 i + 1] = the predicted one."""
 
     @cuda.jit
     def run(ctl, geo, par, p, t, cells):
@@ -88,46 +88,67 @@ def classes_of(T):
             if width > 1:
                 predicted = largest(p, i * stride, width)
                 true = int(t[i * t_stride]) if targets == 1 else largest(t, i * t_stride, width)
-                cells[i] = T(true * width + predicted)
             else:
                 predicted = 1 if p[i * stride] > par[0] else 0
                 true = 1 if t[i * t_stride] > T(0.5) else 0
-                cells[i] = T(true * 2 + predicted)
+            cells[2 * i], cells[2 * i + 1] = T(true), T(predicted)
 
     return run
 
 
 @cache
-def count_cells(T):
-    """sums[slot + cell] += how many rows, of geo[2] outputs each, are in the cell, a thread a cell."""
+def count_classes(T):
+    """sums[slot + true * classes + predicted] += how many rows are of these two, a thread a sum."""
 
     @cuda.jit
     def run(ctl, geo, par, cells, sums):
-        for cell in range(cuda.grid(1), geo[0], cuda.gridsize(1)):
+        classes, slot = geo
+        for cell in range(cuda.grid(1), classes * classes, cuda.gridsize(1)):
+            true, predicted = cell // classes, cell % classes
             found = 0
-            for i in range(ctl[ROWS] * geo[2]):
-                found += 1 if int(cells[i]) == cell else 0
-            sums[geo[1] + cell] += found
+            for i in range(ctl[ROWS]):
+                found += 1 if int(cells[2 * i]) == true and int(cells[2 * i + 1]) == predicted else 0
+            sums[slot + cell] += found
 
     return run
 
 
 @cache
 def ranges_of(T, logits: bool):
-    """cells[i, j] = j * apart, more by 1 + yes * ranges + its range where the output is from 0 to 1."""
+    """cells[i, j] = 1 + yes * ranges + its range where the output is from 0 to 1, else 0."""
     sigmoid = functions(T).sigmoid
 
     @cuda.jit
     def run(ctl, geo, par, p, t, cells):
-        width, stride, t_stride, ranges, apart = geo
+        width, stride, t_stride, ranges = geo
         for k in range(cuda.grid(1), ctl[ROWS] * width, cuda.gridsize(1)):
             i, j = k // width, k % width
             value = sigmoid(p[i * stride + j]) if logits else p[i * stride + j]
             yes = 1 if t[i * t_stride + j] > T(0.5) else 0
             if value >= T(0) and value <= T(1):
-                cells[k] = T(j * apart + 1 + yes * ranges + max(0, math.ceil(value * T(ranges)) - 1))
+                cells[k] = T(1 + yes * ranges + max(0, math.ceil(value * T(ranges)) - 1))
             else:
-                cells[k] = T(j * apart)
+                cells[k] = T(0)
+
+    return run
+
+
+@cache
+def count_ranges(T):
+    """sums[slot + label * apart + cell] += how many outputs of that label are in that cell, a thread a sum.
+
+    Labels lie one beside the other in a row of `width` outputs; with one label all outputs are its own.
+    """
+
+    @cuda.jit
+    def run(ctl, geo, par, cells, sums):
+        slot, labels, apart, width = geo
+        for k in range(cuda.grid(1), labels * apart, cuda.gridsize(1)):
+            label, cell = k // apart, k % apart
+            found = 0
+            for i in range(label, ctl[ROWS] * width, labels):
+                found += 1 if int(cells[i]) == cell else 0
+            sums[slot + k] += found
 
     return run
 
@@ -163,9 +184,9 @@ def _deviations(c: Context, op: tuple) -> list[Launch]:
 def _ranges(logits: bool, c: Context, op: tuple) -> list[Launch]:
     p, t, width, targets, slot, number, apart = op
     ranges, cells = int(float_of(number)), c.scratch(c.batch * width)
-    geo, count = (width, row_stride(width), row_stride(targets), ranges, apart), apart * width or 1 + 2 * ranges
+    geo, labels, words = (width, row_stride(width), row_stride(targets), ranges), width if apart else 1, 1 + 2 * ranges
     first = c.flat(ranges_of(c.T, logits), c.batch * width, geo, (), *c.arrays(p, t), cells)
-    return [first, c.flat(count_cells(c.T), count, (count, slot, width), (), cells, Fed("sums"))]
+    return [first, c.flat(count_ranges(c.T), labels * words, (slot, labels, words, width), (), cells, Fed("sums"))]
 
 
 def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
@@ -176,9 +197,9 @@ def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
 
 def _confusion(c: Context, op: tuple) -> list[Launch]:
     p, t, width, targets, slot, threshold = op
-    geo, cells, count = (width, row_stride(width), targets, row_stride(targets)), c.scratch(c.batch), max(width, 2) ** 2
+    geo, cells, classes = (width, row_stride(width), targets, row_stride(targets)), c.scratch(2 * c.batch), max(width, 2)
     first = c.flat(classes_of(c.T), c.batch, geo, (float_of(threshold),), *c.arrays(p, t), cells)
-    return [first, c.flat(count_cells(c.T), count, (count, slot, 1), (), cells, Fed("sums"))]
+    return [first, c.flat(count_classes(c.T), classes**2, (classes, slot), (), cells, Fed("sums"))]
 
 
 LAUNCHERS = {**{f"metric.{name}": partial(_row_metric, name) for name in NAMES}, "metric.confusion": _confusion}

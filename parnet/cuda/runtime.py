@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -65,11 +66,9 @@ def check_device(index: int) -> None:
 
 
 def _why_none() -> str:
-    try:
-        driver.driver.ensure_initialized()  # type: ignore[attr-defined]
-    except Exception as error:
-        return str(error).strip().splitlines()[0][:200]
-    return "the driver lists no device"
+    """What the driver said when it was asked to start."""
+    said = str(cuda.cuda_error() or "").strip()
+    return said.splitlines()[0].rstrip(".")[:200] if said else "the driver lists no device"
 
 
 @contextlib.contextmanager
@@ -174,7 +173,24 @@ class Memory:
         weakref.finalize(replay, calls.cuGraphExecDestroy, ready)
         return replay
 
+    def event(self) -> Any:
+        """What takes the time in the stream, with `record(stream)`; `elapsed_time(later)` is in milliseconds."""
+        return _HostEvent() if SIMULATED else cuda.event()
+
     def wait(self, where: str) -> None:
         """Until all work is done. Raises DeviceError if a kernel has failed."""
         with said(where):
             self.stream.synchronize()
+
+
+class _HostEvent:
+    """An event of the simulator, whose own do not take the time."""
+
+    def __init__(self) -> None:
+        self.at_s = 0.0
+
+    def record(self, stream: Any) -> None:
+        self.at_s = time.perf_counter()
+
+    def elapsed_time(self, later: _HostEvent) -> float:
+        return 1e3 * (later.at_s - self.at_s)

@@ -14,21 +14,24 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..cuda import gather, runtime, table
 from ..cuda.launch import Context, Fed, Launch
-from ..errors import DeviceError, HyperparameterError, KernelError
+from ..errors import DeviceError, KernelError
 from ..kernels import control
 from ..kernels.step import Buffer, Step, row_stride
 from ..plan.layout import size_of
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
+from .cuda_watch import Watch
 from .interrupts import interrupts_held_back
 from .link import Addresses, Program
 from .memory import Store, forget_away, is_away, send_away
+from .tapes import Tape
 
 #: fed arrays that hold the data set: kept on the device for as long as somebody vouches for them
 DATA = ("x", "y", "weight")
@@ -42,8 +45,8 @@ class CudaProgram(Program):
     Attributes:
         memory: of the device; `arena`, `words` (control words) and `spare` (scratch memory) lie there. launches: of each
         step. fed: what feeds have brought, by name and number; kept: what vouched for it, and the host's array. feed: the
-        last one. ready: the launches of a span of steps with the fed vectors in place; graphs: of them, ways to launch them
-        all at once.
+        last one. ready: the launches of each step of a span with the fed vectors in place; graphs: of them, ways to launch
+        them all at once. watch: while it is recorded.
     """
 
     memory: Any = None
@@ -53,8 +56,9 @@ class CudaProgram(Program):
     fed: dict[Fed, Any] = field(default_factory=dict)
     kept: dict[Fed, tuple[object, Any]] = field(default_factory=dict)
     feed: Feed | None = None
-    ready: dict[tuple[int, int], list[Launch]] = field(default_factory=dict)
+    ready: dict[tuple[int, int], list[list[Launch]]] = field(default_factory=dict)
     graphs: dict[tuple[int, int], Callable[[], None]] = field(default_factory=dict)
+    watch: Watch | None = None
 
     def forget_launches(self) -> None:
         """The vectors they work on have been made anew."""
@@ -69,11 +73,14 @@ class CudaProgram(Program):
         self.memory.fetch(self.arena, found, first)
         return found.reshape(rows, stride)[:, : buffer.width]
 
-    def record(self, tapes: list, kept_steps: int) -> None:
-        raise HyperparameterError(
-            "trace: expected a strategy whose steps run on processor cores, received one of a GPU; take strategy='serial', "
-            "'threads' or 'auto', or leave the trace out"
-        )
+    def record(self, tapes: list[Tape], kept_steps: int) -> None:
+        """Recorded batches are launched kernel by kernel, without a graph, with an event behind each step."""
+        if self.watch is None:
+            self.watch = Watch(self.memory, self.plan, kept_steps)
+            tapes.append(self.watch.tape)
+
+    def stop_recording(self) -> None:
+        self.watch = None
 
     def resume(self, accumulate: bool) -> None:
         self.control[:, control.ACCUMULATE] = accumulate
@@ -147,6 +154,9 @@ class CudaExecutor(Executor):
             with interrupts_held_back() as interrupted:
                 self._launch(program, last - first, span, interrupted)
                 _fetch_results(program, first, last)
+            if program.watch is not None:
+                done = int(words[control.STEP]) + 1 - first
+                program.watch.end(int(words[control.EPOCH]), first, span, done)
         except DeviceError:
             program.forget_launches()
             for vector in program.vectors:
@@ -155,19 +165,29 @@ class CudaExecutor(Executor):
 
     def _launch(self, program: CudaProgram, batches: int, span: tuple[int, int], interrupted) -> None:
         """All batches; stops between two of them when interrupted. A graph is captured once its kernels have run."""
-        launches, stream = _ready(program, span), self.memory.stream
+        steps, watch = [partial(self._start, launches) for launches in _ready(program, span)], program.watch
 
         def batch() -> None:
-            for launch in launches:
-                launch.kernel[launch.grid, launch.block, stream](*launch.args)
+            for step in steps:
+                step()
 
         with runtime.said("cuda: launching kernels"):
+            if watch is not None:
+                watch.begin()
             for number in range(batches):
-                if self.graph and number and span not in program.graphs:
+                if self.graph and watch is None and number and span not in program.graphs:
                     program.graphs[span] = self.memory.capture(batch)
-                program.graphs.get(span, batch)()
+                if watch is not None:
+                    watch.batch(steps)
+                else:
+                    program.graphs.get(span, batch)()
                 if interrupted:
                     break
+
+    def _start(self, launches: list[Launch]) -> None:
+        stream = self.memory.stream
+        for launch in launches:
+            launch.kernel[launch.grid, launch.block, stream](*launch.args)
 
     def close(self) -> None:
         """Let go of the data sets on the device; weights stay there until they are read."""
@@ -261,12 +281,13 @@ def _put(program: CudaProgram, spot: Fed, host: np.ndarray, voucher: object) -> 
     program.kept[spot] = (voucher, host)
 
 
-def _ready(program: CudaProgram, span: tuple[int, int]) -> list[Launch]:
-    """What a batch launches: the control words moved on, then the steps."""
+def _ready(program: CudaProgram, span: tuple[int, int]) -> list[list[Launch]]:
+    """What each step of a batch launches; the first moves the control words on before."""
     if span not in program.ready:
-        steps = [launch for step in program.launches[span[0] : span[1]] for launch in step]
-        moved = Launch(gather.advance, (1,), (1,), (program.words,))
-        program.ready[span] = [moved, *(launch.ready(program.fed.__getitem__) for launch in steps)]
+        steps = program.launches[span[0] : span[1]]
+        ready = [[launch.ready(program.fed.__getitem__) for launch in step] for step in steps] or [[]]
+        ready[0].insert(0, Launch(gather.advance, (1,), (1,), (program.words,)))
+        program.ready[span] = ready
     return program.ready[span]
 
 

@@ -6,9 +6,9 @@ what the next one reads. Must not know: models, training.
 
 from __future__ import annotations
 
-from ..comm.mpi import Ranks, Stopped
+from ..comm.mpi import Apart, Died, Ranks, Stopped
 from ..comm.tree import share_of
-from ..errors import RankError, warn
+from ..errors import warn
 from ..kernels import control
 from ..plan.plan import Plan
 from .base import Executor, Feed, listed
@@ -18,6 +18,9 @@ from .rank_program import RankProgram, Stretch
 
 #: purpose of a plan -> what the user called
 CALLS = {"train": "fit", "evaluate": "evaluate", "predict": "predict"}
+
+#: batches done by a rank whose weights are half its own, half those of another
+TORN = -1
 
 
 class RanksExecutor(Executor):
@@ -67,14 +70,18 @@ class RanksExecutor(Executor):
             self.inner.run(program, first, last, steps)
             return
         span = steps or program.span(())
-        self._done = max(first, self._ahead)
+        self._done, lost = max(first, self._ahead), False
         while self._done < last:
             try:
+                if lost:
+                    self._go_on_without(program)
+                    lost = False
+                    continue
                 stop = self._run_batch(program, self._done, span)
-            except Exception as error:
-                if not (self.shrinks and self.ranks.is_death(error)):
+            except Died:
+                if not self.shrinks:
                     raise
-                self._go_on_without(program)
+                lost = True
                 continue
             if program.stopped():
                 return
@@ -100,19 +107,25 @@ class RanksExecutor(Executor):
         """A rank has died: the others take over its shards, from where the one that got farthest is.
 
         Weights change, and sums of losses grow, only in native code behind the last exchange of a batch, so each rank stands
-        between two batches, and they stand at most one apart.
+        between two batches, and they stand at most one apart. Should another one die meanwhile, this is done again; ranks
+        that are as far as the farthest have whole weights all the time.
         Raises:
-            RankError: rank 0 died, or some were already done with this run: there is nobody to go on with them.
+            Apart: rank 0 died, or some were already done with this run: there is nobody to go on with them; or all
+            that were farthest died before the others had their weights.
         """
         ranks, store, feed = self.ranks, program.store, self._feed
         words = ranks.shrink()
         places = ranks.all_objects((self._starts, self._done))
         if feed is None or len({starts for starts, _ in places}) > 1:
-            raise RankError(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
+            raise Apart(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
         farthest = max(range(ranks.size), key=lambda rank: places[rank][1])
-        self._done = self._ahead = places[farthest][1]
+        done = places[farthest][1]
+        if done < 0:
+            raise Apart(f"MPI: {words}, and nobody has whole weights; start again from the last checkpoint")
+        self._done = self._done if self._done == done else TORN
         for vector in (store.parameters, store.state, store.slots, feed.sums, feed.losses):
             ranks.broadcast(vector, farthest)
+        self._done = self._ahead = done
         program.cut_anew(*self._place)
         self.inner.start(program, feed)
         if ranks.leads:

@@ -58,11 +58,7 @@ class Recorder:
         self.begun = self._first[1]
 
     def attach(self, program: Program) -> None:
-        """Have a program's runs recorded from now on. For one that is attached it does nothing.
-
-        Raises:
-            HyperparameterError: it runs on a GPU.
-        """
+        """Have a program's runs recorded from now on. For one that is attached it does nothing."""
         if self.clock is None:
             program.record(self.tapes, self.kept_steps)
             if not any(program is one for one in self.programs):
@@ -82,7 +78,7 @@ class Recorder:
             (c0, s0), (c1, s1) = self._first, _both()
             self.clock = Clock((c0, c1), (s0 + ahead_s, s1 + ahead_s))
             for tape in self.tapes:
-                tape.clock, tape.process = self.clock, tape.process or self.process
+                tape.clock, tape.process = tape.clock or self.clock, tape.process or self.process
 
     def __enter__(self) -> Recorder:
         return self

@@ -124,7 +124,8 @@ class Tape:
         rows: of a full batch.
         rings: (parts, words) int64.
         process: who ran it: "", "worker 1", "rank 1".
-        clock: that brings its cycles to seconds; known when the recording is closed.
+        clock: that brings its cycles to seconds; known when the recording is closed, or its own.
+        device: that ran it, "GPU 0"; empty for threads.
     """
 
     purpose: str
@@ -133,6 +134,7 @@ class Tape:
     rings: np.ndarray
     process: str = ""
     clock: Clock | None = None
+    device: str = ""
 
     @property
     def number(self) -> int:

@@ -49,7 +49,7 @@ def _names(recorder: Recorder) -> list[str]:
     processes, rows = {PYTHON: "parnet"}, {(PYTHON, PYTHON_ROW): "epochs"}
     for tape in recorder.tapes:
         processes[_place(tape)] = tape.process or "parnet"
-        rows |= {(_place(tape), THREADS + part): f"thread {part}" for part in range(tape.parts)}
+        rows |= {(_place(tape), THREADS + part): tape.device or f"thread {part}" for part in range(tape.parts)}
     result = []
     for process, name in sorted(processes.items()):
         result.append(_event("M", "process_name", process, PYTHON_ROW, args={"name": name}))

@@ -135,7 +135,8 @@ class Optimizer(Configurable):
             known = arguments(type(self))
             if name not in known:
                 raise unknown_name(f"{type(self).__name__}: attribute", name, {*known, "iterations"} - {"parameters"})
-            if name in ("decay", "parameters") and type(self).__module__.startswith(_OWN):
+            made = name == "initial_accumulator_value" and name in self.__dict__  # what it fills may be filled already
+            if (made or name in ("decay", "parameters")) and type(self).__module__.startswith(_OWN):
                 advice = "assign a schedule to learning_rate" if name == "decay" else "make a new optimizer"
                 raise HyperparameterError(
                     f"{type(self).__name__}: expected {name} when the optimizer is made, received an assignment; {advice}"

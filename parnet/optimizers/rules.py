@@ -242,7 +242,7 @@ class Adagrad(Optimizer):
     """s += g^2, w -= lr g / sqrt(s + epsilon). Source: Duchi et al. 2011, figure 1.
 
     Args:
-        initial_accumulator_value: where s starts, 0 or more.
+        initial_accumulator_value: where s starts, 0 or more; cannot be assigned later.
         epsilon: above 0.
     """
 

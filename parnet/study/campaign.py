@@ -111,9 +111,9 @@ def scaling(
         target,
         oversubscribe,
     )
-    records = _opened(design, path)
     settings = {name: getattr(design, name) for name in ("warmup", "epochs", "seed", "oversubscribe")}
     with Bench(builders, compiled, samples, settings, limit_s) as bench:
+        records = _opened(design, path)
         _run_all(bench, records, test_data is not None, verbose)
     study = Study(records)
     study.check_complete()
@@ -217,13 +217,14 @@ def _opened(design: Design, path: str | os.PathLike | None) -> Records:
 
 
 def _run_all(bench: Bench, records: Records, accuracy: bool, verbose: Any) -> None:
-    """Everything that has not been run yet.
+    """Everything that has not been run yet, of the networks that are here.
 
     Raises:
         KeyboardInterrupt: after saying where the results are.
     """
     done = records.done()
-    left = [(number, point) for number, point in records.design.rounds() if (number, Records.key(point)) not in done]
+    rounds = [(number, point) for number, point in records.design.rounds() if point.network in bench.networks]
+    left = [(number, point) for number, point in rounds if (number, Records.key(point)) not in done]
     display = _Display(verbose, len(left), len(done), records.design.repeats)
     try:
         for number, point in left:
@@ -240,10 +241,9 @@ def _run_all(bench: Bench, records: Records, accuracy: bool, verbose: Any) -> No
             display.advance(point, found)
     except BaseException:
         display.close()
-        print(
-            f"study: {len(records.runs)} runs are kept in {records.path}; path={str(records.path)!r} goes on",
-            file=sys.stderr,
-        )
+        count = len(records.runs)
+        there = f"{count} run{' is' if count == 1 else 's are'} kept in {records.path}"
+        print(f"study: {there}; the same study with that path goes on", file=sys.stderr)
         raise
     display.close()
 
@@ -261,7 +261,7 @@ class _Display:
         self.begun, self.ended, self.round = time.monotonic(), 0, -1
         self._bar: Any = None
         if verbose and done:
-            self.line(f"study: {done} runs were there already, {left} to go")
+            self.line(f"study: {done} run{' was' if done == 1 else 's were'} there already, {left} to go")
         if verbose == 1 and left:
             self._bar = bar_class()(
                 total=left,

@@ -25,7 +25,7 @@ from ..kernels.step import Step
 from ..model import Model
 from ..plan.plan import Plan
 from .madeup import sample_inputs, sample_targets
-from .peaks import Peaks, measure_peaks
+from .peaks import Peaks, measure_device, measure_peaks
 
 PURPOSES = ("train", "evaluate", "predict")
 #: seconds of runs, after those that warm up; batches of a run at least
@@ -127,10 +127,10 @@ class Profile:
             for line in lines
         ]
         rule = "  ".join("-" * width for width in widths)
-        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
-        title = f"{self.name}: {self.purpose}, batch {self.batch_size}, {self.peaks.dtype}, {threads}; "
+        where = self.peaks.where
+        title = f"{self.name}: {self.purpose}, batch {self.batch_size}, {self.peaks.dtype}, {where}; "
         title += f"mean of {self.batches} batches, the faster half"
-        peak = f"Peak on {threads}: {self.peaks.gflops:.0f} GFLOP/s in registers, "
+        peak = f"Peak on {where}: {self.peaks.gflops:.0f} GFLOP/s in registers, "
         peak += f"{self.peaks.bandwidths['memory']:.1f} GB/s from memory. KiB: each operand once."
         return "\n".join([title, text[0], rule, *text[1:-1], rule, text[-1], peak])
 
@@ -166,7 +166,7 @@ def profile(
         model: of known input shape; compiled, unless purpose is "predict".
         x, y: samples as `fit` takes them; made up when left out.
         batch_size: rows a batch.
-        strategy: "serial", "threads", "auto" or an object of `parnet.strategy`.
+        strategy: "serial", "threads", "auto", "cuda" or an object of `parnet.strategy`.
         purpose: "train", "evaluate" or "predict"; by default "train" for a compiled model, else "predict".
         limit_s: seconds of runs that are timed; by default half a second.
         print_fn: what the table is given to; None for nothing.
@@ -191,7 +191,10 @@ def profile(
     twin = copy.deepcopy(model)
     run = _runner(twin, x, y, size, chosen, purpose)
     tape, clock, plan = _record(twin, run, purpose, LIMIT_S if limit_s is None else limit_s)
-    peaks = measure_peaks(tape.parts, model.dtype)
+    if isinstance(chosen, how.CUDA):
+        peaks = measure_device(chosen.device, model.dtype)
+    else:
+        peaks = measure_peaks(tape.parts, model.dtype)
     result = summed(model.name, tape, clock, plan, peaks)
     if print_fn is not None:
         print_fn(result.table())
@@ -227,9 +230,9 @@ def _record(twin: Model, run: Callable[[], Any], purpose: str, limit_s: float) -
         plan = next(p.plan for p in recorder.programs if p.plan.request.purpose == purpose)
     session.recorder = None
     tape = next(tape for tape in recorder.tapes if tape.purpose == purpose)
-    if recorder.clock is None:
+    if tape.clock is None:
         raise StateError("profile: the recording was not closed")
-    return tape, recorder.clock, plan
+    return tape, tape.clock, plan
 
 
 def summed(name: str, tape: Tape, clock: Clock, plan: Plan, peaks: Peaks) -> Profile:

@@ -6,7 +6,7 @@ Must not know: processes, statistics, pictures.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -47,9 +47,11 @@ class Point:
 
     @property
     def name(self) -> str:
-        """For people: "mlp, 2 threads, batch 256"."""
+        """For people: "mlp, threads with 2 threads, batch 256"."""
         noun = way_of(self.kind).noun
-        count = "serial" if self.kind == "Serial" else f"{self.strategy} {self.workers} {noun}{'s' * (self.workers > 1)}"
+        count = (
+            "serial" if self.kind == "Serial" else f"{self.strategy} with {self.workers} {noun}{'s' * (self.workers > 1)}"
+        )
         return f"{self.network}, {count}, batch {self.batch}"
 
     def config(self) -> dict:
@@ -90,11 +92,11 @@ class Design:
     target: float | None = None
     oversubscribe: bool = False
 
-    def with_those_of(self, old: Design) -> Design:
-        """The same study, with the networks, points and repeats that an earlier one had besides."""
-        points = dict.fromkeys((*self.points, *old.points))
-        networks = self.networks | {name: old.networks[name] for name in old.networks if name not in self.networks}
-        return replace(self, points=tuple(points), networks=networks, repeats=max(self.repeats, old.repeats))
+    def with_those_of(self, old: Design, measured: Iterable[Point]) -> Design:
+        """The same study, with the repeats of an earlier one, and those of its points that were measured."""
+        points = tuple(dict.fromkeys((*self.points, *measured)))
+        networks = self.networks | {p.network: old.networks[p.network] for p in points if p.network not in self.networks}
+        return replace(self, points=points, networks=networks, repeats=max(self.repeats, old.repeats))
 
     def rounds(self) -> Iterator[tuple[int, Point]]:
         """All runs, round by round; in each round every point once, in an order of its own."""

@@ -78,7 +78,8 @@ def _load(study: Study) -> Iterator[str]:
 def _runs(study: Study) -> Iterator[str]:
     for result in study.results:
         if result.failures:
-            yield f"{result.point.name}: {len(result.failures)} runs failed; the last: {result.failures[-1]}."
+            count = len(result.failures)
+            yield f"{result.point.name}: {count} run{'s' * (count > 1)} failed; the last: {result.failures[-1]}."
         if result.epoch.value < SHORT_S:
             yield (
                 f"{result.point.name}: an epoch lasts {1e3 * result.epoch.value:.2g} ms, too short to be timed well; give "
@@ -98,7 +99,7 @@ def _intervals(study: Study) -> Iterator[str]:
         yield (
             f"The 95 % interval of the time is wider than {percent(WIDE)} of the time for {len(wide)} of "
             f"{len(study.results)} "
-            f"configurations, most for {worst.point.name} ({percent(worst.epoch.width)}); more repeats, or a quieter "
+            f"configurations, widest for {worst.point.name} ({percent(worst.epoch.width)}); more repeats, or a quieter "
             "machine, "
             "would narrow it."
         )

@@ -38,6 +38,8 @@ class Bench:
         builders: network -> function that returns a fresh model.
         compiled, data, settings: see `sample.take`.
         limit_s: seconds a run may take.
+    Attributes:
+        networks: whose builders it has.
     Raises:
         StateError: a builder that cannot be handed to another process.
     """
@@ -47,7 +49,7 @@ class Bench:
     ):
         packed = {name: packed_builder(name, build) for name, build in builders.items()}
         self.limit_s, self.oversubscribe = limit_s, bool(settings.get("oversubscribe"))
-        self.count = 0
+        self.count, self.networks = 0, frozenset(packed)
         self.folder = Path(tempfile.mkdtemp(prefix="parnet-study-"))
         try:
             with open(self.folder / "job.pickle", "wb") as file:

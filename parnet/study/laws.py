@@ -28,6 +28,7 @@ class Law:
         parameters: their names; start, low, high: where the fit begins and the bounds it keeps.
         points: distinct numbers of workers that a fit needs: one more than parameters, so that there is a residual.
         quantity: what is fitted, "speedup" or "throughput".
+        title: in a sentence.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Law:
     high: tuple[float, ...]
     points: int
     quantity: str = "speedup"
+    title: str = ""
 
 
 def amdahl(p, serial):
@@ -58,8 +60,8 @@ def usl(p, contention, coherency, unit):
 
 
 LAWS = {
-    "amdahl": Law("Amdahl", amdahl, ("serial part",), (0.1,), (0.0,), (1.0,), 3),
-    "gustafson": Law("Gustafson", gustafson, ("serial part",), (0.1,), (0.0,), (1.0,), 3),
+    "amdahl": Law("Amdahl", amdahl, ("serial part",), (0.1,), (0.0,), (1.0,), 3, title="Amdahl's law"),
+    "gustafson": Law("Gustafson", gustafson, ("serial part",), (0.1,), (0.0,), (1.0,), 3, title="Gustafson's law"),
     "usl": Law(
         "USL",
         usl,
@@ -69,6 +71,7 @@ LAWS = {
         (1.0, 1.0, np.inf),
         4,
         "throughput",
+        "the Universal Scalability Law",
     ),
 }
 
@@ -157,14 +160,13 @@ def check_enough(law: Law, workers: np.ndarray) -> None:
         listed = ", ".join(f"{p:g}" for p in distinct) or "none"
         unknowns = "one parameter" if len(law.parameters) == 1 else f"{len(law.parameters)} parameters"
         raise DataError(
-            f"{law.name} law: expected {law.points} or more different numbers of workers, for {unknowns} and one to check "
-            "the "
-            f"fit by; received {len(distinct)} ({listed}); measure more"
+            f"{law.title}: expected {law.points} or more different numbers of workers, for {unknowns} and one to check the "
+            f"fit by, received {len(distinct)} ({listed}); measure more"
         )
 
 
 def _fitted(law: Law, p: np.ndarray, y: np.ndarray) -> Fit:
-    optimize = require_extra("scipy.optimize", "study", f"{law.name}'s law")
+    optimize = require_extra("scipy.optimize", "study", law.title)
     scale = float(np.max(y / p)) if law.quantity == "throughput" else 1.0
     found = optimize.least_squares(
         lambda values: law.formula(p, *values) - y / scale,

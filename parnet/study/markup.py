@@ -39,7 +39,7 @@ def latex_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 
     return "\n".join(
         [
             r"\begin{table}",
-            r"\centering",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             r"\caption{" + latex(caption) + "}",
             r"\begin{tabular}{" + columns + "}",
             *body,
@@ -104,7 +104,7 @@ def percent(value: float) -> str:
     """ "12.3 %"."""
     if not math.isfinite(value):
         return NOTHING
-    return f"{100 * value:.0f} %" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f} %"
+    return f"{100 * value:,.0f} %" if abs(value) >= 0.0995 or value == 0 else f"{100 * value:.1f} %"
 
 
 def size(value: float) -> str:

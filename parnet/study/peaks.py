@@ -196,18 +196,25 @@ class Stream(Together):
 
 @dataclass(frozen=True)
 class Peaks:
-    """What so many threads can do at most.
+    """What so many threads, or a GPU, can do at most.
 
     Attributes:
         threads, dtype: measured on and with.
         gflops: billions of operations a second, of the register tile.
-        bandwidths: "L1", "L2" and "memory" -> billions of bytes a second, of vectors that fit there.
+        bandwidths: "L1", "L2" and "memory" -> billions of bytes a second, of vectors that fit there; of a GPU its memory.
+        device: "GPU 0"; empty for threads.
     """
 
     threads: int
     dtype: str
     gflops: float
     bandwidths: dict[str, float]
+    device: str = ""
+
+    @property
+    def where(self) -> str:
+        """ "1 thread", "2 threads", "GPU 0"."""
+        return self.device or ("1 thread" if self.threads == 1 else f"{self.threads} threads")
 
     def roof(self, intensity: float, level: str = "memory") -> float:
         """The most GFLOP/s at so many operations a byte that come from that level."""
@@ -229,6 +236,14 @@ def measure_peaks(threads: int = 1, dtype: str = "float32", limit_s: float = LIM
         stream = Stream(threads, size, dtype)
         bandwidths[level] = 1e-9 * stream.bytes / shortest(stream.seconds, limit_s)
     return Peaks(threads, dtype, 1e-9 * rate, bandwidths)
+
+
+def measure_device(index: int, dtype: str = "float32", limit_s: float = LIMIT_S) -> Peaks:
+    """The same of a GPU. Raises DeviceError: there is none of that number."""
+    from ..cuda import peak
+
+    gflops, memory = peak.measure(index, dtype, limit_s)
+    return Peaks(1, dtype, gflops, {"memory": memory}, f"GPU {index}")
 
 
 def cache_bytes(level: str) -> int:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import DataError, unknown_name
-from ..figures import BLUE, GREEN, ORANGE, PINK, RED, SKY, check_suffix, legend_below, new_figure, plain, save
+from ..figures import BLUE, ORANGE, PINK, SKY, check_suffix, legend_below, plain, save
+from .drawing import GREY, LINEAR_WORKERS, cut_off, error_bars, looks, panels, times, worker_axis
 from .laws import Fit
 from .statistics import Estimate, Result
 from .ways import SERIAL
@@ -24,18 +25,6 @@ if TYPE_CHECKING:
 
     from .result import Study
 
-PANEL = (5.0, 4.1)
-MOST_COLUMNS = 3
-GREY = "0.45"
-#: how the strategies are drawn, in the order in which they come
-LOOKS: tuple[dict[str, Any], ...] = (
-    {"color": BLUE, "marker": "o", "linestyle": "-"},
-    {"color": RED, "marker": "s", "linestyle": "--"},
-    {"color": GREEN, "marker": "^", "linestyle": "-."},
-    {"color": PINK, "marker": "D", "linestyle": ":"},
-    {"color": ORANGE, "marker": "v", "linestyle": "-"},
-    {"color": SKY, "marker": "P", "linestyle": "--"},
-)
 #: share of the time -> colour and hatch
 SHARES = {
     "compute": (BLUE, ""),
@@ -44,8 +33,6 @@ SHARES = {
     "communication": (PINK, "xxxx"),
     "rest": ("0.75", ""),
 }
-#: up to so many workers the axis is linear
-LINEAR_WORKERS = 16
 Draw = Callable[["Axes", "Study", str, int], None]
 
 
@@ -114,46 +101,8 @@ def missing(study: Study, kind: str) -> str:
     return ""
 
 
-def panels(where: str, count: int) -> list[Axes]:
-    """That many axes in a new figure, at most three side by side."""
-    columns = min(count, MOST_COLUMNS)
-    rows = -(-count // columns)
-    figure = new_figure(where, columns * PANEL[0], rows * PANEL[1])
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-    return [figure.add_subplot(rows, columns, place + 1) for place in range(count)]
-
-
-def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A look for each strategy; the same for a strategy wherever it is drawn."""
-    return {name: LOOKS[k % len(LOOKS)] for k, name in enumerate(names)}
-
-
 def _strategies(study: Study) -> dict[str, dict[str, Any]]:
     return looks(list(dict.fromkeys(p.strategy for p in study.design.points if p.strategy != SERIAL)))
-
-
-def error_bars(ax: Axes, x: Sequence[float], values: Sequence[Estimate], label: str, look: dict[str, Any]) -> None:
-    """Points with the bars of their intervals."""
-    y = np.array([v.value for v in values])
-    below = [v.value - v.low if v.known else 0.0 for v in values]
-    above = [v.high - v.value if v.known else 0.0 for v in values]
-    ax.errorbar(x, y, yerr=np.maximum([below, above], 0), label=label, capsize=3, markersize=5, linewidth=1.6, **look)
-
-
-def worker_axis(ax: Axes, counts: Sequence[int], noun: str = "workers") -> None:
-    """Ticks at the numbers of workers; logarithmic where they are many."""
-    from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
-
-    places = sorted(set(counts))
-    if places[-1] > LINEAR_WORKERS:
-        ax.set_xscale("log", base=2)
-        kept = [p for p in places if p & (p - 1) == 0] or places
-    else:
-        kept = places
-    ax.xaxis.set_major_locator(FixedLocator(kept))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    ax.set_xlabel(noun)
 
 
 def _finish(ax: Axes, study: Study, network: str, batch: int, ylabel: str, grid: str = "both") -> None:
@@ -190,10 +139,19 @@ def _speedup(ax: Axes, study: Study, network: str, batch: int) -> None:
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     else:
         ax.set_ylim(0, None)
+        cut_off(ax, _coloured(study, curves, lambda r: r.speedup), most)
     name = "scaled speedup over serial" if study.design.kind == "weak" else "speedup over serial"
     _finish(ax, study, network, batch, name)
     drawn = sorted(zip(*ax.get_legend_handles_labels(), strict=True), key=lambda one: "," in one[1])
     legend_below(ax, *(list(part) for part in zip(*drawn, strict=True)))
+
+
+def _coloured(
+    study: Study, curves: dict[str, list[Result]], value: Callable[[Result], Estimate]
+) -> list[tuple[float, Estimate, str]]:
+    """Points for `cut_off`."""
+    looked = _strategies(study)
+    return [(r.point.workers, value(r), looked[name]["color"]) for name, members in curves.items() for r in members]
 
 
 def _unit(made: Fit, members: list[Result]) -> float:
@@ -217,11 +175,12 @@ def _efficiency(ax: Axes, study: Study, network: str, batch: int) -> None:
     ax.axhline(100, color=GREY, linewidth=1, label="ideal")
     counts = [1]
     for strategy, members in curves.items():
-        values = [Estimate(*(100 * v for v in (e.value, e.low, e.high))) for e in (r.efficiency for r in members)]
+        values = [times(100, r.efficiency) for r in members]
         counts += [r.point.workers for r in members]
         error_bars(ax, [r.point.workers for r in members], values, strategy, _strategies(study)[strategy])
     worker_axis(ax, counts)
     ax.set_ylim(0, None)
+    cut_off(ax, _coloured(study, curves, lambda r: times(100, r.efficiency)), 100)
     _finish(ax, study, network, batch, "efficiency, %")
     legend_below(ax)
 
@@ -271,20 +230,20 @@ def _side(ax: Axes, study: Study, network: str, batch: int) -> None:
     members = _bars(study, network, batch)
     factor, unit = _unit_of([r.epoch.value for r in members])
     looked = _strategies(study)
+    ax.set_ylim(0, 1.12 * max(max(r.times) * factor for r in members))
+    end = cut_off(ax, [(k, times(factor, r.epoch), "black") for k, r in enumerate(members)])
     for place, result in enumerate(members):
         colour = GREY if result.point.strategy == SERIAL else looked[result.point.strategy]["color"]
         ax.bar(place, result.epoch.value * factor, 0.65, color=colour, alpha=0.85)
         raw = np.array(result.times) * factor
         spread = np.linspace(-0.15, 0.15, len(raw)) if len(raw) > 1 else np.zeros(1)
         ax.plot(place + spread, raw, ".", color="black", markersize=3.5, zorder=4)
-        scaled = Estimate(*(v * factor for v in (result.epoch.value, result.epoch.low, result.epoch.high)))
+        scaled = times(factor, result.epoch)
         error_bars(ax, [place], [scaled], "", {"color": "black", "marker": "", "linestyle": "none"})
         top = max(raw.max(), scaled.high if scaled.known else 0)
-        ax.annotate(
-            f"{result.epoch.value * factor:.3g}", (place, top), (0, 4), textcoords="offset points", ha="center", fontsize=8
-        )
+        top, left = (scaled.value, -12) if top > end else (top, 0)  # beside a bar that is cut off
+        ax.annotate(f"{scaled.value:.3g}", (place, top), (left, 4), textcoords="offset points", ha="center", fontsize=8)
     _bar_ticks(ax, members)
-    ax.set_ylim(0, 1.12 * max(max(r.times) * factor for r in members))
     _finish(ax, study, network, batch, f"epoch, {unit} (dots: single runs)", grid="y")
 
 
@@ -296,11 +255,12 @@ def _weak(ax: Axes, study: Study, network: str, batch: int) -> None:
         ax.axhline(serial.epoch.value * factor, color=GREY, linewidth=1, label="ideal: as long as serial")
     counts = [1]
     for strategy, found in curves.items():
-        values = [Estimate(*(factor * v for v in (e.value, e.low, e.high))) for e in (r.epoch for r in found)]
+        values = [times(factor, r.epoch) for r in found]
         counts += [r.point.workers for r in found]
         error_bars(ax, [r.point.workers for r in found], values, strategy, _strategies(study)[strategy])
     worker_axis(ax, counts)
     ax.set_ylim(0, None)
+    cut_off(ax, _coloured(study, curves, lambda r: times(factor, r.epoch)))
     _finish(ax, study, network, batch, f"epoch, {unit} (work grows with the workers)")
     legend_below(ax)
 
@@ -339,7 +299,7 @@ def _batch(ax: Axes, study: Study, network: str, _: int) -> None:
     for (strategy, workers), found in lines.items():
         name = SERIAL if strategy == SERIAL else f"{strategy} {workers}"
         look = looked.get(name, {"color": GREY, "marker": "x", "linestyle": "-"})
-        values = [Estimate(*(v / 1e3 for v in (e.value, e.low, e.high))) for e in (r.rate for r in found)]
+        values = [times(1e-3, r.rate) for r in found]
         error_bars(ax, [r.point.base for r in found], values, name, look)
     batches = sorted({r.point.base for found in lines.values() for r in found})
     ax.set_xscale("log", base=2)

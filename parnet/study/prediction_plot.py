@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..figures import check_suffix, legend_below, plain, save
+from .drawing import GREY, LINEAR_WORKERS, LOOKS, error_bars, looks, panels, worker_axis
 from .markup import NOTHING, interval, number
-from .plots import GREY, LINEAR_WORKERS, LOOKS, error_bars, looks, panels, worker_axis
 from .ways import SERIAL
 
 if TYPE_CHECKING:

@@ -64,7 +64,7 @@ class Records:
         return {(run["round"], _key(run["point"])) for run in self.runs if "failure" not in run}
 
     def go_on(self, old: Records) -> None:
-        """Take over the runs of an earlier start of the same study.
+        """Take over the runs of an earlier start of the same study, and the configurations that they are of.
 
         Raises:
             StateError: another study, or another machine.
@@ -84,8 +84,9 @@ class Records:
                     f"{self.path}: expected results of the network {name!r} as it is now, received those of another; "
                     "name another file, or remove this one"
                 )
-        self.design = self.design.with_those_of(old.design)
         self.runs = [run for run in old.runs if "failure" not in run]
+        seen = {_key(run["point"]) for run in self.runs}
+        self.design = self.design.with_those_of(old.design, [p for p in old.design.points if _key(p) in seen])
 
     @staticmethod
     def key(run_or_point: Any) -> str:

@@ -151,8 +151,8 @@ def _draw_roofs(ax: Axes, peaks: Peaks) -> None:
     intensities = [*ax.dataLim.intervalx.tolist(), peaks.gflops / peaks.bandwidths["memory"]]
     low, high = min(x for x in intensities if x > 0) / 3, max(intensities) * 6
     reach = np.geomspace(low, high, 200)
-    for level, line in ROOFS.items():
-        bandwidth = peaks.bandwidths[level]
+    for level, bandwidth in peaks.bandwidths.items():
+        line = ROOFS[level]
         roof = np.minimum(peaks.gflops, reach * bandwidth)
         label = f"{level}: {bandwidth:,.0f} GB/s" if level != "memory" else f"memory: {bandwidth:,.1f} GB/s"
         ax.plot(
@@ -168,9 +168,8 @@ def _label(ax: Axes, measured: Profile) -> None:
     ax.set_yscale("log")
     ax.set_xlabel("operations a byte (FLOP/byte)")
     ax.set_ylabel("GFLOP/s")
-    threads = "1 thread" if measured.threads == 1 else f"{measured.threads} threads"
     ax.set_title(
-        f"{measured.name}: {measured.purpose}, batch {measured.batch_size}, {measured.peaks.dtype}, {threads}; "
+        f"{measured.name}: {measured.purpose}, batch {measured.batch_size}, {measured.peaks.dtype}, {measured.peaks.where}; "
         "areas: shares of the time",
         fontsize=10,
         loc="left",

@@ -158,8 +158,7 @@ def _result(point: Point, records: Records, groups: dict, good: dict, times: dic
     speedup, relative = (_scaled(ratio(base, mine), scale) for base in (serial, single))
     e = Estimate(*(karp_flatt(s, point.workers) for s in (speedup.value, speedup.high, speedup.low)))
     epoch = median(mine)
-    seconds = sum(sum(run["epochs_s"]) for run in runs) or math.nan
-    shares = _shares(runs, seconds)
+    shares = _shares(runs)
     gflops = 1e-9 * _middle(runs, "flops") / epoch.value
     peaks = [run["peak_gflops"] for run in runs if "peak_gflops" in run]
     return Result(
@@ -212,13 +211,21 @@ def _middle(runs: list[dict], name: str) -> float:
     return float(np.median(found)) if found else math.nan
 
 
-def _shares(runs: list[dict], seconds: float) -> tuple[float, float, float, float, float]:
-    """Compute, wait, communication, update and the rest; over all timed epochs of all runs."""
-    spent = {name: sum(sum(run[name]) for run in runs) / seconds for name in ("run_s", "wait_s", "comm_s")}
-    update = sum(run["update_s"] * len(run["epochs_s"]) for run in runs) / seconds
-    update = min(update, max(0.0, spent["run_s"] - spent["wait_s"] - spent["comm_s"]))
-    compute = max(0.0, spent["run_s"] - spent["wait_s"] - spent["comm_s"] - update)
-    return compute, spent["wait_s"], spent["comm_s"], update, max(0.0, 1 - spent["run_s"])
+def _shares(runs: list[dict]) -> tuple[float, float, float, float, float]:
+    """Compute, wait, communication, update and the rest: means of the runs' own, so that a slow run counts as any other."""
+    if not runs:
+        return (math.nan,) * 5
+    compute, wait, comm, update, other = np.mean([_shares_of(run) for run in runs], axis=0).tolist()
+    return compute, wait, comm, update, other
+
+
+def _shares_of(run: dict) -> tuple[float, float, float, float, float]:
+    """Of one run, over its timed epochs."""
+    seconds = sum(run["epochs_s"])
+    spent, wait, comm = (sum(run[name]) / seconds for name in ("run_s", "wait_s", "comm_s"))
+    own = max(0.0, spent - wait - comm)
+    update = min(run["update_s"] * len(run["epochs_s"]) / seconds, own)
+    return own - update, wait, comm, update, max(0.0, 1 - spent)
 
 
 def _to_target(runs: list[dict], target: float | None) -> Estimate:

@@ -12,7 +12,7 @@ from typing import Any
 from .. import strategy as how
 from ..checks import is_whole
 from ..config import usable_cores
-from ..errors import HyperparameterError, ResourceError, unknown_name
+from ..errors import HyperparameterError, ResourceError, require_extra, unknown_name
 from ..executors.threads import ThreadsExecutor
 
 
@@ -116,6 +116,7 @@ def choose(strategies: Any, oversubscribe: bool) -> list[Chosen]:
         oversubscribe: more workers than usable cores are wanted.
     Raises:
         UnknownNameError: no such strategy. HyperparameterError: bad counts. ResourceError: more workers than cores.
+        MissingExtraError, DeviceError: there is no MPI or GPU here.
     """
     if strategies is None:
         strategies = ["threads"]
@@ -133,6 +134,7 @@ def choose(strategies: Any, oversubscribe: bool) -> list[Chosen]:
         for one in _counts(label, counts):
             found = _of_object(label, one) if isinstance(one, how.Strategy) else _of_count(label, one)
             check_room(found, oversubscribe)
+            check_there(found)
             if found not in chosen:
                 chosen.append(found)
     order = {label: place for place, label in enumerate(dict.fromkeys(c.label for c in chosen))}
@@ -188,6 +190,16 @@ def _of_object(label: str, strategy: how.Strategy) -> Chosen:
     default = asdict(type(strategy)(**({way.count: workers} if way.count else {})))
     different = {name: value for name, value in options.items() if default.get(name) != value}
     return Chosen(label, kind, int(workers), tuple(sorted(different.items())))
+
+
+def check_there(chosen: Chosen) -> None:
+    """Raise MissingExtraError or DeviceError where this machine has not what the strategy needs."""
+    if chosen.kind == "CUDA":
+        from ..cuda import runtime
+
+        runtime.check_device(dict(chosen.options).get("device", 0))
+    elif chosen.way.ranks:
+        require_extra("mpi4py", "mpi", f"study: {chosen.label!r}")
 
 
 def check_room(chosen: Chosen, oversubscribe: bool) -> None:

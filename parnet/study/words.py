@@ -13,6 +13,8 @@ from .ways import way_of
 
 #: a serial fraction that changes by less than this from first to last is called constant
 FLAT = 0.02
+#: a Karp-Flatt number whose interval is wider than this tells nothing
+VAGUE = 0.5
 #: efficiencies above this are more than noise
 SUPER = 1.05
 
@@ -40,6 +42,15 @@ def grouped(study: Study) -> dict[str, list[str]]:
         lines += _same_bits(where, measured)
     across = list(_crossovers(study))
     return found | ({"batches": across} if across else {})
+
+
+def under(name: str, line: str) -> str:
+    """A sentence as it stands below a heading that says already what it is of."""
+    for start in (f"{name}: ", f"{name}, "):
+        if line.startswith(start):
+            rest = line[len(start) :]
+            return rest[0].upper() + rest[1:]
+    return line
 
 
 def _where(study: Study, network: str, batch: int) -> str:
@@ -115,17 +126,29 @@ def _curve(study: Study, where: str, strategy: str, curve: list[Result]) -> Iter
 
 
 def _karp_flatt(where: str, strategy: str, many: list[Result]) -> Iterator[str]:
-    numbers = [r.karp_flatt.value for r in many]
+    first, last = many[0].karp_flatt, many[-1].karp_flatt
     if len(many) == 1:
-        if 0 <= numbers[0] <= 1:
+        if first.known and first.low <= 1 and first.high - first.low > VAGUE:
+            yield (
+                f"{where}, {strategy}: the runs with {_count(many[0])} scatter too much to tell how much of the work is "
+                f"serial: Karp-Flatt {interval(first, 2)}."
+            )
+        elif 0 <= first.value <= 1:
+            bounds = f"; 95 %: {percent(max(0.0, first.low))} to {percent(min(1.0, first.high))}" if first.known else ""
             yield (
                 f"{where}, {strategy}: {_count(many[0])} gain what a program would whose serial part is "
-                f"{percent(numbers[0])} (Karp-Flatt). One number of workers cannot tell a serial part from overhead."
+                f"{percent(first.value)} (Karp-Flatt{bounds}). One number of workers cannot tell a serial part from "
+                "overhead."
             )
         return
-    change = numbers[-1] - numbers[0]
-    listed = f"{number(numbers[0], 2)} with {_count(many[0])}, {number(numbers[-1], 2)} with {_count(many[-1])}"
-    if abs(change) < FLAT:
+    change = last.value - first.value
+    listed = f"{number(first.value, 2)} with {_count(many[0])}, {number(last.value, 2)} with {_count(many[-1])}"
+    if abs(change) >= FLAT and first.overlaps(last):
+        yield (
+            f"{where}, {strategy}: the intervals of the Karp-Flatt numbers overlap ({listed}): these runs cannot tell a "
+            "serial part from overhead."
+        )
+    elif abs(change) < FLAT:
         yield f"{where}, {strategy}: the Karp-Flatt number stays ({listed}): a serial part limits the speedup, not overhead."
     elif change > 0:
         yield (
@@ -155,7 +178,7 @@ def _refusals(where: str, fits: dict[str, dict]) -> Iterator[str]:
             if isinstance(reason, str):
                 reasons.setdefault(reason, []).append(strategy)
     for reason, strategies in reasons.items():
-        yield f"{where}, {', '.join(strategies)}: no fit of the {reason}."
+        yield f"{where}, {', '.join(strategies)}: no fit of {reason}."
 
 
 def _law(made: Fit, curve: list[Result]) -> str:
@@ -201,8 +224,12 @@ def _accuracy(study: Study, where: str, measured: list[Result]) -> Iterator[str]
     if reached:
         best = min(reached, key=lambda r: r.target.value)
         yield f"{where}: {_named(best)} is the first to reach an accuracy of {target:g}, after {seconds(best.target.value)}."
-    if missed:
-        yield f"{where}: {', '.join(map(_named, missed))} did not reach an accuracy of {target:g} in every run."
+    finals = [curve[-1][1] for r in measured for curve in r.curves]
+    if missed and not reached:
+        best_seen = f"; the best run ended at {percent(max(finals))}" if finals else ""
+        yield f"{where}: no configuration reached an accuracy of {target:g} in all of its runs{best_seen}."
+    elif missed:
+        yield f"{where}: {', '.join(map(_named, missed))} did not reach an accuracy of {target:g} in all of the runs."
 
 
 def _same_bits(where: str, measured: list[Result]) -> Iterator[str]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..comm.mpi import Ranks, said
-from ..errors import DataError, NonFiniteLossError, RankError
+from ..comm.mpi import Apart, Ranks
+from ..errors import DataError, NonFiniteLossError, RankError, said
 from .callbacks import CallbackList, Logs
 from .stream import Rows, Whole
 
@@ -102,9 +102,10 @@ class LedCallbacks:
         self._call(self._own.on_train_begin, logs)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """See Callback. Where this rank alone fails, the others are not waited for: its error ends them."""
+        """See Callback. Where this rank fails alone, or ranks are apart, nobody is waited for: the error ends all."""
         error = sys.exc_info()[1]
-        alone = error is not None and error is not self._raised and not isinstance(error, TOGETHER)
+        together = isinstance(error, TOGETHER) and not isinstance(error, Apart)
+        alone = error is not None and error is not self._raised and not together
         try:
             if alone or self._failed:
                 self._own.on_train_end(logs)

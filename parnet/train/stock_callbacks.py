@@ -116,7 +116,8 @@ class ModelCheckpoint(Callback):
     Args:
         filepath: path with fields for `epoch` (from 1), metrics, and `batch` where `save_freq` is a number.
         monitor: metric that says which model is best.
-        save_best_only: save only when the metric improved on all earlier ones of this model.
+        save_best_only: save only when the metric improved on all earlier ones of this model; it is compared anew where the
+            model was compiled anew with a metric of that name of which more, no longer less, is better, or the other way.
         save_weights_only: `model.save_weights` in place of `model.save`.
         mode: see EarlyStopping.
         save_freq: "epoch", or a number of batches; the latter makes training slower.
@@ -149,9 +150,10 @@ class ModelCheckpoint(Callback):
             self.on_train_batch_end = self._count_batch  # type: ignore[method-assign]
 
     def set_model(self, model: Any) -> None:
-        """A new model starts without a best value; the same model trained on keeps it."""
+        """A new model, or one whose metric now wants the opposite, starts without a best value; others keep theirs."""
+        sign = self._watch.sign
         self._watch.look_at(model)
-        if model is not self.model:
+        if model is not self.model or self._watch.sign != sign:
             self._best = self._watch.worst
         super().set_model(model)
 

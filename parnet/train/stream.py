@@ -264,10 +264,10 @@ class Stream:
 
 
 def _lies_in_a_file(array: np.ndarray) -> bool:
-    """Whether its numbers are a file's, mapped, and not in memory before they are looked at."""
+    """Whether its numbers are a file's, mapped by NumPy or by hand, and not in memory before they are looked at."""
     base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
+    while isinstance(base, np.ndarray | memoryview):
+        base = base.obj if isinstance(base, memoryview) else base.base
     return isinstance(base, mmap.mmap)
 
 
