@@ -6,7 +6,8 @@ meets them. So summaries and weight files list the layers as Keras does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +103,24 @@ def trace(inputs: Any, outputs: Any, where: str) -> Graph:
     graph = _sorted(starts, ends, order, visited, stop)
     name_layers(graph.layers, where)
     return graph
+
+
+def follow(call: Callable[..., Any], shapes: Sequence[Shape], where: str) -> Graph:
+    """The graph of what a method makes of symbolic inputs of these shapes, called once.
+
+    Raises:
+        StateError: the method does something else with tensors than call layers on them. Others as `trace`.
+    """
+    inputs = [Input(shape) for shape in shapes]
+    given = {"training": True} if "training" in inspect.signature(call).parameters else {}
+    try:
+        outputs = call(inputs[0] if len(inputs) == 1 else inputs, **given)
+    except TypeError as error:
+        raise StateError(
+            f"{where}.call: expected layers called on tensors and on what they make, received other work ({error}); bring "
+            "tensors together by layers, such as L.Add()([a, b]), L.Multiply and L.Concatenate"
+        ) from error
+    return trace(inputs, outputs, where)
 
 
 def _listed(tensors: Any, what: str, where: str) -> tuple[Tensor, ...]:

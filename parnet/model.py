@@ -17,13 +17,14 @@ from . import metrics, optimizers, seeding
 from . import strategy as how
 from .checks import check_argument, check_choice, check_count, check_flag, check_list, is_whole
 from .errors import ShapeError, StateError, unknown_name
-from .graph import Graph, sample_shape
+from .graph import Graph, follow, sample_shape
 from .graph import trace as graph_of
 from .io.recorded import recorded
-from .layers.base import Layer
+from .layers.base import Layer, without_batch
 from .layers.tensor import Tensor
 from .plan.objective import Aim
 from .plan.plan import Request, make_plan
+from .registry import snake_case
 from .train import data
 from .train.aims import aims_of, losses_of
 from .train.evaluate import measure, predict
@@ -43,7 +44,9 @@ DTYPES = ("float32", "float64")
 
 
 class Model:
-    """Layers as a graph, from inputs to outputs.
+    """Layers as a graph, from inputs to outputs; or of a class of one's own, with layers made in `__init__` and a method
+    `call(self, inputs)` that calls them. It is followed once, when the input's shape is known: by `build`, or by the first
+    data. With an argument `training` it is told True: layers such as Dropout know by themselves whether they are active.
 
     Args:
         inputs, outputs: a symbolic tensor, or a list of them; inputs are made by `pn.Input`, outputs by calling layers.
@@ -64,7 +67,15 @@ class Model:
     30
     """
 
-    def __init__(self, inputs, outputs, *, name: str = "model", dtype: str | None = None, seed: int | None = None):
+    def __init__(
+        self, inputs=None, outputs=None, *, name: str | None = None, dtype: str | None = None, seed: int | None = None
+    ):
+        if inputs is None and outputs is None and hasattr(self, "call"):
+            self._start(name or snake_case(type(self).__name__), dtype or "float32", seed)
+            return
+        name = name or "model"
+        advice = "make them by pn.Input and layers, or give a class of your own a method call(self, inputs)"
+        check_argument(inputs is not None and outputs is not None, name, "inputs and outputs", (inputs, outputs), advice)
         graph = graph_of(inputs, outputs, name)
         home = home_of(graph, name)
         if home is not None and dtype not in (None, home.dtype):
@@ -91,6 +102,32 @@ class Model:
         self._session = open_session(graph, self.seed, self.dtype, self.name)
         if len(self.input_ranges) != len(graph.inputs):
             self.input_ranges = [InputRange() for _ in graph.inputs]
+
+    def build(self, input_shape) -> None:
+        """State the input's shape of a model of one's own class.
+
+        Args:
+            input_shape: of one sample, without the batch, a leading None left out; for several inputs a list of shapes.
+        Raises:
+            StateError: the shape is known already, or `call` does something that is no layer.
+        """
+        if self._graph is not None or not hasattr(self, "call"):
+            raise StateError(f"{self.name}.build: the input's shape is known already, {self.input_shape}; make a new model")
+        several = isinstance(input_shape, list) and len(input_shape) > 0 and not is_whole(input_shape[0])
+        several = several and input_shape[0] is not None
+        shapes = [without_batch(shape, f"{self.name}.build") for shape in (input_shape if several else [input_shape])]
+        graph = follow(self.call, shapes, self.name)
+        if len(graph.outputs) > 1 and self.optimizer is not None:
+            raise StateError(f"{self.name}: expected build(shape) before compile, as there are {len(graph.outputs)} outputs")
+        self._connect(graph)
+
+    def _see(self, x: Any) -> None:
+        """The first data state the input's shape where nobody has."""
+        if self._session is None and (hasattr(self, "call") or self._layers):
+            shapes = [getattr(one, "shape", None) for one in (x if isinstance(x, list | tuple) else [x])]
+            if shapes and all(isinstance(shape, tuple) and len(shape) > 1 for shape in shapes):
+                rest = [list(shape[1:]) for shape in shapes if shape is not None]
+                self.build(rest[0] if len(rest) == 1 else rest)
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -285,6 +322,7 @@ class Model:
                 f"{self.name}: expected arrays, received a symbolic tensor; a model is no layer: call its layers one after "
                 "the other, for layer in model.layers: x = layer(x)"
             )
+        self._see(x)
         return self.session.forward(x, self.training if training is None else bool(training))
 
     # -- training -------------------------------------------------------------------------------
@@ -383,6 +421,7 @@ class Model:
                 the weights left as they were before that step.
             KeyboardInterrupt: after saying how far it got; the model stays usable.
         """
+        self._see(x)
         self._check_compiled("fit")
         job, display, hooks, history = prepare_fit(
             self,
@@ -430,6 +469,7 @@ class Model:
             [loss, metric, ...], the loss alone without metrics, or a dict; for several outputs [loss, loss of each
             output, metric, ...].
         """
+        self._see(x)
         self._check_compiled("evaluate")
         as_dict = check_flag(return_dict, "evaluate: return_dict")
         chosen = how.get(strategy)
@@ -462,6 +502,7 @@ class Model:
             x: as `fit` takes it; targets that a loader or an iterable gives are left aside. steps: batches, if not all.
             trace: as of `fit`.
         """
+        self._see(x)
         chosen = how.get(strategy)
         source = as_inputs(self, x, batch_size, steps, chosen)
         with closing(self.session), closing(source):
@@ -472,6 +513,7 @@ class Model:
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):
         """One update with one batch. Returns what `evaluate` does, measured before the update."""
+        self._see(x)
         self._check_compiled("train_on_batch")
         as_dict = check_flag(return_dict, "train_on_batch: return_dict")
         rows = check_rows(self, x, y, sample_weight, class_weight, "train_on_batch")
@@ -482,6 +524,7 @@ class Model:
 
     def predict_on_batch(self, x) -> Any:
         """Outputs of one batch, in inference mode; a list for several outputs."""
+        self._see(x)
         inputs = data.as_many_inputs(x, self.session.network, "predict_on_batch: x", self.dtype)
         result = self.session.predict_batch(inputs)
         return result[0] if len(result) == 1 else result

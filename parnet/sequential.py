@@ -8,7 +8,7 @@ from typing import Any
 from .checks import check_list
 from .errors import ShapeError, StateError
 from .graph import Graph, name_layers
-from .layers.base import Layer, Shape, check_shape
+from .layers.base import Layer, Shape, without_batch
 from .layers.shape import Input
 from .layers.tensor import Tensor, record
 from .model import Model
@@ -111,8 +111,7 @@ class Sequential(Model):
         Args:
             input_shape: of one sample, without the batch; a leading None is left out.
         """
-        batched = isinstance(input_shape, list | tuple) and len(input_shape) > 0 and input_shape[0] is None
-        shape = check_shape(input_shape[1:] if batched else input_shape, f"{self.name}.build")
+        shape = without_batch(input_shape, f"{self.name}.build")
         if self._layers and self._layers[0].input_shape is None:
             self._layers[0].input_shape = shape
         self._build()

@@ -226,12 +226,19 @@ class Layer(Configurable):
 
     # -- graphs ---------------------------------------------------------------------------------
 
-    def __call__(self, x) -> tensor.Tensor:
+    def __call__(self, x, training: bool | None = None) -> tensor.Tensor:
         """The symbolic output for a symbolic input; a merging layer takes a list of them.
 
+        Args:
+            training: None or True: whether a layer is active in training alone, it knows by itself.
         Raises:
-            ShapeError: the layer cannot work on such shapes. DTypeError: x is an array.
+            ShapeError: the layer cannot work on such shapes. DTypeError: x is an array. HyperparameterError: `training`.
         """
+        if training not in (None, True):
+            raise HyperparameterError(
+                f"{self.label()}: expected training None or True, received {training!r}; layer.trainable = False "
+                "freezes a layer, and of a BatchNormalization it uses the moving averages"
+            )
         return tensor.call(self, x)
 
     @property
@@ -336,6 +343,12 @@ def check_shape(shape, where: str) -> Shape:
             f"{where}: expected a shape of whole numbers above 0 without the batch, such as (28, 28), received {shape!r}"
         )
     return tuple(int(n) for n in items)
+
+
+def without_batch(shape, where: str) -> Shape:
+    """As `check_shape`, of one sample; a leading None, which stands for the batch, is left out."""
+    batched = isinstance(shape, list | tuple) and len(shape) > 0 and shape[0] is None
+    return check_shape(shape[1:] if batched else shape, where)
 
 
 def count(shape: Shape) -> int:
