@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import leaks
+import numpy as np
 from nets import digest
 from server_cases import data, fitted, model, server
 
@@ -119,8 +120,12 @@ def fault_of(strategy, net, expected, *contexts):
             return "nothing was raised"
         except KeyboardInterrupt:
             pass
-        if [name for name in os.listdir(folder) if name != "model.parnet"]:
+        if set(os.listdir(folder)) - {"model.parnet", "interrupted.parnet"}:
             return f"left beside the file: {os.listdir(folder)}"
+        if os.path.exists(saved := os.path.join(folder, "interrupted.parnet")):
+            kept = pn.load_model(saved).get_weights()
+            if not all(np.array_equal(a, b) for a, b in zip(kept, net.get_weights(), strict=True)):
+                return "interrupted.parnet holds other weights than the model"
     gc.collect()
     until = time.monotonic() + 10
     while (leaks.since(before) or open_files() > files) and time.monotonic() < until:

@@ -338,6 +338,33 @@ def test_checkpoint_counts_batches_when_asked_to(tmp_path):
     assert [path for _, path in model.saved] == [str(tmp_path / name) for name in ("1-2", "2-1", "2-3")]
 
 
+@pytest.mark.parametrize(
+    "path, saved",
+    [
+        ("m.parnet", "interrupted.parnet"),
+        ("{epoch:02d}-{loss:.3f}.parnet", "interrupted.parnet"),
+        ("run/{epoch}/m.weights.parnet", "run/interrupted.weights.parnet"),
+    ],
+)
+def test_checkpoint_saves_what_ctrl_c_has_left_of_an_epoch(path, saved, tmp_path):
+    class Press(Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+    rng = np.random.default_rng(0)
+    model = pn.Sequential([pn.layers.Dense(2, input_shape=(3,))], seed=0)
+    model.compile("sgd", "mse")
+    for only_best in (True, False):
+        keep = ModelCheckpoint(tmp_path / path, "loss", save_best_only=only_best)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(rng.normal(size=(20, 3)), rng.normal(size=(20, 2)), batch_size=4, callbacks=[keep, Press()], verbose=0)
+        assert (tmp_path / saved).exists() is not only_best
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
+    for found, wanted in zip(pn.load_model(tmp_path / saved).get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_checkpoint_names_the_fields_there_are(tmp_path):
     with pytest.raises(HyperparameterError, match="among loss, epoch"):
         run(ModelCheckpoint(tmp_path / "{val_loss}"), [{"loss": 1.0}])

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import string
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -113,6 +114,9 @@ class EarlyStopping(Callback):
 class ModelCheckpoint(Callback):
     """Save the model as it trains, to a path such as "run/{epoch:02d}-{val_loss:.4f}.parnet".
 
+    Where Ctrl-C ends the training, the model as it is then goes beside the others, to "interrupted.parnet" (or what the
+    path ends with), unless only the best is saved: the files of whole epochs stay what they are.
+
     Args:
         filepath: path with fields for `epoch` (from 1), metrics, and `batch` where `save_freq` is a number.
         monitor: metric that says which model is best.
@@ -182,13 +186,27 @@ class ModelCheckpoint(Callback):
         if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
             self._save(logs or {}, {"epoch": self._epoch + 1, "batch": batch + 1})
 
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Save what Ctrl-C has left of an epoch."""
+        if isinstance(sys.exc_info()[1], KeyboardInterrupt) and not self.save_best_only:
+            self._write(self.interrupted_path)
+
+    @property
+    def interrupted_path(self) -> str:
+        """Where the model goes when Ctrl-C ends the training: a folder whose name no epoch fills in."""
+        folder = os.path.dirname(self.filepath.split("{")[0])
+        ending = re.search(r"(\.[A-Za-z]\w*)*$", self.filepath)
+        return os.path.join(folder, f"interrupted{ending[0] if ending else ''}")
+
     def _save(self, logs: Logs, position: dict[str, int]) -> None:
         if self.save_best_only:
             value = self._watch.read(logs)
             if value is None or not self._watch.improves(value, self._best):
                 return
             self._best = value
-        path = self._path({**logs, **position})
+        self._write(self._path({**logs, **position}))
+
+    def _write(self, path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
 
