@@ -8,7 +8,7 @@ with registers, what has come from shared memory is used four times over. Beside
 """
 
 import sys
-import time
+import timeit
 from importlib.util import find_spec
 
 import numpy as np
@@ -40,8 +40,7 @@ def tiled(a, b, c):
     tile_a = cuda.shared.array((SIDE, SIDE), np.float32)
     tile_b = cuda.shared.array((SIDE, SIDE), np.float32)
     j, i = cuda.grid(2)
-    x, y = cuda.threadIdx.x, cuda.threadIdx.y
-    total = np.float32(0)
+    x, y, total = cuda.threadIdx.x, cuda.threadIdx.y, np.float32(0)
     for first in range(0, a.shape[1], SIDE):
         tile_a[y, x], tile_b[y, x] = a[i, first + x], b[first + y, j]
         cuda.syncthreads()
@@ -53,7 +52,7 @@ def tiled(a, b, c):
 
 def on_a_grid(kernel, a, b, n):
     """One of the two first rungs, ready to run."""
-    a, b, c = cuda.to_device(a), cuda.to_device(b), cuda.to_device(np.zeros((n, n), np.float32))
+    a, b, c = (cuda.to_device(array) for array in (a, b, np.zeros_like(a)))
     return lambda: kernel[(n // SIDE, n // SIDE), (SIDE, SIDE)](a, b, c), c
 
 
@@ -71,12 +70,7 @@ def parnets(a, b, n):
 
 def gflops(run, n, wait=cuda.synchronize):
     """The median speed of ten runs after one that does not count."""
-    times = []
-    for _ in range(11):
-        begun = time.perf_counter()
-        run()
-        wait()
-        times.append(time.perf_counter() - begun)
+    times = timeit.repeat(lambda: (run(), wait()), number=1, repeat=11)
     return 2e-9 * n**3 / float(np.median(times[1:]))
 
 
@@ -109,9 +103,9 @@ def main():
         sys.exit(f"sizes: expected 16, 32, or multiples of {PANEL}, received {sizes}")
     try:
         check_device(0)
+        found = {n: climb(n) for n in sizes}
     except DeviceError as error:
         sys.exit(str(error))
-    found = {n: climb(n) for n in sizes}
     if not SIMULATED:
         import matplotlib.pyplot as plt
 

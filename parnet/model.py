@@ -123,8 +123,9 @@ class Model:
 
     def _see(self, x: Any) -> None:
         """The first data state the input's shape where nobody has."""
+        several = hasattr(self, "call") and isinstance(x, list | tuple)
         if self._session is None and (hasattr(self, "call") or self._layers):
-            shapes = [getattr(one, "shape", None) for one in (x if isinstance(x, list | tuple) else [x])]
+            shapes = [getattr(one, "shape", None) for one in (x if several else [x])]
             if shapes and all(isinstance(shape, tuple) and len(shape) > 1 for shape in shapes):
                 rest = [list(shape[1:]) for shape in shapes if shape is not None]
                 self.build(rest[0] if len(rest) == 1 else rest)
@@ -421,8 +422,8 @@ class Model:
                 the weights left as they were before that step.
             KeyboardInterrupt: after saying how far it got; the model stays usable.
         """
-        self._see(x)
         self._check_compiled("fit")
+        self._see(x)
         job, display, hooks, history = prepare_fit(
             self,
             x,
@@ -469,8 +470,8 @@ class Model:
             [loss, metric, ...], the loss alone without metrics, or a dict; for several outputs [loss, loss of each
             output, metric, ...].
         """
-        self._see(x)
         self._check_compiled("evaluate")
+        self._see(x)
         as_dict = check_flag(return_dict, "evaluate: return_dict")
         chosen = how.get(strategy)
         source = as_source(self, x, y, sample_weight, batch_size, steps, chosen, "evaluate")
@@ -513,8 +514,8 @@ class Model:
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, *, return_dict=False):
         """One update with one batch. Returns what `evaluate` does, measured before the update."""
-        self._see(x)
         self._check_compiled("train_on_batch")
+        self._see(x)
         as_dict = check_flag(return_dict, "train_on_batch: return_dict")
         rows = check_rows(self, x, y, sample_weight, class_weight, "train_on_batch")
         logs = train_on_rows(self, rows)

@@ -123,6 +123,43 @@ def test_a_launcher_that_does_not_end_after_its_ranks_is_ended(said, code, tmp_p
     assert ("rank 0 has not come to the end of its script" in err) == bool(code)
 
 
+def test_a_rank_that_changes_its_name_is_still_there(monkeypatch):
+    """As `setproctitle` does."""
+    named = [{os.getpid(): "python"}]
+    monkeypatch.setattr(parnet.cli.unseen, "all_ranks", lambda job: named[0])
+    watch = Unseen("some job", 1)
+    assert not watch.hang(1.0, True)
+    named[0] = {}
+    assert not any(watch.hang(10.0, True) for _ in range(9)) and not watch.alone
+
+
+#: a launcher that tidies up for a while when its rank has ended, and has a code of its own
+TIDY = """#!/bin/sh
+[ "$1" = --version ] && exec echo "mpirun (Open MPI) 5.0.0"
+while [ "$1" != "{python}" ]; do shift; done
+"$@"
+sleep 2.5
+exit {code}
+"""
+
+
+@on_linux
+@pytest.mark.parametrize("code", [0, 7, 9])
+def test_the_launchers_own_code_is_kept_however_long_it_tidies_up(code, tmp_path, monkeypatch, capfd):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").touch()
+    text = "from parnet.cli.word import BEGUN, OVER, tell\ntell(BEGUN)\ntell(OVER)\n"
+    (tmp_path / "mpi4py" / "__main__.py").write_text(text)
+    (tmp_path / "mpirun").write_text(TIDY.format(python=sys.executable, code=code))
+    (tmp_path / "mpirun").chmod(0o755)
+    (tmp_path / "script.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(Path(parnet.__file__).parents[1])]))
+    options = ["-n", "1", "--threads", "1", "--launcher", str(tmp_path / "mpirun")]
+    assert parnet.cli.main(["launch", *options, str(tmp_path / "script.py")]) == code
+    assert "RankError" not in capfd.readouterr().err
+
+
 class TestJobs:
     pytestmark = [*needs_mpi, pytest.mark.usefixtures("nothing_left")]
 

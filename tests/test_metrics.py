@@ -1,5 +1,7 @@
 """Every metric through a model: against its definition and scikit-learn, over unequal batches, fused and unfused."""
 
+import math
+
 import naive
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ from subprocesses import run_python
 from tolerance import close
 
 import parnet as pn
+from parnet import keras, metrics
 from parnet import layers as L
-from parnet import metrics
 from parnet.errors import HyperparameterError, ParnetError, ShapeError
 
 ROWS, INPUTS, CLASSES, BATCH = 101, 6, 4, 16
@@ -471,3 +473,30 @@ def test_thresholds_is_another_name_of_threshold():
     for wrong in ({"threshold": 0.3, "thresholds": 0.4}, {"thresholds": [0.3, 0.4]}, {"average": "samples"}):
         with pytest.raises(ParnetError):
             metrics.Recall(**wrong)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_r2_of_targets_far_from_zero_and_of_many_that_are_alike(dtype, rng):
+    model = pn.Sequential([L.Reshape((1,), input_shape=(1,))], dtype=dtype)
+    model.compile("sgd", "mse", ["r2_score"])
+    y = (1000 + 0.1 * rng.normal(size=(5000, 1))).astype(dtype)
+    p = (y + 0.05 * rng.normal(size=y.shape)).astype(dtype)
+    exact = 1 - ((p.astype(float) - y) ** 2).sum() / ((y - y.astype(float).mean()) ** 2).sum()
+    assert model.evaluate(p, y)[1] == pytest.approx(exact, rel=1e-6)
+    for alike in (0.1, 7.7):
+        y = np.full((10_000, 1), alike, dtype)
+        assert model.evaluate(y + np.ones(1, dtype), y)[1] == 0 and model.evaluate(y, y)[1] == 1
+
+
+def test_r2_does_not_hide_a_nan():
+    assert math.isnan(metrics.R2Score().result(np.array([3.0, 3.0, np.nan]), 3))
+
+
+def test_a_threshold_is_for_one_output():
+    model = model_of(3, "sigmoid", "bce", [metrics.F1(0.5)])
+    with pytest.raises(
+        ShapeError, match=r"metric f1: expected a model with one output for threshold=0\.5, received one with 3"
+    ):
+        model.evaluate(np.zeros((4, INPUTS)), np.zeros((4, 3)))
+    with pytest.raises(ParnetError, match=r"F1Score\(average\)"):
+        keras.metrics.F1Score("nonsense", 0.5)

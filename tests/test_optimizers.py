@@ -412,3 +412,14 @@ def test_arguments_are_assigned_beside_a_schedule_of_ones_own():
     rule = optimizers.Adam(Mine())
     rule.clipnorm = 1.0
     assert rule.clipnorm == 1.0 and rule.learning_rate == 0.1
+
+
+def test_corrections_of_the_wrong_shape_are_refused():
+    class Own(optimizers.SGD):
+        def correction(self, updates):
+            return np.ones(len(updates))
+
+    with pytest.raises(
+        HyperparameterError, match=r"Own.correction: expected an array \(2, 2\), two factors for each update"
+    ):
+        Own(0.1).rates(np.arange(2))

@@ -7,6 +7,7 @@ from nets import digest
 import parnet as pn
 from parnet import layers as L
 from parnet.errors import HyperparameterError, ParnetError, StateError
+from parnet.kernels.step import ROWS_SHARED, number, writes_own
 
 ROWS = 24
 
@@ -114,3 +115,49 @@ def test_what_cannot_be_followed_is_refused(data):
         built.build((5,))
     with pytest.raises(HyperparameterError, match="expected training None or True, received False"):
         L.Dropout(0.5)(pn.Input((4,)), training=False)
+
+
+def test_a_call_that_is_refused_does_not_settle_the_shape():
+    model = pn.Sequential([L.Dense(2)])
+    with pytest.raises(StateError, match="compile"):
+        model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+    model.compile("sgd", "mse")
+    model.fit(np.zeros((4, 5)), np.zeros((4, 2)), verbose=0)
+    assert model.input_shape == (5,)
+
+
+def test_a_list_of_samples_is_not_taken_for_several_inputs():
+    model = pn.Sequential([L.Flatten(), L.Dense(2)])
+    with pytest.raises(ParnetError, match="input's shape is not known"):
+        model.predict([np.zeros((4, 4))] * 20)
+
+
+class Fives(L.Conv2D):
+    """A convolution whose outputs are all 5, for a test of subclasses."""
+
+    def forward(self, build, x, training):
+        y = super().forward(build, x, training)
+        operands = (y, y, y.width, number(0.0), number(5.0), ROWS_SHARED)
+        build.step("elementwise.scale", operands, writes_own(y), ROWS_SHARED, (-1,))
+        return y
+
+    @staticmethod
+    def examples():
+        return []
+
+
+class Same(L.ReLU):
+    """A ReLU that does nothing, for a test of subclasses."""
+
+    def forward(self, build, x, training):
+        return x
+
+    @staticmethod
+    def examples():
+        return []
+
+
+def test_inference_runs_what_a_subclass_has_changed():
+    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3))
+    assert (pn.Sequential([L.Input((4, 4, 3)), Fives(2, 3), L.ReLU()]).predict(x) == 5).all()
+    assert (pn.Sequential([L.Input((4, 4, 3)), L.Conv2D(8, 3), Same()]).predict(x) < 0).any()

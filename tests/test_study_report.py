@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import studies
 
+from parnet import figures
 from parnet.errors import DataError, UnknownNameError
 from parnet.study import contents, drawing, markup, plots, prediction_plot, report
 from parnet.study.laws import amdahl
+from parnet.study.statistics import Estimate
 from parnet.study.ways import Chosen
 
 pytest.importorskip("matplotlib")
@@ -344,3 +346,14 @@ def test_noise_load_drift_and_short_epochs_are_said():
     for run in drifting.runs:
         run["epochs_s"] = [1 + 0.1 * run["round"]]
     assert re.search(r"The machine became \d+ % slower", doubted(drifting))
+
+
+def test_a_group_without_its_serial_run_is_drawn_and_one_core_is_a_number():
+    """As a killed study leaves it: its speedups are not known."""
+    ax = figures.new_figure("a test", 4, 3).subplots()
+    nothing = Estimate(float("nan"), float("nan"), float("nan"))
+    some = Estimate(1.5, 1.4, 1.6)
+    assert drawing.cut_off(ax, [(0, nothing, "red"), (1, some, "red")], 1.0) == np.inf
+    assert drawing.cut_off(ax, [(0, nothing, "red")], 1.0) == np.inf
+    assert contents._known({"cores_usable": 1, "governed": True}, "cores_usable") == "1"
+    assert contents._known({"governed": True}, "governed") == "on"

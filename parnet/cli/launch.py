@@ -41,6 +41,16 @@ PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH",
 #: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
 LOOK_S, EACH_LOOK = 0.2, 5
 INTERRUPTED = 130
+#: where batch systems name the machines of a job
+HOSTS_FROM = (
+    "SLURM_JOB_ID",
+    "PBS_NODEFILE",
+    "LSB_HOSTS",
+    "LSB_MCPU_HOSTS",
+    "PE_HOSTFILE",
+    "HYDRA_HOST_FILE",
+    "I_MPI_HYDRA_HOST_FILE",
+)
 #: what is said where no rank is left to say it
 BROKE_OFF = (
     "MPI: rank 0 has not come to the end of its script, though the launcher reports no error: the ranks were killed, or "
@@ -110,8 +120,11 @@ def _wish(arguments: argparse.Namespace) -> Wish:
 
 
 def _elsewhere(arguments: argparse.Namespace) -> bool:
-    """Whether other machines may take part: their cores are not known here."""
-    return bool(arguments.mpi_args) or "SLURM_JOB_ID" in os.environ
+    """Whether other machines may take part: their cores are not known here, nor is what their ranks do."""
+    named = any(name in os.environ for name in HOSTS_FROM) or any(
+        name.startswith(("OMPI_MCA_", "PRTE_MCA_")) and "host" in name for name in os.environ
+    )
+    return bool(arguments.mpi_args) or named or arguments.launcher == "srun"
 
 
 def _threads(arguments: argparse.Namespace, ranks: int, cores: int) -> int:
@@ -160,13 +173,14 @@ def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
         ear.listen()
     if asked.times:
         return INTERRUPTED
-    if watch.alone:  # we have ended the launcher ourselves
+    waited_for_nobody = hung and watch.alone
+    if waited_for_nobody:  # we have ended the launcher ourselves
         code = 0
     # a launcher that is ended, or goes on after deaths, may say that all was well; of other machines we hear nothing
     broke_off = code == 0 and not ear.over and (ear.begun or here is not None)
     if broke_off:
         print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
-    return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not watch.alone))
+    return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not waited_for_nobody))
 
 
 def _ended(job: subprocess.Popen) -> int | None:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 from pathlib import Path
 
-from ..comm.process import Limits, look_at
+from ..comm.process import Limits, look_at, started
 from .rank import WATCHED
 from .sweep import ranks_of
 
@@ -33,7 +33,9 @@ class Unseen:
 
     def __init__(self, job: str, ranks: int | None):
         self._job, self._ranks = job, ranks
-        self._trouble, self._since_s, self._said, self._seen = "", 0.0, False, False
+        self._trouble, self._since_s, self._said = "", 0.0, False
+        self._known: dict[int, int] = {}  # ranks seen so far and when they started: a script may change its name
+        self._seen = False
 
     @property
     def alone(self) -> bool:
@@ -54,7 +56,8 @@ class Unseen:
         self._since_s += seconds
         words = f"MPI: {trouble.format(seconds=f'{self._since_s:.0f} s')}"
         if self._since_s >= (LIMITS.warning_s if self.alone else LIMITS.end_s):
-            print(f"parnet.errors.RankError: {words}; the job ends", file=sys.stderr, flush=True)
+            kind = "parnet" if self.alone else "parnet.errors.RankError"  # the ranks may have done all they should
+            print(f"{kind}: {words}; the job ends", file=sys.stderr, flush=True)
             return True
         if self._since_s >= LIMITS.warning_s and not self._said:
             self._said = True
@@ -65,8 +68,10 @@ class Unseen:
         """What is wrong, in words with a place for the time; "" for nothing."""
         everybody = all_ranks(self._job)
         ranks = [pid for pid, name in everybody.items() if name != WATCHED]
+        self._known |= {pid: began for pid in everybody if (began := started(pid))}
+        self._known = {pid: began for pid, began in self._known.items() if started(pid) == began}
         self._seen |= begun or bool(everybody)
-        if not everybody and self._ranks is not None:
+        if not self._known and not everybody and self._ranks is not None:
             return ALONE if self._seen else NOBODY
         for pid in ranks:
             look = look_at(pid)

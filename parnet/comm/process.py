@@ -67,6 +67,14 @@ def look_at(pid: int) -> Look | None:
         return None
 
 
+def started(pid: int) -> int | None:
+    """When a process of this machine began, in ticks since the machine did; None as for `look_at`. Pids are used again."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
 @dataclass(frozen=True)
 class Address:
     """Where a process is.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from functools import cache, partial
 
+import numpy as np
+
 from ..kernels.control import ROWS
 from ..kernels.step import row_stride
 from .launch import Context, Fed, Launch, float_of
@@ -163,8 +165,8 @@ def deviations(T):
         for j in range(cuda.grid(1), width, cuda.gridsize(1)):
             total, squares, rest = 0.0, 0.0, 0.0
             for i in range(ctl[ROWS]):
-                aim = float(t[i * t_stride + j])
-                off = float(p[i * stride + j]) - aim
+                aim = np.float64(t[i * t_stride + j])
+                off = np.float64(p[i * stride + j]) - aim
                 total += aim
                 squares += aim * aim
                 rest += off * off

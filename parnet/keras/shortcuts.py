@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import layers as L
 from .. import metrics, viz
+from ..checks import check_choice
 from ..errors import unknown_argument
 from ..layers.tensor import Tensor
 
@@ -62,7 +63,11 @@ def F1Score(average: str | None = None, threshold: float | None = None, name: st
 
     With a threshold, for a model of one yes or no output, the number for yes.
     """
-    return metrics.F1(threshold, average=average if threshold is None else "auto", name=name)
+    if threshold is None:
+        return metrics.F1(average=average, name=name)
+    if average is not None:  # of one output all averages are the same
+        check_choice(average, "F1Score(average)", ("macro", "micro", "weighted"))
+    return metrics.F1(threshold, name=name)
 
 
 def plot_model(model: Any, to_file: str = "model.png", **looks: Any) -> Any:

@@ -114,7 +114,7 @@ def deviations(op, ctl, mem, part, parts):
     for i in range(ctl[ROWS]):
         p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(op[3]))
         for j in range(width):
-            aim, rest = float(t[j]), float(p[j]) - float(t[j])
+            aim, rest = like(sums, t[j]), like(sums, p[j]) - like(sums, t[j])  # in float64: the sums cancel
             sums[3 * j] += aim
             sums[3 * j + 1] += aim * aim
             sums[3 * j + 2] += rest * rest

@@ -154,6 +154,11 @@ class Build(Protocol):
 registry: Registry[Layer]
 
 
+def is_ours(layer: Layer, *methods: str) -> bool:
+    """Whether these methods of a layer are parnet's own, and not a user's subclass's: the planner knows what they do."""
+    return all(getattr(type(layer), name).__module__.startswith("parnet.") for name in methods)
+
+
 class Layer(Configurable):
     """Base of all layers.
 

@@ -18,7 +18,7 @@ class _Counting(Metric):
     """A metric made of counts[true class, predicted class].
 
     Args:
-        threshold: for a model with one output, above which it says yes; `thresholds` is Keras's name of it.
+        threshold: for a model with one output, above which it says yes (0.5); `thresholds` is Keras's name of it.
     """
 
     counts = True
@@ -31,9 +31,15 @@ class _Counting(Metric):
             not both, f"{where}(thresholds)", "one of thresholds and threshold", thresholds, "they are one argument"
         )
         given = thresholds if threshold is None else threshold
-        self.threshold = self.parameter = check_number(0.5 if given is None else given, f"{where}(threshold), one number")
+        self.threshold = None if given is None else check_number(given, f"{where}(threshold), one number")
+        self.parameter = 0.5 if self.threshold is None else self.threshold
 
     def kernel(self, outcome: Outcome) -> str:
+        if self.threshold is not None and outcome.width > 1:
+            raise ShapeError(
+                f"metric {self.name}: expected a model with one output for threshold={self.threshold}, received one with "
+                f"{outcome.width}, of which the largest is the class; leave the threshold out"
+            )
         return "metric.confusion"
 
 
@@ -41,7 +47,7 @@ class _Averaged(_Counting):
     """One made of each class's precision and recall.
 
     Args:
-        threshold: for a model with one output, above which it says yes; `thresholds` is Keras's name of it.
+        threshold: for a model with one output, above which it says yes (0.5); `thresholds` is Keras's name of it.
         average: "auto": of two classes the second's value, of several the unweighted mean. "macro": the unweighted mean;
             "weighted": weighted by how many there are of each class; "micro": of all classes' counts together; None: an
             array with the value of each class.

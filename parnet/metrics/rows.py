@@ -129,9 +129,9 @@ class R2Score(Metric):
     def result(self, sums: np.ndarray, samples: int) -> float:
         total, squares, rest = sums.reshape(-1, 3).T
         spread = squares - total**2 / samples
-        alike = spread <= 1e-14 * squares
+        alike = spread <= max(1e-14, 4 * samples * np.finfo(np.float64).eps) * squares
         scores = 1 - rest / np.where(alike, 1.0, spread)
-        return float(np.mean(np.where(alike, rest == 0, scores)))
+        return float(np.mean(np.where(alike & np.isfinite(rest), rest == 0, scores)))
 
 
 @registry.add("mae")

@@ -216,11 +216,20 @@ class Optimizer(Configurable):
         rate = self._rate(batches) if isinstance(self._rate, schedules.Schedule) else np.full(len(batches), self._rate)
         result = np.zeros((len(batches), 4))
         result[:, 0], result[:, 1] = rate, rate * self._second_rate()
-        result[:, :2] *= self.correction(batches // (self.gradient_accumulation_steps or 1))
+        result[:, :2] *= self._corrections(batches // (self.gradient_accumulation_steps or 1))
         if self.gradient_accumulation_steps is not None:
             place = batches % self.gradient_accumulation_steps
             result[:, 2], result[:, 3] = place < self.gradient_accumulation_steps - 1, place == 0
         return result
+
+    def _corrections(self, updates: np.ndarray) -> np.ndarray:
+        factors = np.asarray(self.correction(updates), np.float64)
+        if factors.shape != (len(updates), 2):
+            raise HyperparameterError(
+                f"{type(self).__name__}.correction: expected an array ({len(updates)}, 2), two factors for each update, "
+                f"received shape {factors.shape}"
+            )
+        return factors
 
     def _second_rate(self) -> float:
         """The second number of `rates`, in learning rates: by how much the weights decay."""

@@ -7,7 +7,7 @@ gradient of the product behind it: the product's input gradient, a third of its 
 
 from __future__ import annotations
 
-from ..layers.base import Layer
+from ..layers.base import is_ours
 from .network import Network
 
 #: numbers of a matrix of weights at most: one more pass over larger ones, from memory, costs what the product does
@@ -23,7 +23,12 @@ def find_heads(network: Network, wanted: list[bool]) -> dict[int, int]:
     result = {}
     for index, node in enumerate(network.nodes):
         before = node.inputs[0]
-        if len(node.inputs) != 1 or before < 0 or not _is(network, index, "product") or not _is(network, before, "norm"):
+        if (
+            len(node.inputs) != 1
+            or before < 0
+            or not _can_be(network, index, "product")
+            or not _can_be(network, before, "norm")
+        ):
             continue
         first = network.nodes[before]
         weights = sum(p.count for key, p in network.placed.items() if key.startswith(f"{node.layer.name}/"))
@@ -33,14 +38,8 @@ def find_heads(network: Network, wanted: list[bool]) -> dict[int, int]:
     return result
 
 
-def _is(network: Network, index: int, part: str) -> bool:
+def _can_be(network: Network, index: int, part: str) -> bool:
     """Whether a node can be that part of a head: its layer is trained, is called once, and does what its class promises."""
     layer = network.nodes[index].layer
     calls = sum(node.layer is layer for node in network.nodes)
-    return layer.head_part == part and calls == 1 and network.trains(layer) and _is_whole(type(layer))
-
-
-def _is_whole(kind: type[Layer]) -> bool:
-    """Whether forward and backward are of the class that says what it can be, and no subclass has changed them."""
-    origin = [next(c for c in kind.__mro__ if name in vars(c)) for name in ("head_part", "forward", "backward")]
-    return len(set(origin)) == 1
+    return layer.head_part == part and calls == 1 and network.trains(layer) and is_ours(layer, "forward", "backward")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..layers.base import Tail
+from ..layers.base import Tail, is_ours
 from .network import Network
 
 #: the order in which the parts of a tail may follow each other
@@ -53,10 +53,11 @@ def find_tails(network: Network) -> dict[int, Found]:
 
 def _tail_of(network: Network, index: int, readers: dict[int, list[int]], made_at: dict[int, int]) -> Found:
     layer, found, stage = network.nodes[index].layer, Found(index), 0
-    while found.last not in network.outputs and len(readers.get(found.last, ())) == 1:
+    ours = is_ours(layer, "forward", "forward_with", "takes")
+    while ours and found.last not in network.outputs and len(readers.get(found.last, ())) == 1:
         after = readers[found.last][0]
         node = network.nodes[after]
-        if node.layer.tail_part not in ORDER[stage:]:
+        if node.layer.tail_part not in ORDER[stage:] or not is_ours(node.layer, "forward"):
             break
         stage = ORDER.index(node.layer.tail_part) + 1
         tail, other = found.tail, found.other

@@ -28,6 +28,13 @@ def title(study: Study) -> str:
     return f"{study.design.kind.capitalize()} scaling of {listed}"
 
 
+def runs_of(study: Study) -> str:
+    """How many runs the configurations have: a file that was extended, or a killed study's, may have fewer of some."""
+    counts = {len(result.times) for result in study.results} or {0}
+    most = counted(max(counts), "run")
+    return most if len(counts) == 1 else f"{min(counts)} to {most}"
+
+
 def method(study: Study) -> list[str]:
     """How it was measured, in sentences."""
     design = study.design
@@ -36,7 +43,7 @@ def method(study: Study) -> list[str]:
         warm = f"after {design.warmup} that {'are' if design.warmup > 1 else 'is'} not counted"
     of_run = "that of its epoch" if design.epochs == 1 else "the median of its epochs"
     lines = [
-        f"{counted(len(design.points), 'configuration')}, {counted(design.repeats, 'run')} each. Each run is a fresh "
+        f"{counted(len(design.points), 'configuration')}, {runs_of(study)} each. Each run is a fresh "
         f"process that makes the model anew from seed {design.seed} and trains {epochs} {warm}. The time of a run is "
         f"{of_run}, and the time of a configuration the median over its runs.",
         "In each round every configuration runs once, in a shuffled order, so that a slow spell of the machine meets all "
@@ -102,13 +109,9 @@ def machine_rows(study: Study) -> list[list[str]]:
 
 def _known(machine: dict, name: str) -> str:
     value = machine.get(name)
-    return (
-        "not known"
-        if value is None
-        else {True: "on", False: "off"}.get(value, str(value))
-        if value in (0, 1)
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "not known" if value is None else str(value)
 
 
 def network_rows(study: Study) -> tuple[list[str], list[list[str]]]:

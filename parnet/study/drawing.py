@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ def cut_off(ax: Axes, points: Sequence[tuple[float, Estimate, str]], least: floa
         points: place, value and colour of each bar.
         least: what must be seen besides.
     """
+    points = [point for point in points if math.isfinite(point[1].value)]
     end = CUT * max([value.value for _, value, _ in points] + [least])
     if not points or max(value.high if value.known else 0.0 for _, value, _ in points) <= 2 * end:
         return np.inf
