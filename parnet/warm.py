@@ -12,8 +12,8 @@ from .checks import check_choice, check_count, check_model
 from .executors.threads import check_threads
 from .kernels import library
 from .kernels.declare import Kernel
-from .model import DTYPES
 from .plan.plan import Request, make_plan
+from .structure import DTYPES
 from .train.keys import guess_loss
 
 #: dtypes of inputs that a plan may gather

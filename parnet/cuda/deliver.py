@@ -5,10 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 from ..kernels.control import ACCUMULATE, RATES_PER_STEP, STEP
+from ..kernels.step import ADDS, RIDES
 from .runtime import cuda
-
-#: words of a step's mode
-STORES, RIDES, ADDS = 0, 1, 2
 
 
 @cache

@@ -113,29 +113,10 @@ def gather_block(
                     )  # fmt: skip
 
 
+# fmt: off
 @device
-def gather_columns(
-    rows,
-    taps,
-    depth,
-    table,
-    places,
-    pitch,
-    shifts,
-    w,
-    height,
-    c0,
-    c1,
-    width,
-    y,
-    ending,
-    scale,
-    shift,
-    other,
-    floor,
-    far,
-    beyond,
-):
+def gather_columns(rows, taps, depth, table, places, pitch, shifts, w, height, c0, c1, width, y, ending, scale, shift, other,
+                   floor, far, beyond):
     """A block of rows times columns c0..c1 of weights (height, width) in panels; `far`, `beyond` as of `gather_block`."""
     c, wide = c0, panel_of(width)
     while c < c1:
@@ -145,5 +126,6 @@ def gather_columns(
         gather_block(
             rows, taps, depth, table, pitch, places, shifts, b, b_k, at(y, c), end - c, ending, at(scale, c), at(shift, c),
             at(other, c), floor, far, beyond if end == c1 else 0,
-        )  # fmt: skip
+        )
         c = end
+# fmt: on

@@ -5,12 +5,20 @@ from __future__ import annotations
 from .. import activations, constraints, initializers, regularizers
 from ..checks import check_flag, is_whole
 from ..errors import HyperparameterError, ShapeError
-from ..kernels.step import ALWAYS_STORES, COLUMNS, NOTHING_ASKED, PANEL, Buffer, reads, reads_own, row_stride, writes_own
+from ..kernels.step import (
+    ALWAYS_STORES,
+    COLUMNS,
+    NOTHING_ASKED,
+    PANEL,
+    WHOLE_ROWS,
+    Buffer,
+    reads,
+    reads_own,
+    row_stride,
+    writes_own,
+)
 from .activate import activate, activate_backward
 from .base import Build, Layer, Shape, Weight
-
-#: rows of a batch above which a weight gradient is made in blocks of rows, and cannot be used row by row meanwhile
-MOST_ROWS = 128
 
 
 class Dense(Layer):
@@ -132,7 +140,7 @@ class Dense(Layer):
         accesses += writes_own(target, sums)
         made: tuple = (0, 0)
         flops, cost = 8.0 * width * self.units, 12.0 * width * self.units
-        if build.batch > MOST_ROWS:
+        if build.batch > WHOLE_ROWS:
             made = build.fixed("gradient_behind", kernel.width), 1
             self._product_gradient(build, h, dy, made[0], ALWAYS_STORES)
             accesses += reads_own(made[0])

@@ -154,13 +154,17 @@ def _head_backward(build: Builder, network: Network, index: int, first: int, gra
     def enter_norm() -> None:
         build.enter(first, str(norm.layer.name), prefix=norm.prefix, given=network.given(norm))
 
+    def enter_product() -> None:
+        build.enter(index, str(node.layer.name), fused, (), node.prefix, network.given(node))
+
     def declare(dy: Buffer) -> None:
         enter_norm()
         made = norm.layer.standardised(build)
-        build.enter(index, str(node.layer.name), fused, (), node.prefix, network.given(node))
+        enter_product()
         sums = node.layer.backward_behind(build, dy, *made)
         enter_norm()
         norm.layer.backward_by_sums(build, sums)
+        enter_product()  # whose a copy of dy would be
 
     _declared(build, (norm, node), gradients, dy, declare)
 

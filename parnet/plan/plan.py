@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..kernels.step import Buffer, Step
+from ..kernels.step import WHOLE_ROWS, Buffer, Step
 from ..layers.base import count
 from ..losses import Loss
 from ..metrics import Metric
@@ -29,8 +29,6 @@ __all__ = ["Network", "Plan", "Request", "make_plan"]
 
 #: a batch is gathered by each part for itself up to this many elements; larger ones would crowd the parts' caches
 OWN_COPY_ELEMENTS = 64 * 1024
-#: larger batches make the gradient in blocks of rows, which a riding update cannot: 1004 us for 512 rows of 784 x 100
-MOST_RIDING_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -229,7 +227,7 @@ def _own_copy(network: Network, request: Request) -> bool:
 
 def _riding(network: Network, request: Request) -> frozenset[str]:
     """Weights whose update rides on their gradient's step: plain SGD, one call of their layer, no penalty or constraint."""
-    if request.batch > MOST_RIDING_ROWS or request.shards > 1:
+    if request.batch > WHOLE_ROWS or request.shards > 1:
         return frozenset()
     if request.purpose != "train" or request.optimizer is None or not request.optimizer.rides:
         return frozenset()

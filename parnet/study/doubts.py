@@ -104,10 +104,8 @@ def _intervals(study: Study) -> Iterator[str]:
         worst = max(wide, key=lambda r: r.epoch.width)
         yield (
             f"The 95 % interval of the time is wider than {percent(WIDE)} of the time for {len(wide)} of "
-            f"{len(study.results)} "
-            f"configurations, widest for {worst.point.name} ({percent(worst.epoch.width)}); more repeats, or a quieter "
-            "machine, "
-            "would narrow it."
+            f"{len(study.results)} configurations, widest for {worst.point.name} ({percent(worst.epoch.width)}); more "
+            "repeats, or a quieter machine, would narrow it."
         )
     parallel = [r for r in study.results if r.point.workers > 1 and r.speedup.known]
     unsure = [r.point.name for r in parallel if r.speedup.low < 1 < r.speedup.high]
