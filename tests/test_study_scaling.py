@@ -26,6 +26,7 @@ from parnet.errors import (
     MissingExtraError,
     ParnetWarning,
     ResourceError,
+    ShapeError,
     StateError,
     UnknownNameError,
 )
@@ -123,7 +124,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, ca
     run, path = launch.Bench.run, tmp_path / "study.jsonl"
 
     def interrupted(self, point, *rest):
-        if self.count:
+        if len(path.read_text().splitlines()) > 1:  # the header, and a run
             raise KeyboardInterrupt
         return run(self, point, *rest)
 
@@ -278,6 +279,9 @@ def test_builders_that_cannot_be_studied_are_refused(build, error, words):
         ({"target": 0.5}, HyperparameterError, "expected test_data"),
         ({"data": (X, Y[:-1])}, DataError, "as many targets as samples, received 255 and 256"),
         ({"data": X}, DataError, r"expected \(x, y\)"),
+        ({"data": (X[:, :5], Y)}, ShapeError, r"study: small: x: expected \(rows, 6\), received \(256, 5\)"),
+        ({"data": (X, Y + 1)}, DataError, "study: small: y"),
+        ({"test_data": (X.reshape(-1, 2, 3), Y)}, ShapeError, r"study: small: x: expected \(rows, 6\)"),
         ({"verbose": 7}, HyperparameterError, "verbose"),
     ],
 )
