@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from ranks import LAUNCHER, Job, needs_mpi, open_mpi, run_ranks
 import parnet
 from parnet.cli import launch, sweep, word
 from parnet.cli.unseen import COMMAND, Unseen, unseen
+from parnet.cli.verdict import BROKE_OFF, Ending, verdict
 from parnet.comm.process import Limits
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc and sockets without a file are Linux's")
@@ -121,6 +123,47 @@ def test_a_launcher_that_does_not_end_after_its_ranks_is_ended(said, code, tmp_p
     err = capfd.readouterr().err
     assert "MPI: the launcher has not ended for 1 s after its last rank; the job ends" in err
     assert ("rank 0 has not come to the end of its script" in err) == bool(code)
+
+
+#: what is known of a job that is over -> exit code, and whether it is said that rank 0 has not come to its end
+ENDINGS = [
+    ("all was well", {"code": 0, "begun": True, "over": True}, 0, False),
+    ("rank 0 killed, and the launcher goes on after deaths", {"code": 0, "begun": True}, 1, True),
+    ("killed before all met", {"code": 0}, 1, True),
+    ("on other machines, of which nothing is heard", {"code": 0, "all_here": False}, 0, False),
+    ("some of them here, and rank 0 too", {"code": 0, "all_here": False, "begun": True, "over": True}, 0, False),
+    ("some of them here, nothing of rank 0", {"code": 0, "all_here": False, "begun": True}, 1, True),
+    ("an exception", {"code": 1, "begun": True}, 1, False),
+    ("an exception behind rank 0's end", {"code": 3, "begun": True, "over": True}, 3, False),
+    ("the launcher's own signal for a killed rank", {"code": 137, "begun": True}, 137, False),
+    ("the launcher killed", {"code": -9, "begun": True}, 137, False),
+    ("the launcher killed while it tidied up", {"code": -15, "begun": True, "over": True}, 143, False),
+    ("Ctrl-C", {"code": 0, "begun": True, "over": True, "asked": True}, 130, False),
+    ("Ctrl-C twice", {"code": -15, "begun": True, "asked": True}, 130, False),
+    ("Ctrl-C before the scripts", {"code": 1, "asked": True}, 130, False),
+    ("Ctrl-C of a job that hung", {"code": -15, "asked": True, "hung": True}, 130, False),
+    ("ranks hung, ended by us", {"code": -15, "begun": True, "hung": True}, 143, False),
+    ("ranks hung, the launcher says all was well", {"code": 0, "begun": True, "over": True, "hung": True}, 1, False),
+    ("ranks hung, and says so before their end", {"code": 0, "begun": True, "hung": True}, 1, True),
+    ("no rank left, all done", {"code": -15, "begun": True, "over": True, "hung": True, "alone": True}, 0, False),
+    ("no rank left, rank 0 not done", {"code": -15, "begun": True, "hung": True, "alone": True}, 1, True),
+    ("no rank ever came", {"code": 0, "hung": True}, 1, True),
+    ("no rank ever came, the launcher was ended", {"code": -15, "hung": True}, 143, False),
+]
+
+
+@pytest.mark.parametrize("known, code, broke_off", [row[1:] for row in ENDINGS], ids=[row[0] for row in ENDINGS])
+def test_the_exit_code_follows_from_what_is_known_of_the_job(known, code, broke_off):
+    assert verdict(Ending(**known)) == (code, BROKE_OFF if broke_off else "")
+
+
+def test_a_job_succeeds_only_where_rank_0_has_come_to_its_end_or_cannot_be_heard():
+    """All that can be known, all together."""
+    for code, *facts in itertools.product((0, 1, 137, -9), *[(False, True)] * 6):
+        ending = Ending(code, *facts)
+        if verdict(ending)[0] == 0:
+            assert ending.over or not (ending.begun or ending.all_here)
+            assert ending.code == 0 or (ending.alone and not ending.asked)
 
 
 def test_a_rank_that_changes_its_name_is_still_there(monkeypatch):

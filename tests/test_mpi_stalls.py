@@ -68,7 +68,8 @@ def test_a_rank_that_is_stopped_before_training_ends_the_job(tmp_path):
 
 
 def test_a_rank_that_is_stopped_while_another_asks_its_time_ends_the_job(tmp_path):
-    ask = f"    if not ranks.rank:\n        Ranks._asked_clock = lambda self, far: {STOP}\n    ranks.asked_clock([1])\n"
+    ask = f"    import parnet.comm.mpi\n    if not ranks.rank:\n        parnet.comm.mpi.seconds_ahead = lambda *_: {STOP}\n"
+    ask += "    ranks.asked_clock([1])\n"
     out = run_ranks(tmp_path, script("pass", 9) + ask, 2, code=1, limit_s=60)
     assert re.search(
         r"rank 0 .* no sign of life for \d s: it is stopped.*; others wait for it in exchange \d+, the time", out

@@ -57,6 +57,26 @@ def test_one_command_makes_a_report_and_the_same_again_runs_nothing(folder, monk
     assert parnet.cli.main(words) == 0 and "2 runs were there already, 0 to go" in capsys.readouterr().out
 
 
+@pytest.mark.filterwarnings("default")  # the command prints it
+def test_a_configuration_that_always_fails_is_told_behind_the_report_of_all_others(folder, monkeypatch, capsys):
+    run = launch.Bench.run
+    monkeypatch.setattr(
+        launch.Bench,
+        "run",
+        lambda self, point, *rest: {"failure": "no"} if point.kind == "Threads" else run(self, point, *rest),
+    )
+    assert parnet.cli.main(["study", "nets.py:tiny", *QUICK]) == 2
+    said = capsys.readouterr()
+    assert "serial" in said.out and "Report: " in said.out
+    assert "tiny, threads with 1 thread, batch 32: expected at least one run, received none: no" in said.err
+    assert "threads" in (folder / "study" / "report.md").read_text()
+
+
+def test_a_folder_that_cannot_be_made_is_named(folder, capsys):
+    assert parnet.cli.main(["study", "nets.py:tiny", *QUICK, "--output", "nets.py/study"]) == 2
+    assert "--output: expected a folder that can be made, received 'nets.py/study'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words, message",
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ranks
 import studies
 
 import parnet as pn
@@ -23,6 +26,7 @@ from parnet.errors import (
     MissingExtraError,
     ParnetWarning,
     ResourceError,
+    ShapeError,
     StateError,
     UnknownNameError,
 )
@@ -120,7 +124,7 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, ca
     run, path = launch.Bench.run, tmp_path / "study.jsonl"
 
     def interrupted(self, point, *rest):
-        if self.count:
+        if len(path.read_text().splitlines()) > 1:  # the header, and a run
             raise KeyboardInterrupt
         return run(self, point, *rest)
 
@@ -131,21 +135,57 @@ def test_ctrl_c_keeps_what_was_measured_and_says_where(tmp_path, monkeypatch, ca
     assert len(records.read(path).runs) == 1
 
 
-@pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
-def test_a_study_that_is_killed_leaves_its_results_and_nothing_else(tmp_path):
-    """Neither a process nor the folder of its job, which holds a copy of the data."""
-    path = tmp_path / "study.jsonl"
-    code = f"import studies, parnet as pn; pn.study.scaling(studies.small, studies.blobs(), repeats=50, path={str(path)!r})"
+def started_study(folder, strategies="{}", more=""):
+    """A long study in a process of its own, its files, and its temporary folder."""
+    path, temporary = folder / "study.jsonl", folder / "temporary"
+    temporary.mkdir()
+    code = f"{more}\nimport studies, parnet as pn\n"
+    code += f"pn.study.scaling(studies.small, studies.blobs(), 'strong', {strategies}, 50, path={str(path)!r})"
     tests = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    more = {"TMPDIR": str(tmp_path), "PYTHONPATH": tests}
-    with subprocess.Popen([sys.executable, "-c", code], env=os.environ | more, stdout=subprocess.DEVNULL) as process:
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": tests, "PARNET_STUDY": str(folder)}
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=quiet, stderr=quiet), path, temporary
+
+
+def processes_of(folder):
+    """Names of the processes of a study that `started_study` has begun."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("PARNET_STUDY") == str(folder):
+                found.append(process.name())
+    return found
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no SIGKILL")
+@pytest.mark.parametrize("named", [False, True], ids=["no names", "names"])
+def test_a_study_that_is_killed_leaves_its_results_and_nothing_else(named, tmp_path):
+    """Neither a process nor a copy of the data, where files can do without names and where they cannot."""
+    if not named and sys.platform != "linux":
+        pytest.skip("files without names are Linux's")
+    more = "from parnet.study import handover; handover.NAMELESS = False" if named else ""
+    process, path, temporary = started_study(tmp_path, more=more)
+    with process:
         waited(lambda: path.exists() and path.read_text().count("\n") > 2)
-        assert list(tmp_path.glob("parnet-study-*"))
-        me = psutil.Process(process.pid)
-        waited(lambda: any(time.time() - child.create_time() < 0.3 for child in me.children()))  # at the beginning of a run
+        assert bool(list(temporary.iterdir())) == named
+        if named:  # whose folder the run removes: at its beginning
+            me = psutil.Process(process.pid)
+            waited(lambda: any(time.time() - child.create_time() < 0.3 for child in me.children()))
         process.kill()
-    waited(lambda: not list(tmp_path.glob("parnet-study-*")))
+    waited(lambda: not list(temporary.iterdir()) and not processes_of(tmp_path))
     assert len(records.read(path).runs) >= 2
+
+
+@pytest.mark.mpi
+@pytest.mark.skipif(bool(ranks.why_not()), reason=ranks.why_not() or "there")
+def test_a_study_of_ranks_that_is_killed_leaves_no_rank_and_no_copy_of_the_data(tmp_path):
+    more = f"import os; os.environ['PATH'] = {os.path.dirname(ranks.LAUNCHER)!r} + os.pathsep + os.environ['PATH']"
+    process, path, temporary = started_study(tmp_path, "{'mpi': [2]}", more)
+    with process:
+        waited(lambda: path.exists() and "parnet rank" in processes_of(tmp_path))
+        process.kill()
+    waited(lambda: not processes_of(tmp_path))
+    assert list(temporary.iterdir()) == []
 
 
 def waited(condition, limit_s=90):
@@ -168,15 +208,25 @@ def test_a_run_that_fails_is_told_and_the_others_are_kept(tmp_path, monkeypatch)
     assert [("failure" in run) for run in records.read(path).runs].count(False) == 1
 
 
-def test_a_run_that_dies_or_hangs_is_a_failure_in_words(tmp_path):
+def test_a_run_that_dies_or_hangs_is_a_failure_in_words():
     point = studies.design([]).points[0]
     with launch.Bench({"mlp": studies.small}, {}, {}, {}, limit_s=0.2) as bench:
         assert "no result within 0.2 s" in bench.run(point, {})["failure"]
-        (bench.folder / "job.pickle").write_bytes(b"no pickle")
+        bench.handover.file("job").write(b"no pickle")
         bench.limit_s = 60.0
-        assert "UnpicklingError" in bench.run(point, {})["failure"]
-        folder = bench.folder
-    assert not folder.exists()
+        assert "Error" in bench.run(point, {})["failure"]
+        path = bench.handover.path("job")
+    assert not os.path.exists(path)
+
+
+def test_a_full_disk_is_an_error_before_anything_runs(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(launch.pickle, "dump", full)
+    monkeypatch.setattr(launch.Bench, "run", lambda *_: pytest.fail("a run was started"))
+    with pytest.raises(ResourceError, match=r"room for a copy of the data.*No space left.*TMPDIR"):
+        quick()
 
 
 # -- bad input --------------------------------------------------------------------------------------
@@ -229,6 +279,9 @@ def test_builders_that_cannot_be_studied_are_refused(build, error, words):
         ({"target": 0.5}, HyperparameterError, "expected test_data"),
         ({"data": (X, Y[:-1])}, DataError, "as many targets as samples, received 255 and 256"),
         ({"data": X}, DataError, r"expected \(x, y\)"),
+        ({"data": (X[:, :5], Y)}, ShapeError, r"study: small: x: expected \(rows, 6\), received \(256, 5\)"),
+        ({"data": (X, Y + 1)}, DataError, "study: small: y"),
+        ({"test_data": (X.reshape(-1, 2, 3), Y)}, ShapeError, r"study: small: x: expected \(rows, 6\)"),
         ({"verbose": 7}, HyperparameterError, "verbose"),
     ],
 )

@@ -30,6 +30,7 @@ from ..errors import HyperparameterError, MissingExtraError, ResourceError
 from .launchers import Wish, command, find, physical_cores
 from .sweep import GRACE_S, JOB, Guard, kill, ranks_of, shared_memory, sweep
 from .unseen import COMMAND, Unseen, unseen
+from .verdict import Ending, verdict
 from .word import Ear
 
 #: how many ranks there should be
@@ -40,7 +41,6 @@ BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_N
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 #: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
 LOOK_S, EACH_LOOK = 0.2, 5
-INTERRUPTED = 130
 #: where batch systems name the machines of a job
 HOSTS_FROM = (
     "SLURM_JOB_ID",
@@ -50,11 +50,6 @@ HOSTS_FROM = (
     "PE_HOSTFILE",
     "HYDRA_HOST_FILE",
     "I_MPI_HYDRA_HOST_FILE",
-)
-#: what is said where no rank is left to say it
-BROKE_OFF = (
-    "MPI: rank 0 has not come to the end of its script, though the launcher reports no error: the ranks were killed, or "
-    "left by os._exit; start again from the last checkpoint"
 )
 
 
@@ -171,16 +166,11 @@ def run(words: list[str], environ: dict[str, str], ranks: int | None) -> int:
             if asked.patience_is_over():
                 job.kill()
         ear.listen()
-    if asked.times:
-        return INTERRUPTED
-    waited_for_nobody = hung and watch.alone
-    if waited_for_nobody:  # we have ended the launcher ourselves
-        code = 0
-    # a launcher that is ended, or goes on after deaths, may say that all was well; of other machines we hear nothing
-    broke_off = code == 0 and not ear.over and (ear.begun or here is not None)
-    if broke_off:
-        print(f"parnet.errors.RankError: {BROKE_OFF}", file=sys.stderr, flush=True)
-    return (code if code >= 0 else 128 - code) or int(broke_off or (hung and not waited_for_nobody))
+    ending = Ending(code, ear.begun, ear.over, here is not None, bool(asked.times), hung, watch.alone)
+    result, trouble = verdict(ending)
+    if trouble:
+        print(f"parnet.errors.RankError: {trouble}", file=sys.stderr, flush=True)
+    return result
 
 
 def _ended(job: subprocess.Popen) -> int | None:

@@ -17,6 +17,7 @@ from ..errors import HyperparameterError, require_extra
 from ..figures import PNG_DPI, SUFFIXES
 from ..model import Model
 from ..study import Study, scaling
+from ..study.result import IncompleteError
 from ..study.ways import choose
 from .networks import Builder, builder
 from .train import Arrays, compile_model, read_arrays
@@ -48,7 +49,8 @@ def study(arguments: argparse.Namespace) -> int:
     """Measure and report as the command line says; see `parnet study --help`. Returns the exit code.
 
     Raises:
-        ParnetError: of the kind that fits, before anything is run.
+        ParnetError: of the kind that fits, before anything is run; or when all the rest is reported, where a configuration
+            failed in every run.
         KeyboardInterrupt: after saying where the results are.
     """
     require_extra("matplotlib", "study", "parnet study")
@@ -62,28 +64,43 @@ def study(arguments: argparse.Namespace) -> int:
         check_count(count, option)
     data = arrays(arguments.data, arguments.rows)
     builders = {_name(model, arguments.models): _builder(model, data, arguments) for model in arguments.models}
-    folder.mkdir(parents=True, exist_ok=True)
-    found = scaling(
-        builders,
-        (data.x, data.y),
-        arguments.kind,
-        strategies,
-        arguments.repeats,
-        arguments.warmup,
-        batches,
-        epochs=arguments.epochs,
-        test_data=data.test if arguments.target is not None else None,
-        target=arguments.target,
-        seed=arguments.seed,
-        oversubscribe=arguments.oversubscribe,
-        path=folder / RESULTS,
-        verbose=0 if arguments.quiet else "auto",
-    )
-    written = write_all(found, folder)
-    if not arguments.quiet:
-        show(found)
-    print(f"Report: {written}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HyperparameterError(
+            f"--output: expected a folder that can be made, received {arguments.output!r} ({error.strerror}); name another"
+        ) from error
+    try:
+        found = scaling(
+            builders,
+            (data.x, data.y),
+            arguments.kind,
+            strategies,
+            arguments.repeats,
+            arguments.warmup,
+            batches,
+            epochs=arguments.epochs,
+            test_data=data.test if arguments.target is not None else None,
+            target=arguments.target,
+            seed=arguments.seed,
+            oversubscribe=arguments.oversubscribe,
+            path=folder / RESULTS,
+            verbose=0 if arguments.quiet else "auto",
+        )
+    except IncompleteError as error:
+        if any(result.runs for result in error.study.results):
+            _report(error.study, folder, arguments.quiet)
+        raise
+    _report(found, folder, arguments.quiet)
     return 0
+
+
+def _report(found: Study, folder: Path, quiet: bool) -> None:
+    """Write everything, and say so."""
+    written = write_all(found, folder)
+    if not quiet:
+        show(found)
+    print(f"Report: {written}", flush=True)
 
 
 def write_all(found: Study, folder: Path) -> Path:

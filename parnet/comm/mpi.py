@@ -20,6 +20,7 @@ import numpy as np
 
 from ..checks import check_argument
 from ..errors import RankError, ResourceError, require_extra, said
+from .clock import seconds_ahead
 from .process import Address
 from .watch import ALL, CLOCKS, GRADIENTS, LAST, LEAD, LOSSES, PLACES, ROWS, SHRINKING, START, WEIGHTS, Watch
 
@@ -31,9 +32,6 @@ ULFM = "OMPI_MCA_mpi_ft_enable"
 STOPPING = ("SIGINT", "SIGUSR1", "SIGTERM")
 #: seconds after a run that was stopped in which this rank may hear the Ctrl-C that another one heard before
 LATE_S = 10.0
-
-#: times that a rank asks for another machine's time, and the tag of these messages
-ASKED, CLOCK = 50, 8
 
 #: seconds between two looks at whether others have come to the end
 WAIT_S = 0.005
@@ -94,7 +92,10 @@ class Ranks:
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
         self.watch = Watch(MPI, self.rank) if self.size > 1 else None
         self._comm = self._meet(START, comm.Dup)  # so that our messages never meet the user's
+        #: by the numbers that ranks began with, and those of the ranks that are left: each knows its own, whatever it has
+        #: heard of deaths
         self._addresses = self._meet(START, self._comm.allgather, Address.mine())
+        self._first, self._left = self.rank, list(range(self.size))
         if self.watch is not None:
             self.watch.begin(self._comm, self.rank, self._addresses)
         self.reset_clocks()
@@ -133,16 +134,18 @@ class Ranks:
         self.watch.enter(place)
         try:
             result = call(*arguments)
-            if self.can_shrink and place != SHRINKING and self._knows_of_deaths():
-                raise self._died(place)
-            return result
-        except self._MPI.Exception as error:
-            known = error.Get_error_class() in (self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED)
-            if not known and not (self.can_shrink and self._knows_of_deaths()):  # Open MPI has other classes for it too
+        except Exception as error:
+            classes = self._MPI.ERR_PROC_FAILED, self._MPI.ERR_REVOKED
+            known = isinstance(error, self._MPI.Exception) and error.Get_error_class() in classes
+            # Open MPI has other classes for it too, and objects may have come in pieces
+            if not known and not (self.can_shrink and self._knows_of_deaths()):
                 raise
             raise self._died(place) from error
         finally:
             self.watch.leave()
+        if self.can_shrink and self._knows_of_deaths():
+            raise self._died(place)
+        return result
 
     @staticmethod
     def _died(place: int) -> Died:
@@ -221,30 +224,8 @@ class Ranks:
         return self.asked_clock([rank for rank, here in enumerate(near) if not here])
 
     def asked_clock(self, far: list[int]) -> float:
-        """As `clock_ahead`, of ranks that ask rank 0 for its time: of several answers the one that came back soonest.
-
-        Source: F. Cristian, "Probabilistic clock synchronization" (1989). far: those who ask; 0 for the others.
-        """
-        return self._meet(CLOCKS, self._asked_clock, far)
-
-    def _asked_clock(self, far: list[int]) -> float:
-        looks = [(0.0, 0.0)]
-        for rank in far:
-            if self.leads:
-                for _ in range(ASKED):
-                    self._comm.recv(source=rank, tag=CLOCK)
-                    self._comm.send(time.perf_counter(), rank, CLOCK)
-            elif rank == self.rank:
-                looks = [self._ask() for _ in range(ASKED)]
-        return min(looks)[1]
-
-    def _ask(self) -> tuple[float, float]:
-        """Seconds that the answer took, and that rank 0's clock is ahead. Not collective."""
-        before = time.perf_counter()
-        self._comm.send(None, 0, CLOCK)
-        there = self._comm.recv(source=0, tag=CLOCK)
-        after = time.perf_counter()
-        return after - before, there - (before + after) / 2
+        """As `clock_ahead`, of ranks that ask rank 0 for its time. far: those; 0 for the others."""
+        return self._meet(CLOCKS, seconds_ahead, self._comm, far)
 
     # -- numbers --------------------------------------------------------------------------------
 
@@ -295,21 +276,24 @@ class Ranks:
         Returns:
             who is gone, in words.
         Raises:
-            Apart: rank 0 is, which led.
+            Died: another rank has died meanwhile: this has to be done again.
+            Apart: rank 0 is gone, which led.
         """
-        before = self.size
         self._comm.Revoke()
-        self._comm = self._meet(SHRINKING, self._comm.Shrink)
-        here = self._meet(SHRINKING, self._comm.allgather, self.rank)
-        gone = sorted(set(range(before)) - set(here))
-        words = f"rank {', '.join(map(str, gone))} of {before} {'is' if len(gone) == 1 else 'are'} gone"
-        if 0 in gone:
+        left = self._meet(SHRINKING, self._joined)
+        gone = [place for place, first in enumerate(self._left) if first not in left]
+        words = f"rank {', '.join(map(str, gone))} of {self.size} {'is' if len(gone) == 1 else 'are'} gone"
+        if 0 not in left:
             raise Apart(f"MPI: {words}, and rank 0 led; start again from the last checkpoint")
-        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        self._addresses = [self._addresses[rank] for rank in here]
+        self.rank, self.size, self._left = self._comm.Get_rank(), self._comm.Get_size(), left
         if self.watch is not None:
-            self.watch.begin(self._comm, self.rank, self._addresses)
-        return words
+            self.watch.begin(self._comm, self.rank, [self._addresses[first] for first in left])
+        return words if gone else "no rank more is gone"
+
+    def _joined(self) -> list[int]:
+        """The numbers that ranks began with, of those that are left and have a communicator of their own now."""
+        self._comm = self._comm.Shrink()
+        return self._comm.allgather(self._first)
 
     # -- stopping -------------------------------------------------------------------------------
 
@@ -329,11 +313,15 @@ class Ranks:
         Raises:
             RankError: rank 0 has died, where MPI goes on after deaths: what it had yet to do is not done.
         """
+        lost = False
         while self.size > 1 and not self._MPI.Is_finalized():
-            with contextlib.suppress(Died):
+            try:
+                if lost:
+                    self.shrink()
                 self._meet(LAST, lambda: self._wait(self._comm.Ibarrier()))
                 return True
-            self.shrink()
+            except Died:
+                lost = True
         return self.leads
 
     @staticmethod

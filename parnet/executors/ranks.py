@@ -19,9 +19,6 @@ from .rank_program import RankProgram, Stretch
 #: purpose of a plan -> what the user called
 CALLS = {"train": "fit", "evaluate": "evaluate", "predict": "predict"}
 
-#: batches done by a rank whose weights are half its own, half those of another
-TORN = -1
-
 
 class RanksExecutor(Executor):
     """One rank's part of a training on several.
@@ -79,7 +76,7 @@ class RanksExecutor(Executor):
                     continue
                 stop = self._run_batch(program, self._done, span)
             except Died:
-                if not self.shrinks:
+                if not self.shrinks or span != program.span(()):  # of a part, such as "backward", the lost rank has the rest
                     raise
                 lost = True
                 continue
@@ -107,29 +104,31 @@ class RanksExecutor(Executor):
         """A rank has died: the others take over its shards, from where the one that got farthest is.
 
         Weights change, and sums of losses grow, only in native code behind the last exchange of a batch, so each rank stands
-        between two batches, and they stand at most one apart. Should another one die meanwhile, this is done again; ranks
-        that are as far as the farthest have whole weights all the time.
+        between two batches, and they stand at most one apart. Each keeps its own numbers until it has all of the farthest
+        one's: should another one die meanwhile, this is done again, by ranks that all have whole weights. What `predict`
+        gives is in the last exchange itself: a batch that not all have is done again.
         Raises:
-            Apart: rank 0 died, or some were already done with this run: there is nobody to go on with them; or all
-            that were farthest died before the others had their weights.
+            Apart: rank 0 died, or some were already done with this run: there is nobody to go on with them.
         """
         ranks, store, feed = self.ranks, program.store, self._feed
         words = ranks.shrink()
         places = ranks.all_objects((self._starts, self._done))
         if feed is None or len({starts for starts, _ in places}) > 1:
             raise Apart(f"MPI: {words}, while ranks went from one run to the next; start again from the last checkpoint")
-        farthest = max(range(ranks.size), key=lambda rank: places[rank][1])
-        done = places[farthest][1]
-        if done < 0:
-            raise Apart(f"MPI: {words}, and nobody has whole weights; start again from the last checkpoint")
-        self._done = self._done if self._done == done else TORN
-        for vector in (store.parameters, store.state, store.slots, feed.sums, feed.losses):
-            ranks.broadcast(vector, farthest)
-        self._done = self._ahead = done
+        which = min if program.plan.request.purpose == "predict" else max
+        chosen = which(range(ranks.size), key=lambda rank: places[rank][1])
+        mine = store.parameters, store.state, store.slots, feed.sums, feed.losses
+        theirs = [vector.copy() for vector in mine]
+        for vector in theirs:
+            ranks.broadcast(vector, chosen)
+        for vector, whole in zip(mine, theirs, strict=True):
+            vector[...] = whole
+        self._done = self._ahead = places[chosen][1]
         program.cut_anew(*self._place)
         self.inner.start(program, feed)
         if ranks.leads:
-            warn(f"MPI: {words}; {ranks.size} go on with all shards, from batch {self._done + 1}")
+            go = "1 goes" if ranks.size == 1 else f"{ranks.size} go"
+            warn(f"MPI: {words}; {go} on with all shards, from batch {self._done + 1}")
 
     def _exchange(self, program: RankProgram, stretch: Stretch, batch: int) -> bool:
         """What the next stretch reads. Returns whether some rank was asked to stop."""

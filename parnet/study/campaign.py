@@ -24,6 +24,7 @@ from ..errors import DataError, HyperparameterError, StateError, warn
 from ..model import Model
 from ..summary import summary
 from ..train.progress import bar_class, in_notebook
+from ..train.sources import check_rows
 from . import records as files
 from .design import Design, Point, points_of
 from .launch import Bench
@@ -97,7 +98,7 @@ def scaling(
     samples = {"x": x, "y": y}
     if test_data is not None:
         samples["x_test"], samples["y_test"] = _pair(test_data, "test_data")
-    networks = {name: _describe(name, one, compiled, x, y) for name, one in builders.items()}
+    networks = {name: _describe(name, one, compiled, samples) for name, one in builders.items()}
     design = Design(
         kind,
         networks,
@@ -156,12 +157,13 @@ def _rows(y: Any) -> int:
     return len(_arrays(y)[0])
 
 
-def _describe(name: str, build: Callable[[], Any], compiled: dict, x: Any, y: Any) -> dict:
+def _describe(name: str, build: Callable[[], Any], compiled: dict, samples: dict) -> dict:
     """A network's parameters and a digest of its layers; also finds builders that do not build.
 
     Raises:
-        StateError: it does not return a fresh model.
+        StateError: it does not return a fresh model. ShapeError, DTypeError, DataError: the samples do not fit it.
     """
+    x, y = samples["x"], samples["y"]
     model = build()
     if not isinstance(model, Model):
         raise StateError(f"study: {name}: expected the builder to return a model, received {type(model).__name__}")
@@ -174,6 +176,9 @@ def _describe(name: str, build: Callable[[], Any], compiled: dict, x: Any, y: An
         )
     few = first_rows(x, min(2, _rows(y))), first_rows(y, min(2, _rows(y)))
     ready = ready_model(build, compiled, *few)
+    for of in ("", "_test"):
+        if "x" + of in samples:
+            check_rows(ready, samples["x" + of], samples["y" + of], None, None, f"study: {name}")
     described = summary(ready)
     rate = ready.optimizer.learning_rate
     how = f"{type(ready.optimizer).__name__} at {rate}, {ready.loss!r}"

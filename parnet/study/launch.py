@@ -1,6 +1,6 @@
 """Starts a run in a process of its own and reads what it measured. Stage: study.
 
-Nothing is shared with other runs but the files of the job. Must not know: statistics, what is measured.
+Nothing is shared with other runs but the job: builders, samples, settings. Must not know: statistics, what is measured.
 """
 
 from __future__ import annotations
@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import StateError
+from ..errors import ResourceError, StateError
 from .design import Point
+from .handover import Handover
 from .machine import Meter
 
 #: what a process runs
@@ -32,16 +31,17 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class Bench:
-    """The folder of a job, and the processes that work on it. Use as a context manager.
+    """What the runs of a study are given, and the processes that they are. Use as a context manager.
 
     Args:
         builders: network -> function that returns a fresh model.
         compiled, data, settings: see `sample.take`.
         limit_s: seconds a run may take.
     Attributes:
-        networks: whose builders it has.
+        networks: whose builders it has. handover: the files that pass between it and its runs.
     Raises:
         StateError: a builder that cannot be handed to another process.
+        ResourceError: no room for a copy of the data.
     """
 
     def __init__(
@@ -49,15 +49,17 @@ class Bench:
     ):
         packed = {name: packed_builder(name, build) for name, build in builders.items()}
         self.limit_s, self.oversubscribe = limit_s, bool(settings.get("oversubscribe"))
-        self.count, self.networks = 0, frozenset(packed)
-        self.folder = Path(tempfile.mkdtemp(prefix="parnet-study-"))
+        self.networks = frozenset(packed)
+        needed = any(_MAIN in one for one in packed.values())
+        where = main_module() if needed else {"script": "", "module": ""}
+        job = {"builders": packed, "compiled": compiled, "data": data, "settings": settings}
+        self.handover = Handover()
         try:
-            with open(self.folder / "job.pickle", "wb") as file:
-                job = {"builders": packed, "compiled": compiled, "data": data, "settings": settings}
-                pickle.dump(job, file, protocol=pickle.HIGHEST_PROTOCOL)
-            needed = any(_MAIN in one for one in packed.values())
-            where = main_module() if needed else {"script": "", "module": ""}
-            (self.folder / "main.json").write_text(json.dumps(where | {"path": sys.path}), encoding="utf-8")
+            with _room_for("a copy of the data"):
+                file = self.handover.file("job")
+                for part in (where | {"path": sys.path}, job):  # what the first says must be done before the second is read
+                    pickle.dump(part, file, protocol=pickle.HIGHEST_PROTOCOL)
+                file.flush()
         except BaseException:
             self.close()
             raise
@@ -68,23 +70,24 @@ class Bench:
         Args:
             tick: called several times a second while the run lasts.
         """
-        number, self.count = str(self.count), self.count + 1
-        order = {"point": point.config(), "settings": settings}
-        (self.folder / f"{number}.order").write_text(json.dumps(order), encoding="utf-8")
-        with open(self.folder / "output", "w+b") as output:
-            meter = Meter()
-            failure = self._wait(self._start(point, number, output), output, tick)
-            other = meter.other()
-        result = self.folder / f"{number}.json"
+        with _room_for("a run's order"):
+            order, result, output = (self.handover.file(name) for name in ("order", "result", "output"))
+            order.write(json.dumps({"point": point.config(), "settings": settings}).encode())
+            order.flush()
+        meter = Meter()
+        failure = self._wait(self._start(point, output), output, tick)
+        other = meter.other()
         found: dict = {}
         with suppress(OSError, ValueError):
-            found = json.loads(result.read_text(encoding="utf-8"))
+            found = json.loads(result.read())
         if not found:
             found = {"failure": failure or "it ended without a result"}
         return found | {"other_cores": other}
 
-    def _start(self, point: Point, number: str, output: IO) -> subprocess.Popen:
-        words = [str(self.folder), number, str(os.getpid())]
+    def _start(self, point: Point, output: IO) -> subprocess.Popen:
+        words = [self.handover.path(name) for name in ("job", "order", "result")]
+        if self.handover.folder is not None and not point.chosen.way.ranks:
+            words += [str(self.handover.folder), str(os.getpid())]
         worker, threads = ["-m", "parnet.study.worker", *words], str(point.workers)
         if point.chosen.way.ranks:
             threads = "1"
@@ -119,14 +122,26 @@ class Bench:
         return f"{what}: {lines[-1][:300]}" if lines else what
 
     def close(self) -> None:
-        """Remove the folder. May be called twice."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove the files. May be called twice."""
+        self.handover.close()
 
     def __enter__(self) -> Bench:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+@contextmanager
+def _room_for(what: str) -> Iterator[None]:
+    """Raise ResourceError where files cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"study: expected room for {what} in the folder for temporary files, received: {error}; free some, or name "
+            "another folder in the environment variable TMPDIR"
+        ) from error
 
 
 def end(process: subprocess.Popen) -> None:

@@ -26,7 +26,8 @@ class Law:
     Attributes:
         name: for people. formula: value at p for the parameters.
         parameters: their names; start, low, high: where the fit begins and the bounds it keeps.
-        points: distinct numbers of workers that a fit needs: one more than parameters, so that there is a residual.
+        points: distinct numbers of workers that a fit needs: one more than parameters, so that there is a residual, and of
+            those whose value is 1 at one worker in any case one more.
         quantity: what is fitted, "speedup" or "throughput".
         title: in a sentence.
     """
@@ -158,10 +159,12 @@ def check_enough(law: Law, workers: np.ndarray) -> None:
     distinct = sorted({float(p) for p in workers})
     if len(distinct) < law.points:
         listed = ", ".join(f"{p:g}" for p in distinct) or "none"
-        unknowns = "one parameter" if len(law.parameters) == 1 else f"{len(law.parameters)} parameters"
+        why = f"one for each of {len(law.parameters)} parameters, and one to check the fit by"
+        if law.quantity == "speedup":
+            why = "1, where the law is 1 in any case, one for its parameter, and one to check the fit by"
         raise DataError(
-            f"{law.title}: expected {law.points} or more different numbers of workers, for {unknowns} and one to check the "
-            f"fit by, received {len(distinct)} ({listed}); measure more"
+            f"{law.title}: expected {law.points} or more different numbers of workers ({why}), received {len(distinct)} "
+            f"({listed}); measure more"
         )
 
 

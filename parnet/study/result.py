@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 FORMATS = ("text", "markdown", "latex")
 
 
+class IncompleteError(StateError):
+    """A configuration has no run that succeeded. study: with what was measured."""
+
+    def __init__(self, words: str, study: Study):
+        super().__init__(words)
+        self.study = study
+
+
 class Study:
     """A measured study.
 
@@ -76,13 +84,14 @@ class Study:
         return {name: sorted(members, key=lambda r: r.point.workers) for name, members in found.items()}
 
     def check_complete(self) -> None:
-        """Raise StateError where a configuration has no run that succeeded."""
+        """Raise IncompleteError where a configuration has no run that succeeded."""
         for result in self.results:
             if not result.runs:
                 why = result.failures[-1] if result.failures else "it was not run"
-                raise StateError(
+                raise IncompleteError(
                     f"study: {result.point.name}: expected at least one run, received none: {why}. What was measured is in "
-                    f"{self._records.path}; pn.study.load reads it"
+                    f"{self._records.path}; pn.study.load reads it",
+                    self,
                 )
 
     # -- tables ---------------------------------------------------------------------------------

@@ -208,5 +208,5 @@ def check_room(chosen: Chosen, oversubscribe: bool) -> None:
     if chosen.way.cores and chosen.workers > cores and not oversubscribe:
         raise ResourceError(
             f"study: expected at most {cores} {chosen.way.noun}s, the cores this process may use, received {chosen.workers} "
-            f"for {chosen.label!r}; take fewer, or say oversubscribe=True to see what sharing a core costs"
+            f"for {chosen.label!r}; take fewer, or say oversubscribe=True (--oversubscribe) to see what sharing a core costs"
         )

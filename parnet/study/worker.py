@@ -1,8 +1,9 @@
-"""The process of one run: python worker.py FOLDER NUMBER PARENT, or many under mpirun. Stage: study, started by `launch`.
+"""The process of one run: python worker.py JOB ORDER RESULT, or many under mpirun. Stage: study, started by `launch`.
 
-FOLDER holds `job.pickle` (builder, samples, settings, written by the parent in a folder that nobody else may read) and takes
-`NUMBER.json`. The process ends when its standard input does, so none outlives a parent that was killed; it then removes the
-folder, which nobody else would.
+JOB holds builders, samples and settings, written by the parent where nobody else may read; ORDER says what of it to run;
+RESULT is written. The process ends when its standard input does, so none outlives a parent that was killed, nor do ranks:
+rank 0 has the parent's input. Where files have names, FOLDER PARENT follow: the folder of the files, which nobody else would
+remove then.
 Must not know: the design, statistics.
 """
 
@@ -27,20 +28,18 @@ ORPHAN_LOOKS = 20
 
 def main(arguments: list[str]) -> int:
     """Run one job, or say why not."""
-    folder, number = Path(arguments[0]), arguments[1]
-    if not ranks():
-        threading.Thread(target=_end_with_parent, args=(folder, int(arguments[2])), daemon=True).start()
+    job, order, result, *left = arguments
+    if rank() == 0:
+        threading.Thread(target=_end_with_parent, args=left, daemon=True).start()
     try:
-        found = _run(folder, number)
+        found = _run(job, order)
         code = 0
     except Exception as error:
         found, code = {"failure": f"{type(error).__name__}: {error}"}, FAILED
         if ranks() and rank():
             raise  # which ends the whole job, so that no rank waits for this one
     if rank() == 0:
-        part = folder / f"{number}.part"
-        part.write_text(json.dumps(found), encoding="utf-8")
-        os.replace(part, folder / f"{number}.json")
+        Path(result).write_text(json.dumps(found), encoding="utf-8")
     return code
 
 
@@ -57,30 +56,29 @@ def rank() -> int:
     return 0
 
 
-def _end_with_parent(folder: Path, parent: int) -> None:
+def _end_with_parent(folder: str = "", parent: str = "") -> None:
     """Wait for the end of standard input, which the parent holds open while it lives."""
     try:
         while os.read(0, 64):  # not sys.stdin, whose lock a process that ends would wait for
             pass
     except OSError:
         return
-    for _ in range(ORPHAN_LOOKS):  # a killed parent closes its files a moment before it is gone; one that lives ends us
-        if os.getppid() != parent:
+    for _ in range(ORPHAN_LOOKS if folder else 0):  # a killed parent closes its files a moment before it is gone
+        if os.getppid() != int(parent):
             shutil.rmtree(folder, ignore_errors=True)
             break
         time.sleep(0.05)
     os._exit(FAILED)
 
 
-def _run(folder: Path, number: str) -> dict:
-    with open(folder / "main.json", encoding="utf-8") as file:
-        _become(**json.load(file))
-    from parnet.study.design import Point
-    from parnet.study.sample import take
+def _run(job_path: str, order_path: str) -> dict:
+    with open(job_path, "rb") as file:
+        _become(**pickle.load(file))
+        from parnet.study.design import Point
+        from parnet.study.sample import take
 
-    with open(folder / "job.pickle", "rb") as file:
         job = pickle.load(file)
-    order = json.loads((folder / f"{number}.order").read_text(encoding="utf-8"))
+    order = json.loads(Path(order_path).read_text(encoding="utf-8"))
     point = Point.of(order["point"])
     build = pickle.loads(job["builders"][point.network])
     return take(build, job["compiled"], point, job["data"], job["settings"] | order["settings"])
