@@ -20,12 +20,14 @@ class Loss(Configurable):
         kernel: computes it from the model's output.
         fused: last activation -> kernel that takes the sum before it, exact where the output saturates.
         labels: targets are class numbers (batch,), else arrays shaped like the output.
+        yes_no: each output is a yes or a no of its own, whatever the others say.
         parameter: the kernel's number.
     """
 
     kernel = ""
     fused: dict[str, str] = {}
     labels = False
+    yes_no = False
     parameter = 0.0
     #: lowest and highest target that makes sense, or None
     target_range: tuple[float, float] | None = None
@@ -95,7 +97,7 @@ class BinaryCrossentropy(_Crossentropy):
         from_logits: the model's last layer has no sigmoid.
     """
 
-    kernel, fused, target_range = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0)
+    kernel, fused, target_range, yes_no = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0), True
 
 
 @registry.add("mse")
@@ -130,14 +132,14 @@ class Huber(Loss):
 class Hinge(Loss):
     """Mean over the outputs of max(0, 1 - t p), targets -1 or 1 (0 or 1 are turned into them)."""
 
-    kernel, signs = "loss.hinge", True
+    kernel, signs, yes_no = "loss.hinge", True, True
 
 
 @registry.add()
 class SquaredHinge(Loss):
     """Mean over the outputs of max(0, 1 - t p)^2, targets -1 or 1 (0 or 1 are turned into them)."""
 
-    kernel, signs = "loss.squared_hinge", True
+    kernel, signs, yes_no = "loss.squared_hinge", True, True
 
 
 @registry.add("logcosh")

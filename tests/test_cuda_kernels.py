@@ -110,7 +110,7 @@ def test_losses_of_sums_and_of_probabilities_that_somebody_else_reads(loss, dtyp
 M = pn.metrics
 METRICS = {
     "labels": ["Accuracy", "SparseCategoricalAccuracy", M.TopKAccuracy(2), "ConfusionMatrix", "F1", "Precision", "Recall"],
-    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision"],
+    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision", M.Recall(0.3)],
     "numbers": ["RootMeanSquaredError", "R2Score"],
     "bits": [
         "BinaryAccuracy",
@@ -120,6 +120,7 @@ METRICS = {
         M.AUC(20, "PR", multi_label=True, label_weights=[1, 0, 3], name="some"),
         M.AUC(9, label_weights=[2, 1, 0.5], name="weighted"),
     ],
+    "answers": ["Precision", M.Recall(0.3, average="macro"), M.F1(average=None), "ConfusionMatrix"],
     "bit": ["Accuracy", M.ConfusionMatrix(0.4), "F1", "AUC"],
 }
 
@@ -142,7 +143,7 @@ def metrics_model(targets, dtype):
 @every_dtype
 @pytest.mark.parametrize("targets", METRICS)
 def test_metrics(targets, dtype):
-    x, y = data(dtype, "bits" if targets == "bit" else targets)
+    x, y = data(dtype, "bits" if targets in ("bit", "answers") else targets)
     model, loss = metrics_model(targets, dtype)
     model.compile("sgd", loss, METRICS[targets])
     y = y[:, :1] if targets == "bit" else y

@@ -131,16 +131,27 @@ def metric(name, rng, dtype, rows, width, labels=False):
 
 
 def confusion(rng, dtype, rows, width, labels=True):
-    classes = max(2, width)
-    p, true = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, classes, rows)
+    p, true = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, width, rows)
     t = true[:, None].astype(dtype) if labels or width == 1 else naive.one_hot(true, width).astype(dtype)
-    called = [naive.first_largest(row) if width > 1 else int(row[0] > np.dtype(dtype).type(0.3)) for row in p.tolist()]
-    sums = rng.integers(0, 5, 3 + classes**2).astype(float)
+    sums = rng.integers(0, 5, 3 + width**2).astype(float)
     after = sums.copy()
-    after[2 : 2 + classes**2] += naive.confusion(true, called, classes).reshape(-1)
-    operands = ("p", "t", width, t.shape[1], 2, 0.3)
+    after[2 : 2 + width**2] += naive.confusion(true, map(naive.first_largest, p.tolist()), width).reshape(-1)
+    operands = ("p", "t", width, t.shape[1], 2, 0.0)
     words, expected = {control.SUMS: sums}, {control.SUMS: after}
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
+
+
+def yes_no(rng, dtype, rows, width, apart=True):
+    p, t = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, 2, (rows, width)).astype(dtype)
+    p[0, 0] = np.dtype(dtype).type(0.3)  # at the threshold, which is not above it
+    sums = rng.integers(0, 5, 3 + 4 * width).astype(float)
+    after = sums.copy()
+    for j in range(width):
+        first = 2 + 4 * j * apart
+        after[first : first + 4] += naive.confusion(t[:, j], p[:, j] > np.dtype(dtype).type(0.3), 2).reshape(-1)
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    operands = ("p", "t", width, width, 2, 0.3, 4 * apart)
+    return Case("metric.yes_no", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
 
 
 def deviations(rng, dtype, rows, width):
@@ -262,6 +273,7 @@ def test_metrics_match_their_definitions_however_the_rows_are_cut(labels, dtype,
             check(metric(name, rng, dtype, rows, width, labels), dtype)
         check(metric("binary_accuracy", rng, dtype, rows, width), dtype)
         check(confusion(rng, dtype, rows, width, labels), dtype)
+        check(yes_no(rng, dtype, rows, width, apart=labels), dtype)
         check(deviations(rng, dtype, rows, width), dtype)
 
 
@@ -296,6 +308,7 @@ CASES = {
         for n in ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
     },
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
+    "metric.yes_no": lambda rng, dtype: yes_no(rng, dtype, 9, 5),
     "metric.deviations": lambda rng, dtype: deviations(rng, dtype, 9, 5),
     "metric.ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5),
     "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),
