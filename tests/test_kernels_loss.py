@@ -55,14 +55,17 @@ def data(name, rng, rows, width):
     return p, rng.uniform(0, 1, (rows, width)) if "binary" in name else 2 * rng.normal(size=(rows, width))
 
 
+def smoothed(name, t):
+    """Targets as the kernel smooths them."""
+    return (1 - DELTA) * t + DELTA / (2 if "binary" in name else t.shape[1]) if name in SMOOTHS else t
+
+
 def case(name, rng, dtype, rows, width, weighted=True, wanted=True):
     p, t = (array.astype(dtype) for array in data(name, rng, rows, width))
     weight = rng.uniform(0, 2, rows).astype(dtype)
     given = naive.one_hot(t[:, 0], width) if name in LABELS else t
     formula = FORMULAS[name]
-    share = DELTA if name in SMOOTHS else 0.0
-    given = (1 - share) * given + share / (2 if "binary" in name else width)
-    losses, _, slopes = naive.loss(formula, p, given, weight if weighted else None, DELTA)
+    losses, _, slopes = naive.loss(formula, p, smoothed(name, given), weight if weighted else None, DELTA)
     size = 1 + np.abs(p).max() + np.abs(losses).max()
     expected = {"loss": (losses, width, size)}
     if wanted:
@@ -225,7 +228,7 @@ def test_fused_losses_stay_exact_where_the_output_saturates(name, dtype, rng):
         z = np.array([[far, 0, 0], [0, far, 0], [far, far, far], [0, 0, -far]], dtype)
         one.arrays["p"] = z
         t = naive.one_hot(one.arrays["t"][:, 0], 3) if name in LABELS else one.arrays["t"]
-        losses, _, slopes = naive.loss(FORMULAS[name], z, t, one.arrays["weight"])
+        losses, _, slopes = naive.loss(FORMULAS[name], z, smoothed(name, t), one.arrays["weight"])
         left = LEAVES[FORMULAS[name]](z)
         one.expected = {"loss": (losses, 3, abs(far) + 1), "dp": (slopes, 3, 1.0), "p": (left, 3, 1.0)}
         check(one, dtype)
@@ -236,7 +239,7 @@ def test_probabilities_of_0_and_1_are_cut_off_as_keras_does(name, rng):
     one = case(name, rng, "float64", 4, 3)
     p = np.array([[1.0, 0, 0], [0, 1, 0], [1e-9, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
     t = naive.one_hot([0, 0, 0, 2], 3)
-    losses, _, slopes = naive.loss(FORMULAS[name], p, t, one.arrays["weight"])
+    losses, _, slopes = naive.loss(FORMULAS[name], p, smoothed(name, t), one.arrays["weight"])
     one.arrays["p"], one.arrays["t"] = p, np.array([[0.0], [0], [0], [2]]) if name in LABELS else t
     size = abs(np.log(naive.EPSILON)) / naive.EPSILON  # log(1 - p) at p = 1 - EPSILON: the subtraction costs that much
     one.expected = {"loss": (losses, 3, size), "dp": (slopes, 3, np.abs(slopes).max())}
