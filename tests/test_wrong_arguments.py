@@ -39,7 +39,7 @@ Y = X[:, :2]
 
 #: what a class cannot be made without
 NEEDED = {
-    "initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5, "boundaries": [1], "values": [0.1, 0.2],
+    "initial_learning_rate": 0.1, "decay_steps": 10, "first_decay_steps": 10, "decay_rate": 0.5, "boundaries": [1], "values": [0.1, 0.2],
     "warmup_steps": 3, "after": 0.1, "every_steps": 3, "filepath": "x.parnet", "filename": "x.csv", "log_dir": "x",
     "schedule": lambda epoch, rate: rate, "learning_rate": 0.1, "factor": 0.5, "value": 1.0,
 }  # fmt: skip
