@@ -227,6 +227,21 @@ class Structure:
 
         save_weights(self, path, format)
 
+    def to_json(self, indent: int | None = None) -> str:
+        """The layers and how they are connected as a JSON text, without weights; `pn.model_from_json` reads it.
+
+        Args:
+            indent: of each level, for people; None writes one line.
+        Raises:
+            StateError: the input's shape is not known. HyperparameterError: a layer that cannot be made again from its
+            `get_config()`.
+        """
+        from .io.model_json import to_json
+
+        good = indent is None or (is_whole(indent, 0) and int(indent) <= 100)
+        check_argument(good, f"{self.name}.to_json: indent", "None or a whole number from 0 to 100", indent, "leave it out")
+        return to_json(self, indent)  # type: ignore[arg-type]
+
     def export(self, path, format: str = "onnx") -> None:
         """Write the model for inference elsewhere, as an ONNX file; see `parnet.io.onnx_writer.save_onnx`."""
         from .io.onnx_writer import save_onnx
