@@ -9,7 +9,7 @@ from tolerance import close
 import parnet as pn
 from parnet import layers as L
 from parnet import losses
-from parnet.errors import HyperparameterError, NonFiniteLossError, ParnetError, ShapeError
+from parnet.errors import HyperparameterError, NonFiniteLossError, ParnetError, ParnetWarning, ShapeError
 
 ROWS, INPUTS, HIDDEN, CLASSES = 9, 5, 4, 3
 DTYPES = ("float32", "float64")
@@ -213,6 +213,23 @@ def test_from_logits_takes_any_last_activation_for_logits(loss, activation, rng)
     model = pn.Sequential(layers, dtype="float64", seed=5)
     y = rng.integers(0, 2, ROWS) if loss is losses.SparseCategoricalCrossentropy else rng.uniform(size=(ROWS, CLASSES))
     pn.check_gradients(model, loss(from_logits=True), rng.normal(size=(ROWS, INPUTS)), y)
+
+
+@pytest.mark.parametrize("as_layer", [False, True])
+@pytest.mark.parametrize("loss, last", [("SparseCategoricalCrossentropy", "softmax"), ("BinaryCrossentropy", "sigmoid")])
+def test_fit_warns_of_probabilities_taken_for_logits(loss, last, as_layer, rng):
+    end = [L.Dense(2), L.Activation(last)] if as_layer else [L.Dense(2, last)]
+    model = pn.Sequential([L.Input((INPUTS,)), *end], seed=1)
+    x, y = rng.normal(size=(8, INPUTS)), rng.integers(0, 2, 8)
+    y = naive.one_hot(y, 2) if last == "sigmoid" else y
+    model.compile("sgd", getattr(losses, loss)(from_logits=True))
+    with pytest.warns(
+        ParnetWarning, match=rf"ends with {last}, and {loss}\(from_logits=True\).*leave from_logits out"
+    ) as told:
+        model.fit(x, y, epochs=3, verbose=0)
+    assert len(told) == 1
+    model.compile("sgd", getattr(losses, loss)())
+    model.fit(x, y, verbose=0)  # warnings are errors
 
 
 @pytest.mark.parametrize("hidden", [None, "tanh", "sigmoid", "elu", "gelu"])
