@@ -92,9 +92,21 @@ class Structure:
             return
         several = hasattr(self, "call") and isinstance(x, list | tuple)
         shapes = [getattr(one, "shape", None) for one in (x if several else [x])]
-        if shapes and all(isinstance(shape, tuple) and len(shape) > 1 for shape in shapes):
-            rest = [list(shape[1:]) for shape in shapes if shape is not None]
-            self.build(rest[0] if len(rest) == 1 else rest)
+        if not shapes or not all(isinstance(shape, tuple) for shape in shapes):
+            return
+        rest = [list(shape[1:]) for shape in shapes if shape is not None]
+        advice = (
+            f"x is a list of {len(shapes)} arrays, one for each input; if they are samples of one input, pass np.stack(x)"
+        )
+        if all(rest):
+            try:
+                self.build(rest[0] if len(rest) == 1 else rest)
+            except (ShapeError, StateError) as error:
+                if len(rest) == 1:
+                    raise
+                raise type(error)(f"{error} ({advice})") from error
+        elif several:
+            raise ShapeError(f"{self.name}: expected arrays (rows, ...), received one of shape {shapes[0]}; {advice}")
 
     # -- structure ------------------------------------------------------------------------------
 
