@@ -5,7 +5,7 @@ import pytest
 
 import parnet as pn
 from parnet.kernels import ahead, control, share
-from parnet.kernels.step import COLUMNS, NOTHING_ASKED, ROWS_SHARED
+from parnet.kernels.step import COLUMNS, EACH, NOTHING_ASKED, ROWS_SHARED
 from parnet.plan.plan import Request, make_plan
 
 DATA, ORDER_AT, SIZE, WIDTH, BATCH, ROWS, DEPTH = 1 << 20, 77, 4, 784, 32, 105, 128
@@ -28,7 +28,7 @@ def asked_lines(first, tiles, cut, part, parts):
     words = np.zeros(control.WIDTH, np.int64)
     words[[control.X, control.BATCH, control.TOTAL, control.ORDER]] = DATA, BATCH, ROWS, ORDER_AT
     words[control.FIRST] = first
-    asked = ahead.part_of_next.py_func(words, (SIZE, WIDTH, cut, 0), tiles, DEPTH, part, parts)
+    asked = ahead.part_of_next.py_func(words, (SIZE, WIDTH, cut, 0, DEPTH), tiles, part, parts)
     step = -(-asked[ahead.LENGTH] // DEPTH)
     places = [ahead.piece_of_next.py_func(asked, tile) for tile in range(tiles)]
     return {(place + k * step) // LINE for place in places if place for k in range(DEPTH)}
@@ -67,7 +67,7 @@ def asks(batch=32, data="float32", threads=1, purpose="train", layers=(100,), fe
 @pytest.mark.parametrize(("data", "size"), [("uint8", 1), ("float32", 4), ("float64", 8)])
 def test_the_first_product_asks_and_the_gather_step_does_not(data, size):
     batch = 32 if size < 8 else 16
-    assert asks(batch, data) == ([(size, 784, ROWS_SHARED, 0), NOTHING_ASKED], False)
+    assert asks(batch, data) == ([(size, 784, ROWS_SHARED, 0, DEPTH), NOTHING_ASKED], False)
 
 
 @pytest.mark.parametrize(
@@ -88,11 +88,26 @@ def test_nobody_asks_where_it_would_not_pay(other):
 
 def test_nobody_asks_for_a_part_of_the_rows_alone():
     """A product of few tiles would leave the last rows to nobody."""
-    assert asks(layers=()) == ([NOTHING_ASKED], True)
+    assert asks(layers=(), features=600) == ([NOTHING_ASKED], True)
+    assert asks(layers=()) == ([(4, 784, ROWS_SHARED, 0, 784 // 8)], False)
 
 
 def test_parts_that_share_the_weights_have_room_for_the_next_batch():
-    assert asks(threads=2, layers=(200,)) == ([(4, 784, ROWS_SHARED, 0), NOTHING_ASKED], False)
+    """Each of them gathers the whole batch."""
+    assert asks(threads=2, layers=(200,)) == ([(4, 784, EACH, 0, DEPTH), NOTHING_ASKED], False)
+
+
+def test_blocks_become_smaller_where_a_part_has_fewer_tiles_than_rows():
+    """Of 100 columns a part has one panel, four tiles high: eight blocks of the sums ask for 32 rows."""
+    assert asks(threads=2) == ([(4, 784, EACH, 0, 784 // 8), NOTHING_ASKED], False)
+    assert asks(threads=2, features=600) == ([NOTHING_ASKED, NOTHING_ASKED], True)
+
+
+@pytest.mark.parametrize("tiles", [32, 48])
+def test_parts_that_each_gather_everything_each_ask_for_everything(order, tiles):
+    for part in range(2):
+        asked = asked_lines(0, tiles, EACH, part, 2)
+        assert lines_of(order[BATCH : 2 * BATCH]) <= asked
 
 
 @pytest.mark.parametrize("rows", [32, 70, 96])

@@ -51,19 +51,19 @@ def weight_gradient(rng, dtype, rows, depth, width, update=0, accumulate=0, shar
     )
 
 
-def transpose(rng, dtype, rows, width, batch):
+def transpose(rng, dtype, rows, width, batch, share=COLUMNS):
     x, y = normal(rng, dtype, rows, width), normal(rng, dtype, width, batch)
     expected = y.copy()
     expected[:, :rows] = x.T
-    return Case("product.transpose", rows, {"x": x, "y": y}, ("x", "y", width, batch), {"y": expected})
+    return Case("product.transpose", rows, {"x": x, "y": y}, ("x", "y", width, batch, share), {"y": expected})
 
 
-def input_gradient(rng, dtype, rows, depth, width, batch):
+def input_gradient(rng, dtype, rows, depth, width, batch, share=COLUMNS):
     w, dy = normal(rng, dtype, depth, width), normal(rng, dtype, rows, width)
     turned = blank((width, batch), dtype)
     turned[:, :rows] = dy.T
     arrays = {"w": w, "dyt": turned, "dx": blank((rows, depth), dtype)}
-    operands = ("w", "dyt", "dx", depth, width, batch)
+    operands = ("w", "dyt", "dx", depth, width, batch, share)
     return Case("product.input_gradient", rows, arrays, operands, {"dx": sums(dy, w.T)}, weights=("w",))
 
 
@@ -100,8 +100,9 @@ def test_weight_gradient_is_right_stored_added_or_applied(size, mode, share, dty
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_input_gradient_is_right_for_full_and_smaller_batches(size, spare, dtype, rng):
     rows, depth, width = size
-    check(input_gradient(rng, dtype, rows, depth, width, rows + spare), dtype)
-    check(transpose(rng, dtype, rows, width, rows + spare), dtype)
+    for share in (COLUMNS, ROWS_SHARED):
+        check(input_gradient(rng, dtype, rows, depth, width, rows + spare, share), dtype)
+        check(transpose(rng, dtype, rows, width, rows + spare, share), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._version import __version__
+from ..comm import pages
+from ..comm.blocks import new_block
 from ..config import cgroup_quota, settings, usable_cores
 from ..errors import DeviceError, MissingExtraError, ResourceError
 from ..executors.threads import check_threads
@@ -131,6 +133,13 @@ def _simd() -> str:
     return target.simd() + (" (PARNET_SIMD)" if settings().simd else "")
 
 
+def _shared_pages() -> Fact:
+    """In which pages worker processes see their data."""
+    size = pages.HUGE if new_block(pages.HUGE, "parnet info").huge else pages.SMALL
+    slower = "" if size > pages.SMALL else "; huge pages, Linux 6.1 or later, would be some percent faster"
+    return Fact("shared_page_bytes", "workers share", size, f"memory in pages of {size // 1024} KiB{slower}")
+
+
 def _threading() -> list[Fact]:
     threads = check_threads(None)
     text = f"{threads}" + (" (PARNET_THREADS)" if settings().threads else ", all usable cores")
@@ -138,6 +147,7 @@ def _threading() -> list[Fact]:
         Fact("kind", "threads are", THREADING),
         Fact("why", "because", THREADS_WHY),
         Fact("threads", "strategy threads", threads, text),
+        _shared_pages(),
     ]
 
 

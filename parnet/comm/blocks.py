@@ -8,7 +8,6 @@ when it is made, so that a lack of memory is an error then and no crash later. M
 from __future__ import annotations
 
 import contextlib
-import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ResourceError
+from . import pages
 
 #: bytes left alone for everything else when a block is reserved
 SPARE = 32 * 2**20
@@ -30,18 +30,26 @@ class Block:
 
     Attributes:
         address: where it starts in this process.
+        huge: whether it was put into huge pages when it was made.
     """
 
+    huge = False
+
     def __init__(self, handle: int, size: int):
-        self.handle, self.size = handle, size
-        self._map = mmap.mmap(handle, max(1, size))
-        self.bytes = np.frombuffer(self._map, np.uint8, size)
-        self.address: int = np.frombuffer(self._map, np.uint8, 1).ctypes.data
+        self.handle, self.size = -1, size
+        self._map, self._start = pages.map_file(handle, max(1, size))
+        self.handle = handle  # its own from now on
+        self.bytes = self.array((size,), np.uint8)
+        self.address: int = self.array((1,), np.uint8).ctypes.data
 
     def array(self, shape: tuple[int, ...], dtype) -> np.ndarray:
         """Its beginning as an array; a view, which keeps the memory alive."""
         count = int(np.prod(shape))
-        return np.frombuffer(self._map, dtype, count).reshape(shape)
+        return np.frombuffer(self._map, dtype, count, self._start).reshape(shape)
+
+    def gather_pages(self) -> None:
+        """Put it into huge pages where the system can."""
+        self.huge = pages.collapse(self._map, self._start, self.size)
 
     def close(self) -> None:
         """Close the handle; arrays that have been given out stay valid."""
@@ -54,7 +62,7 @@ class Block:
 
 
 def new_block(size: int, what: str, cure: str = "use less data, or a smaller model") -> Block:
-    """A zeroed block of that many bytes, reserved.
+    """A zeroed block of that many bytes, reserved, in huge pages where it is large and the system can.
 
     Args:
         what, cure: for the message: what it is for, and what to do.
@@ -73,13 +81,15 @@ def new_block(size: int, what: str, cure: str = "use less data, or a smaller mod
         left = None if place is None else _room(place)
         if left is not None and size > left:
             raise _too_large(size, what, left, f"{cure}, or enlarge {place} (docker run --shm-size)")
-        _reserve(handle, size)
-        return Block(handle, size)
+        _reserve(handle, pages.rounded(size))
+        block = Block(handle, size)
     except BaseException as error:
         os.close(handle)
         if isinstance(error, OSError) and not isinstance(error, ResourceError):
             raise _too_large(size, what, left, cure) from error
         raise
+    block.gather_pages()
+    return block
 
 
 def _too_large(size: int, what: str, free: int | None, cure: str) -> ResourceError:

@@ -123,13 +123,13 @@ def _weight_gradient(c: Context, op: tuple) -> list[Launch]:
 
 
 def _transpose(c: Context, op: tuple) -> list[Launch]:
-    x, y, width, batch = op
+    x, y, width, batch, _ = op
     geo = (width, row_stride(width), row_stride(batch))
     return [c.plane(transpose(c.T), c.batch, geo, (), *c.arrays(x, y), rows=width)]
 
 
 def _input_gradient(c: Context, op: tuple) -> list[Launch]:
-    w, dyt, dx, k, width, batch = op
+    w, dyt, dx, k, width, batch, _ = op
     geo = (*panels(k, width), k, width, row_stride(k), row_stride(batch), 0)
     return launches(c, input_gradient(c.T), (c.batch, k, width), geo, (), c.arrays(dyt, w, dx), c.arrays(0))
 

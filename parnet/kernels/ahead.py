@@ -13,11 +13,12 @@ from .control import BATCH, FIRST, MORE_X, ORDER, TOTAL, X
 from .declare import device
 from .intrinsics import int64_at
 from .share import rectangle
+from .step import EACH
 
 #: asked for at most, bytes a step of the inner loop: a whole line
 MOST = 64
 #: words of the product's operands that say what is asked for
-BYTES, WIDTH, CUT, NUMBER = 0, 1, 2, 3
+BYTES, WIDTH, CUT, NUMBER, TERMS = 0, 1, 2, 3, 4
 #: of what a part asks for: address of the data, bytes from row to row, address of the order of rows, place in it of the next
 #: batch, where the run ends; first row, last row, byte where a row begins, pieces of a row, bytes of a piece
 DATA, PITCH, ROW_NUMBERS, START, END, ROW, LAST, BEGIN, PIECES, LENGTH = range(10)
@@ -32,17 +33,19 @@ def which(first, more, number):
 
 
 @device
-def part_of_next(ctl, op, tiles, depth, part, parts):
-    """What a part asks for of the next batch while it computes so many tiles of `depth`, each a piece of a row.
+def part_of_next(ctl, op, tiles, part, parts):
+    """What a part asks for of the next batch while it computes so many tiles, each a piece of a row.
 
     op: bytes of a number of the data (0: nothing is asked for), numbers of a row, who gathers what (share), number of the
-    input.
+    input, terms of a tile.
     """
     if op[BYTES] == 0 or tiles == 0:
         return NOTHING
-    row, last, c0, c1 = rectangle(op[CUT], ctl[BATCH], op[WIDTH], part, parts)
+    row, last, c0, c1 = 0, ctl[BATCH], 0, op[WIDTH]
+    if op[CUT] != EACH:
+        row, last, c0, c1 = rectangle(op[CUT], ctl[BATCH], op[WIDTH], part, parts)
     pieces = max(1, tiles // max(1, last - row))
-    length = min(((c1 - c0) * op[BYTES] + pieces - 1) // pieces, MOST * depth)
+    length = min(((c1 - c0) * op[BYTES] + pieces - 1) // pieces, MOST * op[TERMS])
     data, pitch = ctl[which(X, MORE_X, op[NUMBER])], op[WIDTH] * op[BYTES]
     return data, pitch, ctl[ORDER], ctl[FIRST] + ctl[BATCH], ctl[TOTAL], row, last, c0 * op[BYTES], pieces, length
 

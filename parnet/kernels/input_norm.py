@@ -80,7 +80,7 @@ def panel_block(op, ctl, mem, c, i, count, wide, dz, dz_row, block):
         g, g_row = at(mem, op[11] + start), row
     else:
         h, h_row = at(mem, op[1] + i), stride_of(height)
-        tiles(0, count, 0, wide, ctl[ROWS], h, 1, h_row, dz, dz_row, block, PANEL, STORE, scale, 0, NOTHING, 0)
+        tiles(0, count, 0, wide, ctl[ROWS], h, 1, h_row, dz, dz_row, block, PANEL, STORE, scale, 0, 0, NOTHING, 0)
     gamma, beta = at(mem, op[3] + i), at(mem, op[4] + i)
     for r in range(count):
         old, now, out, left = at(w, r * row), at(g, r * g_row), at(dw, r * row), at(lefts, 2 * LEFT * r)

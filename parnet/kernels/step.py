@@ -69,8 +69,8 @@ SCRATCH = 8192
 DEPTH = 128
 
 
-#: the last words of a product that asks for nothing meanwhile, see `parnet.kernels.ahead`
-NOTHING_ASKED = (0, 0, 0, 0)
+#: the last words of a product that asks for nothing meanwhile, see `parnet.kernels.ahead`; the last, the terms of a block
+NOTHING_ASKED = (0, 0, 0, 0, DEPTH)
 
 
 #: Winograd's transforms: products of a tile of 2 x 2 pixels, and tiles that a part owns whole runs of

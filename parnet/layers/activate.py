@@ -70,7 +70,7 @@ def _by_rows(build: Build, activation: Activation, z: Buffer, y: Buffer) -> None
     build.step(activation.kernel, operands, accesses, ROWS_SHARED, (-1, z.width), bytes=16.0 * z.width)
 
 
-def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
+def activate_backward(build: Build, dy: Buffer, activation: Activation, share: int | None = None) -> None:
     """dy becomes the gradient of the sum before the activation, in place."""
     if build.fused_output or activation.name == "linear":
         return
@@ -80,7 +80,7 @@ def activate_backward(build: Build, dy: Buffer, activation: Activation) -> None:
         operands: tuple = (y, dy, y.width, y.shape[-1])
         build.step(activation.gradient_kernel, operands, accesses, ROWS_SHARED, (-1, y.width), bytes=12.0 * y.width)
         return
-    share = usual_share(y.shape)
+    share = usual_share(y.shape) if share is None else share
     operands = (z, y, dy, y.width, number(activation.alpha), share)
     accesses = reads_own(z, y) + writes_own(dy)
     build.step(activation.gradient_kernel, operands, accesses, *cut_of(share, y.shape), bytes=12.0 * y.width)

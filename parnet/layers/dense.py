@@ -10,6 +10,7 @@ from ..kernels.step import (
     COLUMNS,
     NOTHING_ASKED,
     PANEL,
+    ROWS_SHARED,
     WHOLE_ROWS,
     Buffer,
     reads,
@@ -119,7 +120,7 @@ class Dense(Layer):
         return activate(build, y, build.weight("bias") if self.use_bias else None, self.activation, share)
 
     def backward(self, build: Build, dy: Buffer) -> Buffer | None:
-        activate_backward(build, dy, self.activation)
+        activate_backward(build, dy, self.activation, _gradient_share(build, self.units))
         x = build.kept("x")
         dx = self._input_gradient(build, x, dy) if build.input_gradient_wanted else None
         if self.trainable:
@@ -132,7 +133,7 @@ class Dense(Layer):
         Returns:
             the sums that the gradients of gamma and beta are made of, (2 panels, K).
         """
-        activate_backward(build, dy, self.activation)
+        activate_backward(build, dy, self.activation, _gradient_share(build, self.units))
         kernel, width, share = build.weight("kernel"), h.width, build.product_share(self.units)
         sums = build.fixed("sums_behind", 2 * -(-self.units // PANEL) * row_stride(width))
         mode, target = build.gradient_mode("kernel"), self._target(build, "kernel")
@@ -157,19 +158,21 @@ class Dense(Layer):
     def _input_gradient(self, build: Build, x: Buffer, dy: Buffer) -> Buffer:
         """dX = dY . W^T; before the weights' step, which may update W."""
         turned, dx, kernel = build.turned("dy_turned", self.units), build.rows("dx", x.shape), build.weight("kernel")
+        share = _gradient_share(build, x.width)
+        by_rows = share == ROWS_SHARED
         build.step(
             "product.transpose",
-            (dy, turned, self.units, build.batch),
-            reads(dy) + writes_own(turned),
-            COLUMNS,
+            (dy, turned, self.units, build.batch, share),
+            (reads_own(dy) if by_rows else reads(dy)) + writes_own(turned),
+            share,
             (-1, self.units),
             bytes=16.0 * self.units,
         )
         build.step(
             "product.input_gradient",
-            (kernel, turned, dx, x.width, self.units, build.batch),
-            reads(kernel, turned) + writes_own(dx),
-            COLUMNS,
+            (kernel, turned, dx, x.width, self.units, build.batch, share),
+            reads(kernel) + (reads_own(turned) if by_rows else reads(turned)) + writes_own(dx),
+            share,
             (-1, x.width),
             flops=2.0 * x.width * self.units,
             bytes=8.0 * x.width,
@@ -209,3 +212,11 @@ class Dense(Layer):
             (-1, self.units),
             bytes=8.0 * self.units,
         )
+
+
+def _gradient_share(build: Build, width: int) -> int:
+    """Who owns what of the gradient of a layer's output: as of the output, if a part's rows fill a tile of `input_gradient`.
+
+    48 columns at batch 32 on two threads: 1.40 us a sample, 1.45 by rows; 100 columns at batch 512: 2.18, 2.14 by rows.
+    """
+    return build.product_share(width) if build.batch >= build.threads * PANEL else COLUMNS
