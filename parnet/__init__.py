@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .errors import ParnetError, ParnetWarning
     from .graph import Input
     from .io.model_file import load_model
+    from .io.model_json import clone_model, model_from_json
     from .model import Model
     from .seeding import set_seed
     from .sequential import Sequential
@@ -52,6 +53,7 @@ _HOMES = {
     "applications": "",
     "callbacks": "",
     "check_gradients": "train.gradcheck",
+    "clone_model": "io.model_json",
     "constraints": "",
     "cuda": "",
     "datasets": "",
@@ -63,6 +65,7 @@ _HOMES = {
     "load_model": "io.model_file",
     "losses": "",
     "metrics": "",
+    "model_from_json": "io.model_json",
     "optimizers": "",
     "regularizers": "",
     "schedules": "",
@@ -86,6 +89,7 @@ __all__ = [
     "applications",
     "callbacks",
     "check_gradients",
+    "clone_model",
     "constraints",
     "cuda",
     "datasets",
@@ -97,6 +101,7 @@ __all__ = [
     "load_model",
     "losses",
     "metrics",
+    "model_from_json",
     "optimizers",
     "regularizers",
     "schedules",

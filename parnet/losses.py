@@ -20,12 +20,14 @@ class Loss(Configurable):
         kernel: computes it from the model's output.
         fused: last activation -> kernel that takes the sum before it, exact where the output saturates.
         labels: targets are class numbers (batch,), else arrays shaped like the output.
+        yes_no: each output is a yes or a no of its own, whatever the others say.
         parameter: the kernel's number.
     """
 
     kernel = ""
     fused: dict[str, str] = {}
     labels = False
+    yes_no = False
     parameter = 0.0
     #: lowest and highest target that makes sense, or None
     target_range: tuple[float, float] | None = None
@@ -76,26 +78,38 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     kernel, fused, labels = "loss.sparse", {"softmax": "loss.softmax_sparse"}, True
 
 
+class _Smoothed(_Crossentropy):
+    """Its kernels smooth the targets: their parameter is the share that is taken from each."""
+
+    def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
+        super().__init__(from_logits)
+        where = f"{type(self).__name__}(label_smoothing)"
+        self.label_smoothing = self.parameter = check_number(label_smoothing, where, 0, 1)
+
+
 @registry.add("crossentropy")
-class CategoricalCrossentropy(_Crossentropy):
+class CategoricalCrossentropy(_Smoothed):
     """-sum t log p, targets being one-hot rows or probabilities (batch, classes).
 
     Args:
         from_logits: the model's last layer has no softmax.
+        label_smoothing: share of each target, 0..1, that is spread evenly over all classes:
+            t becomes (1 - share) t + share / classes. Source: Szegedy et al. 2016, arXiv 1512.00567, section 7.
     """
 
     kernel, fused, target_range = "loss.categorical", {"softmax": "loss.softmax_dense"}, (0.0, 1.0)
 
 
 @registry.add("bce")
-class BinaryCrossentropy(_Crossentropy):
+class BinaryCrossentropy(_Smoothed):
     """Mean over the outputs of -(t log p + (1 - t) log(1 - p)), targets 0..1 shaped like the output.
 
     Args:
         from_logits: the model's last layer has no sigmoid.
+        label_smoothing: how far targets are drawn towards 0.5, 0..1: t becomes (1 - share) t + share / 2.
     """
 
-    kernel, fused, target_range = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0)
+    kernel, fused, target_range, yes_no = "loss.binary", {"sigmoid": "loss.sigmoid_binary"}, (0.0, 1.0), True
 
 
 @registry.add("mse")
@@ -130,14 +144,14 @@ class Huber(Loss):
 class Hinge(Loss):
     """Mean over the outputs of max(0, 1 - t p), targets -1 or 1 (0 or 1 are turned into them)."""
 
-    kernel, signs = "loss.hinge", True
+    kernel, signs, yes_no = "loss.hinge", True, True
 
 
 @registry.add()
 class SquaredHinge(Loss):
     """Mean over the outputs of max(0, 1 - t p)^2, targets -1 or 1 (0 or 1 are turned into them)."""
 
-    kernel, signs = "loss.squared_hinge", True
+    kernel, signs, yes_no = "loss.squared_hinge", True, True
 
 
 @registry.add("logcosh")

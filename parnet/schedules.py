@@ -208,6 +208,57 @@ class CosineDecay(Schedule):
 
 
 @registry.add()
+class CosineDecayRestarts(Schedule):
+    """Half cosines one after the other, each from the top again: Loshchilov and Hutter 2017, arXiv 1608.03983, section 3.
+
+    initial_learning_rate * ((1 - alpha) * m_mul ** i * (1 + cos(pi * t)) / 2 + alpha), i counting the restarts and t going
+    from 0 to 1 within a run of first_decay_steps * t_mul ** i steps, as in Keras.
+
+    Args:
+        initial_learning_rate: the rate at step 0, above 0.
+        first_decay_steps: steps until the first restart, above 0.
+        t_mul: each run is so many times as long as the one before, at least 1.
+        m_mul: each begins at so many times the height of the one before, at least 0.
+        alpha: lowest rate as a fraction of the first, in [0, 1].
+    Raises:
+        HyperparameterError: an argument outside its range.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: float,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+    ):
+        where = "CosineDecayRestarts"
+        self.initial_learning_rate = check_number(
+            initial_learning_rate, f"{where}(initial_learning_rate)", low=0, above=True
+        )
+        self.first_decay_steps = check_number(first_decay_steps, f"{where}(first_decay_steps)", low=0, above=True)
+        self.t_mul = check_number(t_mul, f"{where}(t_mul)", low=1)
+        self.m_mul = check_number(m_mul, f"{where}(m_mul)", low=0)
+        self.alpha = check_number(alpha, f"{where}(alpha)", low=0, high=1)
+
+    def rate(self, step):
+        done = step / self.first_decay_steps
+        if self.t_mul == 1:
+            restarts, begun = np.floor(done), np.floor(done)
+        else:
+            restarts = np.floor(np.log1p(done * (self.t_mul - 1)) / np.log(self.t_mul))
+            restarts += done >= self._begin(restarts + 1)  # the logarithm is rounded: a run begins at its first step
+            restarts -= done < self._begin(restarts)
+            begun = self._begin(restarts)
+        cosine = self.m_mul**restarts * (1 + np.cos(np.pi * (done - begun) / self.t_mul**restarts)) / 2
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+    def _begin(self, restarts: np.ndarray) -> np.ndarray:
+        """Where a run begins, in lengths of the first."""
+        return (self.t_mul**restarts - 1) / (self.t_mul - 1)
+
+
+@registry.add()
 class PiecewiseConstantDecay(Schedule):
     """values[i] while boundaries[i - 1] < step <= boundaries[i], as in Keras.
 

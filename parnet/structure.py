@@ -92,9 +92,21 @@ class Structure:
             return
         several = hasattr(self, "call") and isinstance(x, list | tuple)
         shapes = [getattr(one, "shape", None) for one in (x if several else [x])]
-        if shapes and all(isinstance(shape, tuple) and len(shape) > 1 for shape in shapes):
-            rest = [list(shape[1:]) for shape in shapes if shape is not None]
-            self.build(rest[0] if len(rest) == 1 else rest)
+        if not shapes or not all(isinstance(shape, tuple) for shape in shapes):
+            return
+        rest = [list(shape[1:]) for shape in shapes if shape is not None]
+        advice = (
+            f"x is a list of {len(shapes)} arrays, one for each input; if they are samples of one input, pass np.stack(x)"
+        )
+        if all(rest):
+            try:
+                self.build(rest[0] if len(rest) == 1 else rest)
+            except (ShapeError, StateError) as error:
+                if len(rest) == 1:
+                    raise
+                raise type(error)(f"{error} ({advice})") from error
+        elif several:
+            raise ShapeError(f"{self.name}: expected arrays (rows, ...), received one of shape {shapes[0]}; {advice}")
 
     # -- structure ------------------------------------------------------------------------------
 
@@ -226,6 +238,21 @@ class Structure:
         from .io.weights_writer import save_weights
 
         save_weights(self, path, format)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The layers and how they are connected as a JSON text, without weights; `pn.model_from_json` reads it.
+
+        Args:
+            indent: of each level, for people; None writes one line.
+        Raises:
+            StateError: the input's shape is not known. HyperparameterError: a layer that cannot be made again from its
+            `get_config()`.
+        """
+        from .io.model_json import to_json
+
+        good = indent is None or (is_whole(indent, 0) and int(indent) <= 100)
+        check_argument(good, f"{self.name}.to_json: indent", "None or a whole number from 0 to 100", indent, "leave it out")
+        return to_json(self, indent)  # type: ignore[arg-type]
 
     def export(self, path, format: str = "onnx") -> None:
         """Write the model for inference elsewhere, as an ONNX file; see `parnet.io.onnx_writer.save_onnx`."""

@@ -85,12 +85,18 @@ AIMS = {
 }
 
 
+def smooth(loss, **how):
+    """The loss with smoothed targets, where it can do so."""
+    cls = getattr(pn.losses, loss)
+    return cls(**how, **({"label_smoothing": 0.2} if hasattr(cls(), "label_smoothing") else {}))
+
+
 @every_dtype
 @pytest.mark.parametrize("loss", built_in(pn.losses.registry))
 def test_losses_with_weights(loss, dtype):
     targets, last = AIMS.get(loss, ("numbers", None))
     x, y = data(dtype, targets)
-    same(lambda: small(dtype, last=last), x, y, dtype, loss=pn.losses.get(loss), sample_weight=np.arange(1.0, 1 + len(x)))
+    same(lambda: small(dtype, last=last), x, y, dtype, loss=smooth(loss), sample_weight=np.arange(1.0, 1 + len(x)))
 
 
 @every_dtype
@@ -103,14 +109,14 @@ def test_losses_of_sums_and_of_probabilities_that_somebody_else_reads(loss, dtyp
         layers = [L.Dense(3, activation=last, input_shape=(4,)), L.Reshape((3,)), L.Activation("linear")]
         return pn.Sequential(layers, dtype=dtype, seed=3)
 
-    same(make, *data(dtype, targets), dtype, loss=loss)
-    same(lambda: small(dtype), *data(dtype, targets), dtype, loss=getattr(pn.losses, loss)(from_logits=True))
+    same(make, *data(dtype, targets), dtype, loss=smooth(loss))
+    same(lambda: small(dtype), *data(dtype, targets), dtype, loss=smooth(loss, from_logits=True))
 
 
 M = pn.metrics
 METRICS = {
     "labels": ["Accuracy", "SparseCategoricalAccuracy", M.TopKAccuracy(2), "ConfusionMatrix", "F1", "Precision", "Recall"],
-    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision"],
+    "classes": ["Accuracy", "CategoricalAccuracy", "MeanSquaredError", "MeanAbsoluteError", "Precision", M.Recall(0.3)],
     "numbers": ["RootMeanSquaredError", "R2Score"],
     "bits": [
         "BinaryAccuracy",
@@ -120,6 +126,7 @@ METRICS = {
         M.AUC(20, "PR", multi_label=True, label_weights=[1, 0, 3], name="some"),
         M.AUC(9, label_weights=[2, 1, 0.5], name="weighted"),
     ],
+    "answers": ["Precision", M.Recall(0.3, average="macro"), M.F1(average=None), "ConfusionMatrix"],
     "bit": ["Accuracy", M.ConfusionMatrix(0.4), "F1", "AUC"],
 }
 
@@ -142,7 +149,7 @@ def metrics_model(targets, dtype):
 @every_dtype
 @pytest.mark.parametrize("targets", METRICS)
 def test_metrics(targets, dtype):
-    x, y = data(dtype, "bits" if targets == "bit" else targets)
+    x, y = data(dtype, "bits" if targets in ("bit", "answers") else targets)
     model, loss = metrics_model(targets, dtype)
     model.compile("sgd", loss, METRICS[targets])
     y = y[:, :1] if targets == "bit" else y

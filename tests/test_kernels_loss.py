@@ -10,6 +10,8 @@ from parnet.kernels import control
 SIZES = [(1, 1), (1, 17), (7, 3), (8, 16), (9, 33), (33, 10)]
 ONLY_ONE = ()  # steps that the plan never cuts
 
+#: of Huber's loss, and by how much targets are smoothed
+DELTA = 0.75
 #: kernel -> its formula in tests/naive.py
 FORMULAS = {
     "sparse": "categorical",
@@ -30,7 +32,7 @@ FORMULAS = {
 #: what a fused kernel leaves in place of the sums it was given
 LEAVES = {"softmax": naive.softmax, "sigmoid": lambda z: naive.activate("sigmoid", z)}
 LABELS = ("sparse", "softmax_sparse")
-DELTA = 0.75
+SMOOTHS = ("categorical", "softmax_dense", "binary", "sigmoid_binary")
 
 
 def data(name, rng, rows, width):
@@ -53,12 +55,17 @@ def data(name, rng, rows, width):
     return p, rng.uniform(0, 1, (rows, width)) if "binary" in name else 2 * rng.normal(size=(rows, width))
 
 
+def smoothed(name, t):
+    """Targets as the kernel smooths them."""
+    return (1 - DELTA) * t + DELTA / (2 if "binary" in name else t.shape[1]) if name in SMOOTHS else t
+
+
 def case(name, rng, dtype, rows, width, weighted=True, wanted=True):
     p, t = (array.astype(dtype) for array in data(name, rng, rows, width))
     weight = rng.uniform(0, 2, rows).astype(dtype)
     given = naive.one_hot(t[:, 0], width) if name in LABELS else t
     formula = FORMULAS[name]
-    losses, _, slopes = naive.loss(formula, p, given, weight if weighted else None, DELTA)
+    losses, _, slopes = naive.loss(formula, p, smoothed(name, given), weight if weighted else None, DELTA)
     size = 1 + np.abs(p).max() + np.abs(losses).max()
     expected = {"loss": (losses, width, size)}
     if wanted:
@@ -131,16 +138,27 @@ def metric(name, rng, dtype, rows, width, labels=False):
 
 
 def confusion(rng, dtype, rows, width, labels=True):
-    classes = max(2, width)
-    p, true = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, classes, rows)
+    p, true = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, width, rows)
     t = true[:, None].astype(dtype) if labels or width == 1 else naive.one_hot(true, width).astype(dtype)
-    called = [naive.first_largest(row) if width > 1 else int(row[0] > np.dtype(dtype).type(0.3)) for row in p.tolist()]
-    sums = rng.integers(0, 5, 3 + classes**2).astype(float)
+    sums = rng.integers(0, 5, 3 + width**2).astype(float)
     after = sums.copy()
-    after[2 : 2 + classes**2] += naive.confusion(true, called, classes).reshape(-1)
-    operands = ("p", "t", width, t.shape[1], 2, 0.3)
+    after[2 : 2 + width**2] += naive.confusion(true, map(naive.first_largest, p.tolist()), width).reshape(-1)
+    operands = ("p", "t", width, t.shape[1], 2, 0.0)
     words, expected = {control.SUMS: sums}, {control.SUMS: after}
     return Case("metric.confusion", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
+
+
+def yes_no(rng, dtype, rows, width, apart=True):
+    p, t = rng.uniform(size=(rows, width)).astype(dtype), rng.integers(0, 2, (rows, width)).astype(dtype)
+    p[0, 0] = np.dtype(dtype).type(0.3)  # at the threshold, which is not above it
+    sums = rng.integers(0, 5, 3 + 4 * width).astype(float)
+    after = sums.copy()
+    for j in range(width):
+        first = 2 + 4 * j * apart
+        after[first : first + 4] += naive.confusion(t[:, j], p[:, j] > np.dtype(dtype).type(0.3), 2).reshape(-1)
+    words, expected = {control.SUMS: sums}, {control.SUMS: after}
+    operands = ("p", "t", width, width, 2, 0.3, 4 * apart)
+    return Case("metric.yes_no", rows, {"p": p, "t": t}, operands, {}, words, expected, ONLY_ONE)
 
 
 def deviations(rng, dtype, rows, width):
@@ -210,7 +228,7 @@ def test_fused_losses_stay_exact_where_the_output_saturates(name, dtype, rng):
         z = np.array([[far, 0, 0], [0, far, 0], [far, far, far], [0, 0, -far]], dtype)
         one.arrays["p"] = z
         t = naive.one_hot(one.arrays["t"][:, 0], 3) if name in LABELS else one.arrays["t"]
-        losses, _, slopes = naive.loss(FORMULAS[name], z, t, one.arrays["weight"])
+        losses, _, slopes = naive.loss(FORMULAS[name], z, smoothed(name, t), one.arrays["weight"])
         left = LEAVES[FORMULAS[name]](z)
         one.expected = {"loss": (losses, 3, abs(far) + 1), "dp": (slopes, 3, 1.0), "p": (left, 3, 1.0)}
         check(one, dtype)
@@ -221,7 +239,7 @@ def test_probabilities_of_0_and_1_are_cut_off_as_keras_does(name, rng):
     one = case(name, rng, "float64", 4, 3)
     p = np.array([[1.0, 0, 0], [0, 1, 0], [1e-9, 0.5, 0.5], [1 / 3, 1 / 3, 1 / 3]])
     t = naive.one_hot([0, 0, 0, 2], 3)
-    losses, _, slopes = naive.loss(FORMULAS[name], p, t, one.arrays["weight"])
+    losses, _, slopes = naive.loss(FORMULAS[name], p, smoothed(name, t), one.arrays["weight"])
     one.arrays["p"], one.arrays["t"] = p, np.array([[0.0], [0], [0], [2]]) if name in LABELS else t
     size = abs(np.log(naive.EPSILON)) / naive.EPSILON  # log(1 - p) at p = 1 - EPSILON: the subtraction costs that much
     one.expected = {"loss": (losses, 3, size), "dp": (slopes, 3, np.abs(slopes).max())}
@@ -262,6 +280,7 @@ def test_metrics_match_their_definitions_however_the_rows_are_cut(labels, dtype,
             check(metric(name, rng, dtype, rows, width, labels), dtype)
         check(metric("binary_accuracy", rng, dtype, rows, width), dtype)
         check(confusion(rng, dtype, rows, width, labels), dtype)
+        check(yes_no(rng, dtype, rows, width, apart=labels), dtype)
         check(deviations(rng, dtype, rows, width), dtype)
 
 
@@ -296,6 +315,7 @@ CASES = {
         for n in ("sparse_accuracy", "categorical_accuracy", "binary_accuracy", "top_k", "squared", "absolute")
     },
     "metric.confusion": lambda rng, dtype: confusion(rng, dtype, 9, 5),
+    "metric.yes_no": lambda rng, dtype: yes_no(rng, dtype, 9, 5),
     "metric.deviations": lambda rng, dtype: deviations(rng, dtype, 9, 5),
     "metric.ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5),
     "metric.logit_ranges": lambda rng, dtype: ranges(rng, dtype, 9, 5, logits=True),

@@ -9,7 +9,7 @@ from tolerance import close
 import parnet as pn
 from parnet import layers as L
 from parnet import losses
-from parnet.errors import NonFiniteLossError, ParnetError, ShapeError
+from parnet.errors import HyperparameterError, NonFiniteLossError, ParnetError, ParnetWarning, ShapeError
 
 ROWS, INPUTS, HIDDEN, CLASSES = 9, 5, 4, 3
 DTYPES = ("float32", "float64")
@@ -25,6 +25,12 @@ FORMS = {
     "binary-fused": (losses.BinaryCrossentropy(), "sigmoid", [], "sigmoid", "shares"),
     "binary-unfused": (losses.BinaryCrossentropy(), "sigmoid", [L.Flatten], "binary", "shares"),
     "binary-logits": (losses.BinaryCrossentropy(from_logits=True), None, [], "sigmoid", "shares"),
+    "dense-fused-smooth": (losses.CategoricalCrossentropy(label_smoothing=0.2), "softmax", [], "softmax", "one-hot"),
+    "dense-smooth": (losses.CategoricalCrossentropy(False, 0.3), "softmax", [L.Flatten], "categorical", "one-hot"),
+    "dense-logits-smooth": (losses.CategoricalCrossentropy(True, 0.1), None, [], "softmax", "probabilities"),
+    "binary-fused-smooth": (losses.BinaryCrossentropy(label_smoothing=0.2), "sigmoid", [], "sigmoid", "shares"),
+    "binary-smooth": (losses.BinaryCrossentropy(label_smoothing=1), "sigmoid", [L.Flatten], "binary", "shares"),
+    "binary-logits-smooth": (losses.BinaryCrossentropy(True, 0.3), None, [], "sigmoid", "shares"),
     "mse": (losses.MeanSquaredError(), "tanh", [], "mean_squared", "numbers"),
     "mse-softmax": (losses.MeanSquaredError(), "softmax", [], "mean_squared", "probabilities"),
     "mae": (losses.MeanAbsoluteError(), "gelu", [], "mean_absolute", "numbers"),
@@ -43,6 +49,7 @@ def targets(kind, rng, rows=ROWS):
     return {
         "labels": lambda: rng.integers(0, CLASSES, rows),
         "probabilities": lambda: rng.dirichlet(np.ones(CLASSES), rows),
+        "one-hot": lambda: naive.one_hot(rng.integers(0, CLASSES, rows), CLASSES),
         "shares": lambda: rng.uniform(0, 1, (rows, CLASSES)),
         "numbers": lambda: rng.normal(size=(rows, CLASSES)),
         "counts": lambda: rng.integers(0, 5, (rows, CLASSES)).astype(float),
@@ -58,6 +65,12 @@ def model_of(form, dtype, seed=2):
     return model
 
 
+def smoothed(loss, y):
+    """Targets as a loss smooths them."""
+    share = getattr(loss, "label_smoothing", 0.0)
+    return (1 - share) * y + share / (2 if "Binary" in type(loss).__name__ else CLASSES)
+
+
 def expected(form, model, x, y, weight=None):
     """Mean loss and the gradients of the two layers' weights, by tests/naive.py."""
     loss, activation, _, formula, kind = FORMS[form]
@@ -65,7 +78,7 @@ def expected(form, model, x, y, weight=None):
     z1, h = naive.dense_forward(x, w1, b1, "tanh")
     z2, p = naive.dense_forward(h, w2, b2, activation or "linear")
     fused = formula in ("softmax", "sigmoid")
-    given = naive.one_hot(y, CLASSES) if kind == "labels" else y
+    given = smoothed(loss, naive.one_hot(y, CLASSES) if kind == "labels" else y)
     _, mean, slope = naive.loss(formula, z2 if fused else p, given, weight, loss.parameter)
     outer = "linear" if fused else activation or "linear"
     dh, dw2, db2 = naive.dense_backward(h, w2, z2, slope, outer)
@@ -158,7 +171,7 @@ def test_fused_losses_and_logits_are_stable_far_out(form, far, dtype, rng):
     model.set_weights([np.eye(CLASSES)])
     x = np.array([[far, 0, 0], [0, far, 0], [far, far, -far]], dtype)
     y = np.array([0, 0, 1]) if kind == "labels" else naive.one_hot([0, 0, 1], CLASSES).astype(dtype)
-    _, mean, slope = naive.loss(formula, x, naive.one_hot([0, 0, 1], CLASSES))
+    _, mean, slope = naive.loss(formula, x, smoothed(loss, naive.one_hot([0, 0, 1], CLASSES)))
     value = loss(model(x), y)
     close(value.item(), mean, dtype, CLASSES, abs(far), form)
     value.backward()
@@ -200,6 +213,23 @@ def test_from_logits_takes_any_last_activation_for_logits(loss, activation, rng)
     model = pn.Sequential(layers, dtype="float64", seed=5)
     y = rng.integers(0, 2, ROWS) if loss is losses.SparseCategoricalCrossentropy else rng.uniform(size=(ROWS, CLASSES))
     pn.check_gradients(model, loss(from_logits=True), rng.normal(size=(ROWS, INPUTS)), y)
+
+
+@pytest.mark.parametrize("as_layer", [False, True])
+@pytest.mark.parametrize("loss, last", [("SparseCategoricalCrossentropy", "softmax"), ("BinaryCrossentropy", "sigmoid")])
+def test_fit_warns_of_probabilities_taken_for_logits(loss, last, as_layer, rng):
+    end = [L.Dense(2), L.Activation(last)] if as_layer else [L.Dense(2, last)]
+    model = pn.Sequential([L.Input((INPUTS,)), *end], seed=1)
+    x, y = rng.normal(size=(8, INPUTS)), rng.integers(0, 2, 8)
+    y = naive.one_hot(y, 2) if last == "sigmoid" else y
+    model.compile("sgd", getattr(losses, loss)(from_logits=True))
+    with pytest.warns(
+        ParnetWarning, match=rf"ends with {last}, and {loss}\(from_logits=True\).*leave from_logits out"
+    ) as told:
+        model.fit(x, y, epochs=3, verbose=0)
+    assert len(told) == 1
+    model.compile("sgd", getattr(losses, loss)())
+    model.fit(x, y, verbose=0)  # warnings are errors
 
 
 @pytest.mark.parametrize("hidden", [None, "tanh", "sigmoid", "elu", "gelu"])
@@ -251,6 +281,25 @@ def test_hinge_takes_0_and_1_for_minus_1_and_1(form, rng):
     assert loss(model(x), (y + 1) / 2).item() == loss(model(x), y).item()
     with pytest.raises(ParnetError, match=rf"{type(loss).__name__} expected targets of -1 and 1"):
         loss(model(x), y * 2)
+
+
+@pytest.mark.parametrize("loss", [losses.CategoricalCrossentropy, losses.BinaryCrossentropy])
+def test_label_smoothing_is_a_share_and_is_saved(loss):
+    assert losses.get(losses.registry.dump(loss(label_smoothing=0.25))).label_smoothing == 0.25
+    for wrong in (-0.1, 1.5, "0.1", None, np.nan):
+        with pytest.raises(HyperparameterError, match=rf"{loss.__name__}\(label_smoothing\): expected a finite number"):
+            loss(label_smoothing=wrong)
+
+
+def test_metrics_see_the_targets_as_they_are_given(rng):
+    """Smoothing by more than a half would otherwise turn a yes into a no."""
+    x, y = data("binary-fused", rng, "float64")
+    logs = []
+    for share in (0.0, 0.9):
+        model = model_of("binary-fused", "float64")
+        model.compile("sgd", losses.BinaryCrossentropy(label_smoothing=share), ["binary_accuracy", "mse", "recall"])
+        logs.append(model.evaluate(x, y.round()))
+    assert logs[0][1:] == logs[1][1:] and logs[0][0] != logs[1][0]
 
 
 def test_counts_below_0_and_probabilities_above_1_are_refused(rng):

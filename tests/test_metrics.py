@@ -448,8 +448,8 @@ def test_the_root_of_the_mean_square_and_r2_are_those_of_the_whole_data_however_
 
 def test_r2_of_targets_that_are_all_alike_is_1_where_they_are_met_and_0_elsewhere():
     score = metrics.R2Score()
-    assert score.result(np.array([12.0, 48.0, 0.0]), 3) == 1.0 and score.result(np.array([12.0, 48.0, 2.0]), 3) == 0.0
-    assert score.result(np.array([12.0, 48.0, 0.0, 6.0, 14.0, 2.0]), 3) == pytest.approx((1 + 0) / 2)
+    assert score.result(np.array([[12.0, 48.0, 0.0]]), 3) == 1.0 and score.result(np.array([[12.0, 48.0, 2.0]]), 3) == 0.0
+    assert score.result(np.array([[12.0, 48.0, 0.0], [6.0, 14.0, 2.0]]), 3) == pytest.approx((1 + 0) / 2)
     assert not metrics.RootMeanSquaredError().rising and score.rising
 
 
@@ -489,14 +489,54 @@ def test_r2_of_targets_far_from_zero_and_of_many_that_are_alike(dtype, rng):
 
 
 def test_r2_does_not_hide_a_nan():
-    assert math.isnan(metrics.R2Score().result(np.array([3.0, 3.0, np.nan]), 3))
+    assert math.isnan(metrics.R2Score().result(np.array([[3.0, 3.0, np.nan]]), 3))
 
 
-def test_a_threshold_is_for_one_output():
-    model = model_of(3, "sigmoid", "bce", [metrics.F1(0.5)])
-    with pytest.raises(
-        ShapeError, match=r"metric f1: expected a model with one output for threshold=0\.5, received one with 3"
-    ):
-        model.evaluate(np.zeros((4, INPUTS)), np.zeros((4, 3)))
-    with pytest.raises(ParnetError, match=r"F1Score\(average\)"):
+def yes_no_counts(y, called):
+    """Counts of each output, of those that are a yes and those that were called one: (right, there, called)."""
+    pairs = [list(zip(y[:, j] > 0.5, called[:, j], strict=True)) for j in range(y.shape[1])]
+    return np.array([[sum(a and b for a, b in one), sum(a for a, _ in one), sum(b for _, b in one)] for one in pairs], float)
+
+
+@pytest.mark.parametrize("strategy", ["serial", Parts(3), pn.strategy.Serial(shards=3)], ids=["serial", "threads", "shards"])
+@pytest.mark.parametrize("loss", ["bce", "hinge"])
+@pytest.mark.parametrize("average", ["auto", "macro", "micro", "weighted", None])
+def test_precision_recall_and_f1_of_several_yes_or_no_outputs(average, loss, strategy, x, rng):
+    """Four outputs, as many as a confusion matrix of two classes has cells; the last one is never a yes."""
+    made = [kind(average=average) for kind in (metrics.Precision, metrics.Recall, metrics.F1)]
+    model = model_of(4, "sigmoid", loss, [*made, metrics.ConfusionMatrix()])
+    y = (rng.uniform(size=(ROWS, 4)) < [0.2, 0.5, 0.7, 0.0]).astype(float)
+    called = model.predict(x) > 0.5
+    counts = yes_no_counts(y, called)
+    used = counts.sum(0, keepdims=True) if average in ("auto", "micro") else counts
+    right, there, yeses = used.T
+    each = np.array([right / np.maximum(yeses, 1), right / np.maximum(there, 1), 2 * right / np.maximum(yeses + there, 1)])
+    weights = there if average == "weighted" else None
+    wanted = each if average is None else np.average(each, axis=1, weights=weights)
+    *found, matrix = measured(model, x, y, strategy=strategy).values()
+    for value, expected in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-12)
+    np.testing.assert_array_equal(matrix, [naive.confusion(y[:, j], called[:, j], 2) for j in range(4)])
+
+
+def test_a_threshold_makes_a_yes_or_no_of_each_output_where_targets_are_one_hot(x, rng):
+    """As Keras's Precision(thresholds=...) does it; without it the largest output is the class."""
+    y = naive.one_hot(rng.integers(0, 3, ROWS), 3)
+    model = model_of(3, "softmax", DENSE, [metrics.Precision(thresholds=0.4), metrics.Recall(name="by_class")])
+    p = model.predict(x)
+    right, _, called = yes_no_counts(y, p > 0.4).sum(0)
+    recall = naive.precision_recall_f1(naive.confusion(y.argmax(1), p.argmax(1), 3))[1]
+    agree(measured(model, x, y), {"precision": right / called, "by_class": recall})
+
+
+def test_a_threshold_of_several_classes_wants_one_hot_targets_and_is_one_number(x):
+    model = model_of(3, "softmax", SPARSE, [metrics.F1(0.5)])
+    told = r"metric f1: expected targets shaped like the 3 outputs for threshold=0\.5, received class numbers.*one-hot"
+    with pytest.raises(ShapeError, match=told):
+        model.evaluate(x, np.zeros(ROWS))
+    several = r"Precision\(threshold\): expected one number, received \[0\.3, 0\.5\]; make one metric for each"
+    with pytest.raises(HyperparameterError, match=several):
+        metrics.Precision(thresholds=[0.3, 0.5])
+    with pytest.raises(ParnetError, match=r"F1\(average\)"):
         keras.metrics.F1Score("nonsense", 0.5)
+    assert keras.metrics.F1Score(threshold=0.3).get_config() == metrics.F1(0.3, average=None, name="f1_score").get_config()

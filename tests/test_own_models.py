@@ -6,7 +6,7 @@ from nets import digest
 
 import parnet as pn
 from parnet import layers as L
-from parnet.errors import HyperparameterError, ParnetError, StateError
+from parnet.errors import HyperparameterError, ParnetError, ShapeError, StateError
 from parnet.kernels.step import ROWS_SHARED, number, writes_own
 
 ROWS = 24
@@ -73,6 +73,21 @@ def test_the_first_data_state_the_shape_of_the_input(verb, make, data):
     }
     np.testing.assert_array_equal(calls[verb](one), calls[verb](two))
     assert digest(one) == digest(two) and one.input_shape == (6,)
+
+
+@pytest.mark.parametrize(
+    "sample, told",
+    [
+        (np.ones((4, 6)), r"expected one tensor, received a list of 24.* \(x is a list of 24 arrays.*np\.stack\(x\)"),
+        (np.ones(6), r"own: expected arrays \(rows, \.\.\.\), received one of shape \(6,\); .*np\.stack\(x\)"),
+    ],
+)
+def test_a_list_of_samples_is_not_taken_for_inputs_without_a_word(sample, told, data):
+    own = Own(seed=1)
+    own.compile("sgd", "mse")
+    with pytest.raises(ShapeError, match=told):
+        own.fit([sample] * ROWS, data[1], verbose=0)
+    own.fit(np.stack([sample.ravel()[:6]] * ROWS), data[1], verbose=0)  # it can still be built
 
 
 class Pair(pn.Model):

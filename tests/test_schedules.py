@@ -10,6 +10,7 @@ from parnet import schedules
 from parnet.errors import HyperparameterError, UnknownNameError
 from parnet.schedules import (
     CosineDecay,
+    CosineDecayRestarts,
     ExponentialDecay,
     InverseTimeDecay,
     PiecewiseConstantDecay,
@@ -40,6 +41,14 @@ BY_HAND = {
     "cosine after a warm-up": (
         CosineDecay(0.1, 90, warmup_target=0.4, warmup_steps=10),
         {0: 0.1, 5: 0.25, 10: 0.4, 40: 0.3, 55: 0.2, 100: 0.0, 1000: 0.0},
+    ),
+    "restarts": (
+        CosineDecayRestarts(0.4, 30, m_mul=0.5, alpha=0.1),
+        {0: 0.4, 10: 0.31, 15: 0.22, 20: 0.13, 30: 0.22, 60: 0.13, 90: 0.13, 150: 0.085, 210: 0.085},
+    ),
+    "restarts at equal distances": (
+        CosineDecayRestarts(0.4, 30, t_mul=1),
+        {0: 0.4, 10: 0.3, 20: 0.1, 30: 0.4, 40: 0.3, 300: 0.4, 315: 0.2},
     ),
     "line": (PolynomialDecay(0.5, 10, 0.1), {0: 0.5, 5: 0.3, 10: 0.1, 99: 0.1}),
     "square": (PolynomialDecay(0.5, 10, 0.1, power=2), {0: 0.5, 5: 0.2, 10: 0.1, 99: 0.1}),
@@ -82,6 +91,19 @@ def test_configuration_survives_json_nested_schedules_too(name):
     np.testing.assert_array_equal(again(np.array(list(rates))), schedule(np.array(list(rates))))
 
 
+@pytest.mark.parametrize("t_mul", [1.0, 1.1, 1.5, 2.0, 3.0])
+def test_every_run_of_restarting_cosines_begins_at_the_top(t_mul):
+    """Steps just before and at the beginnings of the runs, added up one by one; a logarithm says where they are."""
+    schedule, begin = CosineDecayRestarts(1.0, 1000, t_mul), 0.0
+    for run in range(12):
+        length = 1000 * t_mul**run
+        steps = np.array([begin + 1e-6 * length, begin + 0.5 * length, begin + (1 - 1e-6) * length])
+        np.testing.assert_allclose(schedule(steps), [1, 0.5, 0], atol=1e-9)
+        if t_mul in (1.0, 2.0, 3.0):
+            assert schedule(begin) == 1.0
+        begin += length
+
+
 def test_a_rate_grows_with_the_batch_along_a_line_from_the_rate_itself():
     grown = scale_lr(0.1, 512, reference=64, warmup_steps=7)
     assert [round(grown(step), 12) for step in (0, 1, 6, 7, 100)] == [0.1, 0.2, 0.7, 0.8, 0.8]
@@ -102,6 +124,7 @@ def test_every_schedule_is_tested_by_hand():
         (lambda: CosineDecay(0.1, 10, alpha=1.5), ["CosineDecay(alpha)", "at most 1", "1.5"]),
         (lambda: CosineDecay(math.inf, 10), ["CosineDecay(initial_learning_rate)", "finite", "inf"]),
         (lambda: CosineDecay("0.1", 10), ["CosineDecay(initial_learning_rate)", "'0.1'"]),
+        (lambda: CosineDecayRestarts(0.1, 10, t_mul=0.5), ["CosineDecayRestarts(t_mul)", "at least 1", "0.5"]),
         (lambda: PiecewiseConstantDecay([1, 2], [1, 2]), ["one value more", "2 values", "2 boundaries"]),
         (lambda: PiecewiseConstantDecay([2, 1], [1, 2, 3]), ["rising", "[2, 1]", "sort"]),
         (lambda: WarmUp(0.1, 0), ["WarmUp(warmup_steps)", "above 0"]),

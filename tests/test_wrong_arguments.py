@@ -42,6 +42,7 @@ NEEDED = {
     "initial_learning_rate": 0.1, "decay_steps": 10, "decay_rate": 0.5, "boundaries": [1], "values": [0.1, 0.2],
     "warmup_steps": 3, "after": 0.1, "every_steps": 3, "filepath": "x.parnet", "filename": "x.csv", "log_dir": "x",
     "schedule": lambda epoch, rate: rate, "learning_rate": 0.1, "factor": 0.5, "value": 1.0,
+    "first_decay_steps": 10,
 }  # fmt: skip
 
 
@@ -112,6 +113,7 @@ METHODS = {
     "set_weights": ({}, None),
     "get_layer": ({}, None),
     "summary": ({}, None),
+    "to_json": ({}, None),
 }  # fmt: skip
 
 
@@ -135,6 +137,8 @@ DOORS = {
     "a merge": lambda value: L.Add()([value, value]),
     "Model": lambda value: pn.Model(value, value),
     "load_model": pn.load_model,
+    "model_from_json": pn.model_from_json,
+    "clone_model": pn.clone_model,
     "set_seed": lambda value: pn.set_seed(value) or pn.seeding._global.update(seed=None),
     "warmup": lambda value: None if value is None else pn.warmup(value),
     "check_gradients": lambda value: pn.check_gradients(value, "mse", X, Y),

@@ -38,9 +38,20 @@ def limited(T):
 
 
 @cache
+def smoothed(T):
+    """A target with a share of it spread evenly over so many classes."""
+
+    @cuda.jit(device=True)
+    def run(t, share, classes):
+        return (T(1) - share) * t + share / T(classes)
+
+    return run
+
+
+@cache
 def pointwise(T) -> dict:
     """Losses made of a term for each number: name -> (p, t, parameter) -> (term, its slope, what becomes of p)."""
-    f, cut = functions(T), limited(T)
+    f, cut, smooth = functions(T), limited(T), smoothed(T)
     log, log1p, exp, sigmoid, tanh = f.log, f.log1p, f.exp, f.sigmoid, f.tanh
 
     @cuda.jit(device=True)
@@ -86,15 +97,16 @@ def pointwise(T) -> dict:
         q, aim = at_most_1(p), at_most_1(t)
         return aim * log(aim / q), -aim / q if q == p else T(0), p
 
-    def binary(p, t, parameter):
-        q = cut(p)
-        slope = (T(1) - t) / (T(1) - q) - t / q
-        return -(t * log(q) + (T(1) - t) * log(T(1) - q)), slope if q == p else T(0), p
+    def binary(p, t, smoothing):
+        q, aim = cut(p), smooth(t, smoothing, 2)
+        slope = (T(1) - aim) / (T(1) - q) - aim / q
+        return -(aim * log(q) + (T(1) - aim) * log(T(1) - q)), slope if q == p else T(0), p
 
-    def sigmoid_binary(z, t, parameter):
+    def sigmoid_binary(z, t, smoothing):
         # max(z, 0) - z t + log(1 + e**-|z|) overflows nowhere
-        term = (z if z > T(0) or z != z else T(0)) - z * t + log1p(exp(-abs(z)))
-        return term, sigmoid(z) - t, sigmoid(z)
+        aim = smooth(t, smoothing, 2)
+        term = (z if z > T(0) or z != z else T(0)) - z * aim + log1p(exp(-abs(z)))
+        return term, sigmoid(z) - aim, sigmoid(z)
 
     found = dict(locals())
     return {name: cuda.jit(device=True)(found[name]) for name in POINTWISE}
@@ -131,7 +143,7 @@ def pointwise_kernel(T, name: str):
 @cache
 def softmax_kernel(T, sparse: bool):
     """Cross-entropy of softmax(z), which takes the place of z; targets are class numbers or probabilities."""
-    softmax, fold = softmax_of(T), warp_fold(T, False)
+    softmax, fold, smooth = softmax_of(T), warp_fold(T, False), smoothed(T)
 
     @cuda.jit
     def run(ctl, geo, par, z, t, row_loss, d, weight):
@@ -147,8 +159,9 @@ def softmax_kernel(T, sparse: bool):
                 mass = T(1)
             else:
                 for j in range(lane, width, WARP):
-                    chosen += t[i * t_stride + j] * z[i * stride + j]
-                    mass += t[i * t_stride + j]
+                    aim = smooth(t[i * t_stride + j], par[0], width)
+                    chosen += aim * z[i * stride + j]
+                    mass += aim
                 mass = fold(mass)
             chosen = fold(chosen)
             loss = mass * softmax(z, z, i * stride, width, lane) - chosen
@@ -157,7 +170,7 @@ def softmax_kernel(T, sparse: bool):
                     if sparse:
                         aim = T(1) if j == label else T(0)
                     else:
-                        aim = t[i * t_stride + j]
+                        aim = smooth(t[i * t_stride + j], par[0], width)
                     d[i * stride + j] = (mass * z[i * stride + j] - aim) * scale
             if lane == 0:
                 row_loss[i] = w * loss
@@ -168,7 +181,7 @@ def softmax_kernel(T, sparse: bool):
 @cache
 def probability_kernel(T, sparse: bool):
     """Cross-entropy of probabilities p, divided by their sum first; targets are class numbers or probabilities."""
-    cut, fold, log = limited(T), warp_fold(T, False), functions(T).log
+    cut, fold, log, smooth = limited(T), warp_fold(T, False), functions(T).log, smoothed(T)
 
     @cuda.jit
     def run(ctl, geo, par, p, t, row_loss, d, weight):
@@ -187,7 +200,7 @@ def probability_kernel(T, sparse: bool):
                 if sparse:
                     aim = T(1) if j == label else T(0)
                 else:
-                    aim = t[i * t_stride + j]
+                    aim = smooth(t[i * t_stride + j], par[0], width)
                 if aim != T(0):
                     loss -= aim * log(cut(q))
                 mass += aim if q == cut(q) else T(0)
@@ -198,7 +211,7 @@ def probability_kernel(T, sparse: bool):
                     if sparse:
                         aim = T(1) if j == label else T(0)
                     else:
-                        aim = t[i * t_stride + j]
+                        aim = smooth(t[i * t_stride + j], par[0], width)
                     own = aim / q if aim != T(0) and q == cut(q) else T(0)
                     d[first + j] = (mass - own) * scale / total
             if lane == 0:

@@ -87,13 +87,8 @@ def classes_of(T):
     def run(ctl, geo, par, p, t, cells):
         width, stride, targets, t_stride = geo
         for i in range(cuda.grid(1), ctl[ROWS], cuda.gridsize(1)):
-            if width > 1:
-                predicted = largest(p, i * stride, width)
-                true = int(t[i * t_stride]) if targets == 1 else largest(t, i * t_stride, width)
-            else:
-                predicted = 1 if p[i * stride] > par[0] else 0
-                true = 1 if t[i * t_stride] > T(0.5) else 0
-            cells[2 * i], cells[2 * i + 1] = T(true), T(predicted)
+            true = int(t[i * t_stride]) if targets == 1 else largest(t, i * t_stride, width)
+            cells[2 * i], cells[2 * i + 1] = T(true), T(largest(p, i * stride, width))
 
     return run
 
@@ -111,6 +106,20 @@ def count_classes(T):
             for i in range(ctl[ROWS]):
                 found += 1 if int(cells[2 * i]) == true and int(cells[2 * i + 1]) == predicted else 0
             sums[slot + cell] += found
+
+    return run
+
+
+@cache
+def answers_of(T):
+    """cells[i, j] = 2 is yes + called yes."""
+
+    @cuda.jit
+    def run(ctl, geo, par, p, t, cells):
+        width, stride, t_stride = geo
+        for k in range(cuda.grid(1), ctl[ROWS] * width, cuda.gridsize(1)):
+            i, j = k // width, k % width
+            cells[k] = T((2 if t[i * t_stride + j] > T(0.5) else 0) + (1 if p[i * stride + j] > par[0] else 0))
 
     return run
 
@@ -136,7 +145,7 @@ def ranges_of(T, logits: bool):
 
 
 @cache
-def count_ranges(T):
+def count_cells(T):
     """sums[slot + label * apart + cell] += how many outputs of that label are in that cell, a thread a sum.
 
     Labels lie one beside the other in a row of `width` outputs; with one label all outputs are its own.
@@ -186,9 +195,21 @@ def _deviations(c: Context, op: tuple) -> list[Launch]:
 def _ranges(logits: bool, c: Context, op: tuple) -> list[Launch]:
     p, t, width, targets, slot, number, apart = op
     ranges, cells = int(float_of(number)), c.scratch(c.batch * width)
-    geo, labels, words = (width, row_stride(width), row_stride(targets), ranges), width if apart else 1, 1 + 2 * ranges
+    geo = (width, row_stride(width), row_stride(targets), ranges)
     first = c.flat(ranges_of(c.T, logits), c.batch * width, geo, (), *c.arrays(p, t), cells)
-    return [first, c.flat(count_ranges(c.T), labels * words, (slot, labels, words, width), (), cells, Fed("sums"))]
+    return [first, _count_cells(c, cells, width, slot, 1 + 2 * ranges, apart)]
+
+
+def _yes_no(c: Context, op: tuple) -> list[Launch]:
+    p, t, width, targets, slot, threshold, apart = op
+    geo, cells = (width, row_stride(width), row_stride(targets)), c.scratch(c.batch * width)
+    first = c.flat(answers_of(c.T), c.batch * width, geo, (float_of(threshold),), *c.arrays(p, t), cells)
+    return [first, _count_cells(c, cells, width, slot, 4, apart)]
+
+
+def _count_cells(c: Context, cells, width: int, slot: int, words: int, apart: int) -> Launch:
+    labels = width if apart else 1
+    return c.flat(count_cells(c.T), labels * words, (slot, labels, words, width), (), cells, Fed("sums"))
 
 
 def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
@@ -198,15 +219,16 @@ def _row_metric(name: str, c: Context, op: tuple) -> list[Launch]:
 
 
 def _confusion(c: Context, op: tuple) -> list[Launch]:
-    p, t, width, targets, slot, threshold = op
-    geo, cells, classes = (width, row_stride(width), targets, row_stride(targets)), c.scratch(2 * c.batch), max(width, 2)
-    first = c.flat(classes_of(c.T), c.batch, geo, (float_of(threshold),), *c.arrays(p, t), cells)
-    return [first, c.flat(count_classes(c.T), classes**2, (classes, slot), (), cells, Fed("sums"))]
+    p, t, width, targets, slot, *_ = op
+    geo, cells = (width, row_stride(width), targets, row_stride(targets)), c.scratch(2 * c.batch)
+    first = c.flat(classes_of(c.T), c.batch, geo, (), *c.arrays(p, t), cells)
+    return [first, c.flat(count_classes(c.T), width**2, (width, slot), (), cells, Fed("sums"))]
 
 
 LAUNCHERS = {**{f"metric.{name}": partial(_row_metric, name) for name in NAMES}, "metric.confusion": _confusion}
 LAUNCHERS |= {
     "metric.deviations": _deviations,
+    "metric.yes_no": _yes_no,
     "metric.ranges": partial(_ranges, False),
     "metric.logit_ranges": partial(_ranges, True),
 }

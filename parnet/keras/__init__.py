@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     from ..sequential import Sequential
 
 _MODELS = {"Model": "model:Model", "Sequential": "sequential:Sequential"}
+_MODEL_FUNCTIONS = {
+    "clone_model": "io.model_json:clone_model",
+    "load_model": "io.model_file:load_model",
+    "model_from_json": "io.model_json:model_from_json",
+}
 _IMAGES = {name: f"keras.images:{name}" for name in ("array_to_img", "img_to_array", "load_img")}
 _BACKEND = {
     name: f"keras.functions:{name}" for name in ("backend", "clear_session", "epsilon", "floatx", "image_data_format")
@@ -72,7 +77,7 @@ _MODULES: dict[str, tuple[str, dict[str, str]]] = {
     "layers": ("layers", _OTHER_NAMES | _MERGES | _SHORTCUTS),
     "losses": ("losses", {}),
     "metrics": ("metrics", _METRICS),
-    "models": ("", _MODELS | {"load_model": "io.model_file:load_model"}),
+    "models": ("", _MODELS | _MODEL_FUNCTIONS),
     "optimizers": ("optimizers", {}),
     "optimizers.schedules": ("schedules", {"LearningRateSchedule": "schedules:Schedule"}),
     "preprocessing": ("", {}),

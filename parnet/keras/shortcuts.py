@@ -7,7 +7,6 @@ from typing import Any
 
 from .. import layers as L
 from .. import metrics, viz
-from ..checks import check_choice
 from ..errors import unknown_argument
 from ..layers.tensor import Tensor
 
@@ -59,15 +58,8 @@ def SparseTopKCategoricalAccuracy(k: int = 5, name: str = "sparse_top_k_categori
 
 
 def F1Score(average: str | None = None, threshold: float | None = None, name: str = "f1_score") -> metrics.F1:
-    """`F1(threshold, average=average)`: an array with the value of each class unless an average is asked for.
-
-    With a threshold, for a model of one yes or no output, the number for yes.
-    """
-    if threshold is None:
-        return metrics.F1(average=average, name=name)
-    if average is not None:  # of one output all averages are the same
-        check_choice(average, "F1Score(average)", ("macro", "micro", "weighted"))
-    return metrics.F1(threshold, name=name)
+    """`F1(threshold, average=average)`: an array with the value of each class or output unless an average is asked for."""
+    return metrics.F1(threshold, average=average, name=name)
 
 
 def plot_model(model: Any, to_file: str = "model.png", **looks: Any) -> Any:

@@ -74,15 +74,22 @@ def _softmax_sparse(z, t, d, width, scale, wanted, parameter):
     return loss
 
 
-def _softmax_dense(z, t, d, width, scale, wanted, parameter):
+@device
+def smoothed(t, share, classes):
+    """A target with a share of it spread evenly over so many classes; the target itself where the share is 0."""
+    return (like(t, 1) - share) * t[0] + share / like(t, classes)
+
+
+def _softmax_dense(z, t, d, width, scale, wanted, smoothing):
     chosen, mass = like(z, 0), like(z, 0)
     for j in range(width):
-        chosen += t[j] * z[j]
-        mass += t[j]
+        aim = smoothed(at(t, j), smoothing, width)
+        chosen += aim * z[j]
+        mass += aim
     loss = mass * softmax_row(z, width, whole(width, lanes(z))) - chosen
     if wanted:
         for j in range(width):
-            d[j] = (mass * z[j] - t[j]) * scale
+            d[j] = (mass * z[j] - smoothed(at(t, j), smoothing, width)) * scale
     return loss
 
 
@@ -109,41 +116,42 @@ def _sparse(p, t, d, width, scale, wanted, parameter):
     return -math.log(_limited(q))
 
 
-def _categorical(p, t, d, width, scale, wanted, parameter):
+def _categorical(p, t, d, width, scale, wanted, smoothing):
     total, loss, mass = like(p, 0), like(p, 0), like(p, 0)
     for j in range(width):
         total += p[j]
     for j in range(width):
-        q = p[j] / total
-        loss -= t[j] * math.log(_limited(q))
-        mass += t[j] if q == _limited(q) else like(p, 0)
+        q, aim = p[j] / total, smoothed(at(t, j), smoothing, width)
+        loss -= aim * math.log(_limited(q))
+        mass += aim if q == _limited(q) else like(p, 0)
     if wanted:
         for j in range(width):
             q = p[j] / total
-            own = t[j] / q if q == _limited(q) else like(p, 0)
+            own = smoothed(at(t, j), smoothing, width) / q if q == _limited(q) else like(p, 0)
             d[j] = (mass - own) * scale / total
     return loss
 
 
-def _binary(p, t, d, width, scale, wanted, parameter):
+def _binary(p, t, d, width, scale, wanted, smoothing):
     loss, share = like(p, 0), scale / like(p, width)
     for j in range(width):
-        q = _limited(p[j])
-        loss -= t[j] * math.log(q) + (like(p, 1) - t[j]) * math.log(like(p, 1) - q)
+        q, aim = _limited(p[j]), smoothed(at(t, j), smoothing, 2)
+        loss -= aim * math.log(q) + (like(p, 1) - aim) * math.log(like(p, 1) - q)
         if wanted:
-            slope = (like(p, 1) - t[j]) / (like(p, 1) - q) - t[j] / q
+            slope = (like(p, 1) - aim) / (like(p, 1) - q) - aim / q
             d[j] = slope * share if q == p[j] else like(p, 0)
     return loss / like(p, width)
 
 
-def _sigmoid_binary(z, t, d, width, scale, wanted, parameter):
+def _sigmoid_binary(z, t, d, width, scale, wanted, smoothing):
     loss, share = like(z, 0), scale / like(z, width)
     for j in range(width):
+        aim = smoothed(at(t, j), smoothing, 2)
         # max(z, 0) - z t + log(1 + e**-|z|) overflows nowhere
-        loss += larger(z[j], like(z, 0)) - z[j] * t[j] + math.log1p(exp(-abs(z[j])))
+        loss += larger(z[j], like(z, 0)) - z[j] * aim + math.log1p(exp(-abs(z[j])))
         z[j] = sigmoid(z[j])
         if wanted:
-            d[j] = (z[j] - t[j]) * share
+            d[j] = (z[j] - aim) * share
     return loss / like(z, width)
 
 

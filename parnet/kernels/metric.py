@@ -88,20 +88,30 @@ absolute = _row_metric("absolute", _absolute)
 
 @kernel
 def confusion(op, ctl, mem, part, parts):
-    """Counts of (true class, predicted class), added to SUMS[slot + true * classes + predicted].
+    """Counts of (true class, predicted class) of rows of one class each, added to SUMS[slot + true * width + predicted].
 
-    One column is a yes or no against the threshold; several are one class each.
-    op: pred (rows, width), target (rows, targets), width, targets, slot, threshold.   Owner: one part.
+    op: pred (rows, width), target (rows, targets), width, targets, slot, parameter.   Owner: one part.
     """
-    width, targets, threshold = op[2], op[3], float_word(mem, op[5])
-    counts, classes = float64_at(ctl[SUMS]), max(width, 2)
+    width, targets, counts = op[2], op[3], at(float64_at(ctl[SUMS]), op[4])
     for i in range(ctl[ROWS]):
         p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
-        predicted = largest(p, width) if width > 1 else int(p[0] > threshold)
-        true = int(t[0] > like(mem, 0.5))
-        if width > 1:
-            true = int(t[0]) if targets == 1 else largest(t, width)
-        counts[op[4] + true * classes + predicted] += 1.0
+        true = int(t[0]) if targets == 1 else largest(t, width)
+        counts[true * width + largest(p, width)] += 1.0
+
+
+@kernel
+def yes_no(op, ctl, mem, part, parts):
+    """Counts of (is yes, called yes) of each output, added to SUMS[slot + output * apart + 2 * is + called].
+
+    op: pred (rows, width), target (rows, width), width, targets, slot, threshold, apart.   Owner: one part.
+    apart: 0 counts all outputs together.
+    """
+    width, targets, threshold = op[2], op[3], float_word(mem, op[5])
+    counts = at(float64_at(ctl[SUMS]), op[4])
+    for i in range(ctl[ROWS]):
+        p, t = at(mem, op[0] + i * stride_of(width)), at(mem, op[1] + i * stride_of(targets))
+        for j in range(width):
+            counts[j * op[6] + 2 * int(t[j] > like(mem, 0.5)) + int(p[j] > threshold)] += 1.0
 
 
 @kernel

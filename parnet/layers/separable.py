@@ -9,11 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from .. import activations, constraints, initializers, regularizers
-from ..checks import check_flag
+from ..checks import check_flag, is_whole
+from ..errors import HyperparameterError
 from ..kernels.step import Buffer
 from .base import Build, Layer, Shape, Tail, Weight
 from .convolution import Conv2D
 from .depthwise import DepthwiseConv2D
+from .window import Window
 
 
 class _Half:
@@ -113,8 +115,13 @@ class SeparableConv2D(Layer):
         **base,
     ):
         super().__init__(**base)
-        self.filters, self.kernel_size, self.strides, self.padding = filters, kernel_size, strides, padding
-        self.dilation_rate, self.depth_multiplier = dilation_rate, depth_multiplier
+        for name, value in (("filters", filters), ("depth_multiplier", depth_multiplier)):
+            if not is_whole(value, 1):  # asked here, in this layer's name; the halves would in theirs
+                raise HyperparameterError(f"SeparableConv2D: expected {name}, a whole number above 0, received {value!r}")
+        self.filters, self.depth_multiplier = int(filters), int(depth_multiplier)
+        window = Window.of("SeparableConv2D", kernel_size, strides, padding, dilation_rate)
+        self.kernel_size, self.strides = window.taps, window.steps
+        self.padding, self.dilation_rate = window.padding, window.dilation
         self.activation = activations.get(activation)
         self.use_bias = check_flag(use_bias, "SeparableConv2D(use_bias)")
         self.depthwise_initializer = initializers.get(depthwise_initializer)
@@ -126,10 +133,6 @@ class SeparableConv2D(Layer):
         self.depthwise_constraint = constraints.get(depthwise_constraint)
         self.pointwise_constraint = constraints.get(pointwise_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        first, second = self._halves()
-        self.filters, self.depth_multiplier = second.filters, first.depth_multiplier
-        self.kernel_size, self.strides, self.dilation_rate = first.kernel_size, first.strides, first.dilation_rate
-        self.padding = first.padding
 
     @staticmethod
     def examples() -> list[tuple[SeparableConv2D, Shape]]:
@@ -166,6 +169,7 @@ class SeparableConv2D(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         first, second = self._halves()
+        first.window.output_size(input_shape, self.label())  # raises in this layer's name
         return second.output_shape(first.output_shape(input_shape))
 
     def forward(self, build: Build, x: Buffer, training: bool) -> Buffer:

@@ -71,12 +71,11 @@ class AUC(Metric):
                 )
         return "metric.logit_ranges" if self.from_logits else "metric.ranges"
 
-    def size(self, outcome: Outcome) -> int:
+    def shape(self, outcome: Outcome) -> tuple[int, ...]:
         """How many outputs were outside of 0 to 1; then those of each range whose target is no, and is yes."""
-        return (1 + 2 * (self.num_thresholds - 1)) * (outcome.width if self.options[0] else 1)
+        return outcome.width if self.options[0] else 1, 1 + 2 * (self.num_thresholds - 1)
 
-    def result(self, sums: np.ndarray, samples: int) -> float:
-        counts = sums.reshape(-1, 1 + 2 * (self.num_thresholds - 1))
+    def result(self, counts: np.ndarray, samples: int) -> float:
         outside = counts[:, 0].sum()
         if outside:
             raise HyperparameterError(

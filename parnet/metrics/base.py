@@ -16,10 +16,17 @@ from ..registry import Configurable, Registry
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a metric is asked to measure: width of the output, whether targets are class numbers."""
+    """What a metric is asked to measure.
+
+    Attributes:
+        width: numbers of an output a row.
+        labels: targets are class numbers, else arrays of the output's shape.
+        yes_no: the loss takes each number for a yes or a no of its own; one number is always one.
+    """
 
     width: int
     labels: bool
+    yes_no: bool = False
 
 
 class Metric(Configurable):
@@ -30,7 +37,7 @@ class Metric(Configurable):
     Attributes:
         name: its key in logs.
         rising: more of it is better.
-        counts: the kernel counts classes into `size` sums; otherwise it gives a number a row, which is averaged.
+        counts: the kernel counts into sums of that `shape`; otherwise it gives a number a row, which is averaged.
         parameter, options: the kernel's number, and whole numbers that follow it.
     Raises:
         HyperparameterError: a name that is none, or that logs use for something else.
@@ -53,12 +60,12 @@ class Metric(Configurable):
         """The kernel for that kind of output. Raises ShapeError where the metric has no meaning."""
         raise ShapeError(f"metric {self.name}: not defined for {outcome}")
 
-    def size(self, outcome: Outcome) -> int:
-        """How many sums it keeps."""
-        return max(outcome.width, 2) ** 2 if self.counts else 1
+    def shape(self, outcome: Outcome) -> tuple[int, ...]:
+        """Of the sums it keeps."""
+        return (1,)
 
     def result(self, sums: np.ndarray, samples: int):
-        """The metric from its sums over that many samples."""
+        """The metric from its sums over that many samples, in their `shape`."""
         return float(sums[0] / samples)
 
 

@@ -122,12 +122,12 @@ class R2Score(Metric):
     def kernel(self, outcome: Outcome) -> str:
         return dense_kernel(self, outcome, "metric.deviations")
 
-    def size(self, outcome: Outcome) -> int:
+    def shape(self, outcome: Outcome) -> tuple[int, ...]:
         """Of each output the sums of t, t^2 and (p - t)^2."""
-        return 3 * outcome.width
+        return outcome.width, 3
 
     def result(self, sums: np.ndarray, samples: int) -> float:
-        total, squares, rest = sums.reshape(-1, 3).T
+        total, squares, rest = sums.T
         spread = squares - total**2 / samples
         alike = spread <= max(1e-14, 4 * samples * np.finfo(np.float64).eps) * squares
         scores = 1 - rest / np.where(alike, 1.0, spread)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 from ..errors import ShapeError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: metrics of one output, and values that one tally can add up: their operands must fit the step table
 MOST_METRICS = 7
+#: where the sums of a metric begin, and their shape
+MetricSlot = tuple[int, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -70,23 +73,28 @@ class Targets:
     gradient: Buffer
 
 
-def metric_slots(aims: tuple[Aim, ...], widths: tuple[int, ...]) -> tuple[tuple[tuple[int, int], ...], int]:
-    """Where each metric's sums lie: ((first, count), ...), output by output, and how many sums there are.
+def metric_slots(aims: tuple[Aim, ...], widths: tuple[int, ...]) -> tuple[tuple[MetricSlot, ...], int]:
+    """Where each metric's sums lie, output by output, and how many sums there are.
 
     Before them lie the loss's own sum and, where there are several outputs, one for the loss of each.
     """
     slots, total = [], 1 if len(aims) == 1 else 1 + len(aims)
     for aim, width in zip(aims, widths, strict=True):
-        outcome = Outcome(width, aim.loss is not None and aim.loss.labels)
+        outcome = _outcome(aim, width)
         for metric in aim.metrics:
-            size = metric.size(outcome)
-            slots.append((total, size))
-            total += size
+            shape = metric.shape(outcome)
+            slots.append((total, shape))
+            total += prod(shape)
     return tuple(slots), total
 
 
+def _outcome(aim: Aim, width: int) -> Outcome:
+    loss = aim.loss
+    return Outcome(width, loss is not None and loss.labels, width == 1 or (loss is not None and loss.yes_no))
+
+
 def add_losses(
-    build: Builder, network: Network, request: Request, made: Made, slots: tuple[tuple[int, int], ...]
+    build: Builder, network: Network, request: Request, made: Made, slots: tuple[MetricSlot, ...]
 ) -> tuple[Targets | None, ...]:
     """Targets, metrics and loss of each output, then the tally."""
     build.phase = "loss"
@@ -135,7 +143,7 @@ def _add_loss(
     place: int,
     aim: Aim,
     weight: Buffer | None,
-    slots: tuple[tuple[int, int], ...],
+    slots: tuple[MetricSlot, ...],
 ) -> tuple[Targets, Buffer, list[tuple[Buffer, int]]]:
     """One output: its targets, row losses, and the values of its metrics."""
     loss, output, fused, producer = aim.loss, made.outputs[place], made.fused[place], network.outputs[place]
@@ -188,8 +196,7 @@ def _row_step(build: Builder, kernel: str, operands: tuple, accesses: tuple, cos
 
 def _add_metrics(build: Builder, aim: Aim, output: Buffer, target: Buffer, slots) -> list[tuple[Buffer, int]]:
     """Steps of the metrics. Returns (values a row, slot) of those that the tally sums up."""
-    loss = aim.loss
-    outcome, values = Outcome(output.width, loss.labels if loss else False), []
+    outcome, values = _outcome(aim, output.width), []
     for index, (metric, (slot, _)) in enumerate(zip(aim.metrics, slots, strict=True)):
         kernel = metric.kernel(outcome)
         if metric.counts:

@@ -20,7 +20,7 @@ from .builder import Builder
 from .gather import gather_steps
 from .layout import lifetimes, place, stages
 from .network import Network
-from .objective import Aim, Targets, add_losses, metric_slots
+from .objective import Aim, MetricSlot, Targets, add_losses, metric_slots
 from .passes import declare_backward, declare_forward
 from .schedule import Slot, cost_us, meeting_at_end, meetings, schedule
 from .update import add_updates, slot_size
@@ -85,7 +85,7 @@ class Plan:
         inputs, outputs: buffers of the batch's inputs and the model's outputs.
         shown: buffers of copies of the outputs, in a manual plan.
         targets: what the targets of each output must look like, None for one without a loss; empty without any.
-        metric_slots: where each metric's sums start, and how many they are, output by output.
+        metric_slots: where each metric's sums start, and their shape, output by output.
         sums: float64 sums that the run adds to.
         slot_size: elements of the optimizer's slots.
         places: offset of each weight, or buffer of the region "exchange", in its region, elements.
@@ -106,7 +106,7 @@ class Plan:
     outputs: tuple[Buffer, ...]
     shown: tuple[Buffer, ...]
     targets: tuple[Targets | None, ...]
-    metric_slots: tuple[tuple[int, int], ...]
+    metric_slots: tuple[MetricSlot, ...]
     sums: int
     slot_size: int
     places: dict[str, int]
@@ -154,7 +154,7 @@ def make_plan(network: Network, request: Request) -> Plan:
     build = Builder(request.batch, request.threads, network.placed, riding, whole.shards, after, shortcuts=request.shortcuts)
     made = declare_forward(build, network, request)
     targets: tuple[Targets | None, ...] = ()
-    slots: tuple[tuple[int, int], ...] = ()
+    slots: tuple[MetricSlot, ...] = ()
     sums = 1
     if request.goals:
         slots, sums = metric_slots(request.goals, tuple(count(shape) for shape in network.output_shapes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..errors import DataError, StateError
 from ..executors.base import Feed
 from ..executors.link import Program
-from ..plan.objective import Aim
+from ..plan.objective import Aim, MetricSlot
 from ..plan.plan import Request
 from ..strategy import Strategy
 from .aims import log_names
@@ -29,14 +30,14 @@ class Measurement:
         sums: float64; the loss's, then each metric's at its slot.
         rows: that were summed.
         aims: what was measured of each output; names: of the outputs.
-        slots: where each metric's sums are, output by output.
+        slots: where each metric's sums begin, and their shape, output by output.
     """
 
     sums: np.ndarray
     rows: int
     aims: tuple[Aim, ...]
     names: tuple[str, ...]
-    slots: tuple[tuple[int, int], ...]
+    slots: tuple[MetricSlot, ...]
 
     @classmethod
     def of(cls, model: Any, sums: np.ndarray, rows: int, program: Program) -> Measurement:
@@ -49,8 +50,8 @@ class Measurement:
         values: list[Any] = [float(self.sums[0] / self.rows)]
         if len(self.aims) > 1:
             values += [float(self.sums[1 + k] / self.rows) for k, aim in enumerate(self.aims) if aim.loss is not None]
-        for metric, (first, size) in zip(measured, self.slots, strict=True):
-            values.append(metric.result(self.sums[first : first + size].copy(), self.rows))
+        for metric, (first, shape) in zip(measured, self.slots, strict=True):
+            values.append(metric.result(self.sums[first : first + prod(shape)].reshape(shape).copy(), self.rows))
         return dict(zip(log_names(self.aims, self.names), values, strict=True))
 
 

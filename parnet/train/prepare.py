@@ -56,6 +56,7 @@ def prepare_fit(model: Any, x, y, given: FitArguments) -> tuple[Job, Display, Ca
     job = Job(request, given.strategy, training, validation, epochs, initial_epoch)
     if given.strategy.leads:
         _warn_of_few(model, given.strategy, training.batch)
+        _warn_of_squashed_logits(model)
     verbose: Any = given.verbose if given.strategy.leads else 0
     held = 0 if validation is None else validation.samples or 0
     display = progress(verbose, training.samples, held, epochs, steps=training.steps)
@@ -159,6 +160,17 @@ def _warn_of_few(model: Any, strategy: Strategy, batch: int) -> None:
                 f"with so few; {cure}"
             )
             return
+
+
+def _warn_of_squashed_logits(model: Any) -> None:
+    """Where a loss takes probabilities for the sums before a softmax or sigmoid, and so squashes them twice."""
+    for place, (name, aim) in enumerate(zip(model.output_names, model.aims, strict=True)):
+        last = model.session.network.activation(place)
+        if aim.loss is not None and aim.loss.from_logits and last in ("softmax", "sigmoid"):
+            warn(
+                f"fit: {name} ends with {last}, and {type(aim.loss).__name__}(from_logits=True) applies another one to what "
+                "it gives, so it learns slowly; leave from_logits out, or the activation"
+            )
 
 
 def _warn_of_no_update(rule: Any, training: Source, epochs: int) -> None:
