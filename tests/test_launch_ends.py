@@ -86,6 +86,35 @@ def test_the_end_of_patience_does_not_move_when_it_is_asked_for_again():
         job.wait()
 
 
+@on_linux
+@pytest.mark.parametrize(("number", "ends"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_ranks_that_do_not_stop_after_sigterm_are_ended_later(number, ends, monkeypatch, capfd):
+    """A supervisor sends it once; who presses Ctrl-C may do it again."""
+    deaf = "import signal, time; signal.signal(signal.SIGUSR1, signal.SIG_IGN); print('on', flush=True); time.sleep(100)"
+    job = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    monkeypatch.setattr(launch, "STOPPING_S", 0.3)
+    name = uuid.uuid4().hex
+    asked = launch._Asked(name, word.Ear(name), True)
+    try:
+        assert job.stdout is not None and job.stdout.readline() == b"on\n"
+        asked.job = job
+        monkeypatch.setenv(sweep.JOB, name)
+        word.tell(word.BEGUN)
+        asked(number, None)
+        assert job.poll() is None and not asked.patience_is_over()
+        time.sleep(0.4)
+        assert not asked.patience_is_over()  # it may end by itself now
+        if ends:
+            assert job.wait(30) == -signal.SIGTERM
+        else:
+            assert job.poll() is None
+        assert ("Ctrl-C again" in capfd.readouterr().err) is not ends
+    finally:
+        asked.ear.close()
+        job.kill()
+        job.communicate()
+
+
 def test_the_guard_does_not_take_a_users_file_for_one_of_pythons(tmp_path, monkeypatch):
     for name in ("json", "signal", "pathlib"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('not the one')")

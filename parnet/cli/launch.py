@@ -41,6 +41,8 @@ BUDGETS = ("PARNET_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_N
 PASSED_ON = ("PARNET_DATA", "PARNET_CACHE", "PARNET_SIMD", "PYTHONPATH", "PATH", "LD_LIBRARY_PATH")
 #: seconds between two looks at whether the job has ended; so many of them between two looks at its ranks
 LOOK_S, EACH_LOOK = 0.2, 5
+#: seconds after SIGTERM in which ranks may finish their step and save: as long as Slurm and Kubernetes wait before SIGKILL
+STOPPING_S = 30.0
 #: where batch systems name the machines of a job
 HOSTS_FROM = (
     "SLURM_JOB_ID",
@@ -182,7 +184,8 @@ def _ended(job: subprocess.Popen) -> int | None:
 
 class _Asked:
     """What signals do to a job: the first asks its ranks to stop after their step, the second ends it; and so does the first
-    while ranks wait for each other before their scripts: they hear nothing there, and have nothing to save.
+    while ranks wait for each other before their scripts: they hear nothing there, and have nothing to save. A program that
+    sends SIGTERM does so once: a job that has not stopped STOPPING_S later is ended.
 
     Attributes:
         name: of the job, in the environment of its ranks; ear: for its ranks; all_here: on this machine.
@@ -191,7 +194,8 @@ class _Asked:
     """
 
     def __init__(self, name: str, ear: Ear, all_here: bool):
-        self.name, self.ear, self.all_here, self.times, self.until = name, ear, all_here, 0, math.inf
+        self.name, self.ear, self.all_here, self.times = name, ear, all_here, 0
+        self.stopped_by = self.until = math.inf
         self.job: subprocess.Popen | None = None
 
     def __call__(self, number: int, frame: object) -> None:
@@ -200,9 +204,12 @@ class _Asked:
             raise KeyboardInterrupt
         self.ear.listen()
         if self.times == 1 and (self.ear.begun or not (self.all_here or unseen(self.name))):
-            print(
-                "parnet launch: the ranks stop after this step; Ctrl-C again ends them at once", file=sys.stderr, flush=True
-            )
+            if number == signal.SIGINT:
+                then = "Ctrl-C again ends them at once"
+            else:
+                then = f"in {STOPPING_S:g} s they are ended"
+                self.stopped_by = time.monotonic() + STOPPING_S
+            print(f"parnet launch: the ranks stop after this step; {then}", file=sys.stderr, flush=True)
             self.job.send_signal(signal.SIGUSR1)
             return
         self.end()
@@ -216,7 +223,10 @@ class _Asked:
         self.until = min(self.until, time.monotonic() + GRACE_S)
 
     def patience_is_over(self) -> bool:
-        """Whether the job should have ended by now."""
+        """Whether the job should have ended by now; one that should have stopped is told to end."""
+        if time.monotonic() > self.stopped_by:
+            self.stopped_by = math.inf
+            self.end()
         return time.monotonic() > self.until
 
 

@@ -6,6 +6,7 @@ machine meets all of them alike. Each result goes to the file at once. Must not 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ import numpy as np
 from .. import optimizers, seeding
 from ..checks import check_count, check_number
 from ..errors import DataError, HyperparameterError, StateError, warn
+from ..io.lock import alone_with
 from ..model import Model
 from ..summary import summary
 from ..train.progress import bar_class, in_notebook
@@ -83,7 +85,7 @@ def scaling(
         the Study.
     Raises:
         ParnetError: of the kind that fits, before anything is run.
-        StateError: every run of a configuration failed; what was measured stays in the file.
+        StateError: every run of a configuration failed; what was measured stays in the file. Or another study writes there.
     """
     builders = _builders(build)
     x, y = _pair(data, "data")
@@ -113,7 +115,8 @@ def scaling(
         oversubscribe,
     )
     settings = {name: getattr(design, name) for name in ("warmup", "epochs", "seed", "oversubscribe")}
-    with Bench(builders, compiled, samples, settings, limit_s) as bench:
+    alone = contextlib.nullcontext() if path is None else alone_with(path, "study")
+    with alone, Bench(builders, compiled, samples, settings, limit_s) as bench:
         records = _opened(design, path)
         _run_all(bench, records, test_data is not None, verbose)
     study = Study(records)
