@@ -171,12 +171,12 @@ class Read(list):
 @pytest.mark.skipif(not SIMULATED, reason="only the simulator takes what is no array")
 def test_an_output_is_counted_once_for_each_range_of_its_own_label():
     """Not of all labels: the work grew with their square."""
-    from parnet.cuda.metric import count_ranges
+    from parnet.cuda.metric import count_cells
 
     labels, apart, rows = 6, 5, 4
     cells = Read((np.arange(rows * labels) * 7 % apart).astype(float))
     words, sums = np.where(np.arange(control.WIDTH) == control.ROWS, rows, 0), np.zeros(1 + labels * apart)
-    count_ranges(np.float32)[2, 4](words, (1, labels, apart, labels), (0.0,), cells, sums)
+    count_cells(np.float32)[2, 4](words, (1, labels, apart, labels), (0.0,), cells, sums)
     wanted = [np.bincount(np.array(cells, int)[label::labels], minlength=apart) for label in range(labels)]
     np.testing.assert_array_equal(sums, [0, *np.concatenate(wanted)])
     assert cells.reads == rows * labels * apart
