@@ -12,7 +12,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .dot import STRANDS, _Dots
-from .intrinsics import I32, I64, element
+from .intrinsics import I32, I64, element, llvm_function
 
 
 class Strands(_Dots):
@@ -60,6 +60,19 @@ def sum_of(typingctx, n, x):
         n, x = args
         strands = Strands(builder, element(signature.args[1]))
         return strands.total(n, [x], lambda loads, total: builder.fadd(total, loads[0]))
+
+    return x.dtype(types.int64, x), codegen
+
+
+@intrinsic
+def sum_of_magnitudes(typingctx, n, x):
+    """The sum of |x[:n]|."""
+
+    def codegen(context, builder, signature, args):
+        n, x = args
+        strands = Strands(builder, element(signature.args[1]))
+        fabs = llvm_function(builder, f"llvm.fabs.v{strands.lanes}f{8 * strands.size}", strands.vector, [strands.vector])
+        return strands.total(n, [x], lambda loads, total: builder.fadd(total, builder.call(fabs, loads)))
 
     return x.dtype(types.int64, x), codegen
 
