@@ -294,6 +294,9 @@ def test_what_one_worker_costs_is_said(strong):
 def test_serial_is_named_where_it_wins_and_super_linear_speedup_is_doubted():
     slow = studies.study(lambda p: 1.0 + 0.5 * (p.workers > 1), studies.threads(2))
     assert "serial is the fastest" in said(slow) and "slower than serial with 2 threads" in said(slow)
+    assert "here parallel work does not pay" in said(slow)
+    level = studies.study(lambda p: 1.0 + 0.002 * (p.workers > 1), studies.threads(2))
+    assert "does not pay" not in said(level) and "threads with 2 threads may be as fast" in said(level)
     fast = studies.study(lambda p: 1 / p.workers**1.4, studies.threads(2, 4))
     assert "more than linear speedup" in said(fast)
 

@@ -70,7 +70,11 @@ def _fastest(study: Study, where: str, measured: list[Result]) -> Iterator[str]:
         return
     best = min(measured, key=lambda r: r.epoch.value)
     if best.point.kind == "Serial":
-        yield f"{where}: serial is the fastest, with {seconds(best.epoch.value)} an epoch: here parallel work does not pay."
+        rivals = [r for r in measured if r.point.workers > 1 and not r.speedup.high < 1]
+        pays = ": here parallel work does not pay"
+        if rivals:
+            pays = f", but {_named(min(rivals, key=lambda r: r.epoch.value))} may be as fast: the intervals cannot tell"
+        yield f"{where}: serial is the fastest, with {seconds(best.epoch.value)} an epoch{pays}."
         return
     doubt = ", though its interval holds 1: it may be no faster" if best.speedup.known and best.speedup.low < 1 else ""
     yield (
