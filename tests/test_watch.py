@@ -180,7 +180,8 @@ def watch():
     try:
         yield watch, messages
     finally:
-        watch._comm = None
+        with watch._turn:  # not amid a beat
+            watch._comm = None
         watch.close()
 
 
