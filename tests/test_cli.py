@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 import parnet as pn
 from parnet.cli import main
 from parnet.cli.networks import mlp_selu
+from parnet.comm import blocks
 from parnet.config import usable_cores
 from parnet.io.model_file import load_model
 
@@ -345,6 +347,13 @@ def test_demo_reads_mnist(capsys, tmp_path):
     code, out, _ = run(capsys, "demo", "--data", "mnist", "--epochs", 1, "--output", tmp_path / "a.svg")
     assert code == 0 and float(out.split("Test accuracy ")[1].split(",")[0]) > 0.85
     assert "79,510" in out
+
+
+def test_info_goes_on_where_no_memory_can_be_shared(capsys, monkeypatch):
+    monkeypatch.setattr(blocks, "available", lambda: 1000)
+    monkeypatch.setattr(blocks, "SPARE", 0)
+    code, text, _ = run(capsys, "info")
+    assert code == 0 and re.search(r"workers share +parnet info: expected 2\.00 MiB of shared memory", text)
 
 
 def test_info_says_the_same_to_people_and_to_programs(capsys):

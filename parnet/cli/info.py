@@ -135,7 +135,10 @@ def _simd() -> str:
 
 def _shared_pages() -> Fact:
     """In which pages worker processes see their data."""
-    size = pages.HUGE if new_block(pages.HUGE, "parnet info").huge else pages.SMALL
+    try:
+        size = pages.HUGE if new_block(pages.HUGE, "parnet info").huge else pages.SMALL
+    except ResourceError as error:
+        return Fact("shared_page_bytes", "workers share", None, str(error))
     slower = "" if size > pages.SMALL else "; huge pages, Linux 6.1 or later, would be some percent faster"
     return Fact("shared_page_bytes", "workers share", size, f"memory in pages of {size // 1024} KiB{slower}")
 

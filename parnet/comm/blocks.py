@@ -33,10 +33,8 @@ class Block:
         huge: whether it was put into huge pages when it was made.
     """
 
-    huge = False
-
     def __init__(self, handle: int, size: int):
-        self.handle, self.size = -1, size
+        self.handle, self.size, self.huge = -1, size, False
         self._map, self._start = pages.map_file(handle, max(1, size))
         self.handle = handle  # its own from now on
         self.bytes = self.array((size,), np.uint8)

@@ -3,7 +3,7 @@
 A training step touches rows all over a data set, and each row of a new page costs a walk through the page tables. Private
 arrays come in huge pages where the system allows it; shared memory does only if somebody asks, which Linux can since 6.1,
 and if file and address agree on where a page starts. One worker on 784-100-10, batch 256: 4.3 % over serial with pages of
-4 KiB, 1.1 % with these.
+4 KiB, 1.5 % with these.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ SMALL, HUGE = mmap.PAGESIZE, 2 * 2**20
 MADV_COLLAPSE, MAP_FIXED = 25, 0x10
 
 
+def may_be_huge(size: int) -> bool:
+    """Whether so many bytes could lie in huge pages here."""
+    return size >= HUGE and sys.platform.startswith("linux")
+
+
 def rounded(size: int) -> int:
-    """Bytes to take for so many: whole huge pages, unless they are few."""
-    return size if size < HUGE else -(-size // HUGE) * HUGE
+    """Bytes to take for so many: whole huge pages, if they may lie in some."""
+    return -(-size // HUGE) * HUGE if may_be_huge(size) else size
 
 
 def map_file(handle: int, size: int) -> tuple[mmap.mmap, int]:
@@ -34,7 +39,7 @@ def map_file(handle: int, size: int) -> tuple[mmap.mmap, int]:
     mmap object ends both.
     Raises OSError: there is no room.
     """
-    if size < HUGE or not sys.platform.startswith("linux"):
+    if not may_be_huge(size):
         return mmap.mmap(handle, size), 0
     around = mmap.mmap(-1, rounded(size) + HUGE, mmap.MAP_PRIVATE)
     first = np.frombuffer(around, np.uint8, 1).ctypes.data
@@ -50,7 +55,7 @@ def map_file(handle: int, size: int) -> tuple[mmap.mmap, int]:
 
 def collapse(memory: mmap.mmap, start: int, size: int) -> bool:
     """Put a file that was mapped so into huge pages, for every process that maps it; False: it stays in small ones."""
-    if size < HUGE or not sys.platform.startswith("linux"):
+    if not may_be_huge(size):
         return False
     with contextlib.suppress(OSError):  # an older Linux, or memory in pieces
         memory.madvise(MADV_COLLAPSE, start, rounded(size))
